@@ -1,0 +1,1 @@
+//! Socket helpers that are no part of the ring.

@@ -1,0 +1,3 @@
+//! Clocks and the timer wheel. Pure but for `clock`, the program's only reader of the real time.
+
+pub mod clock;
