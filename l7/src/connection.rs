@@ -13,7 +13,6 @@ use std::time::Duration;
 use weir_core::limits::REQUESTS_PER_TURN;
 use weir_core::rt::{self, Lease, Payload, TcpStream, Timer};
 
-use crate::body::payload_len;
 use crate::exchange::End;
 use crate::limits::{DRAIN_IDLE, LINGER_BYTES, LINGER_TIME};
 use crate::message;
@@ -115,7 +114,7 @@ impl Client {
     /// Posts bytes for the client, counted. Only after `poll_send_ready`.
     #[inline]
     pub(crate) fn post(&self, payload: Payload) -> io::Result<()> {
-        self.site().counters.bytes_sent.add(payload_len(&payload) as u64);
+        self.site().counters.bytes_sent.add(payload.len() as u64);
         self.stream.post(payload)
     }
 }

@@ -4,7 +4,7 @@
 mod decode;
 mod relay;
 
-pub(crate) use relay::{Relay, payload_len};
+pub(crate) use relay::Relay;
 
 use crate::message::append_hex;
 
@@ -35,8 +35,8 @@ pub(crate) enum Frame {
     },
 }
 
-/// Bytes that a chunk's prefix takes at most: CR LF, 16 digits, CR LF.
-pub(crate) const MAX_PREFIX: usize = 20;
+/// Bytes that a chunk's framing takes at most: CR LF, 16 digits, CR LF, and CR LF behind the data.
+pub(crate) const MAX_PREFIX: usize = 22;
 /// Bytes that the end of a chunked body takes at most.
 pub(crate) const MAX_END: usize = 7;
 
@@ -52,6 +52,19 @@ impl Frame {
             append_hex(out, len as u64);
             out.extend_from_slice(b"\r\n");
             *open = true;
+        }
+    }
+
+    /// What ends the present chunk; empty if none is open. A receiver may look at a chunk only when
+    /// it is whole, so this must not wait for the next one.
+    #[inline]
+    pub(crate) fn close(&mut self) -> &'static [u8] {
+        match self {
+            Frame::Chunked { open } if *open => {
+                *open = false;
+                b"\r\n"
+            }
+            _ => b"",
         }
     }
 

@@ -68,6 +68,14 @@ impl Relay {
         Some(self.frame.end())
     }
 
+    /// The end of the chunk that was sent last, if it didn't fit behind its data. To be sent before
+    /// waiting for more data, which would otherwise bring it.
+    #[inline]
+    pub(crate) fn take_chunk_end(&mut self) -> Option<&'static [u8]> {
+        let end = self.frame.close();
+        (!end.is_empty()).then_some(end)
+    }
+
     /// Whether `lease` fits behind `head` without making it grow.
     #[inline]
     pub(crate) fn fits(head: &SendBuf, lease: &Lease) -> bool {
@@ -92,6 +100,7 @@ impl Relay {
             if !data.is_empty() {
                 self.frame.begin(head, data.len());
                 head.extend_from_slice(data);
+                head.extend_from_slice(self.frame.close());
             }
             at += step.skip + step.data;
         }
@@ -135,7 +144,9 @@ impl Relay {
             let payload = (!out.is_empty()).then_some(Payload::Buf(out));
             return Ok(Piece { payload, rest: Some(lease) });
         }
-        lease.truncate(found.start + found.len);
+        let mut end = found.start + found.len;
+        end += self.write_end(lease.get_mut(end..).unwrap_or_default());
+        lease.truncate(end);
         lease.advance(found.start);
         let payload = match (out, lease.is_empty()) {
             (Some(out), true) => Some(Payload::Buf(out)),
@@ -144,6 +155,18 @@ impl Relay {
             (None, false) => Some(Payload::Lease(lease)),
         };
         Ok(Piece { payload, rest: None })
+    }
+
+    /// Writes what follows the data into the room that its old framing leaves, if that is enough;
+    /// returns how much it wrote.
+    fn write_end(&mut self, room: &mut [u8]) -> usize {
+        let mut frame = self.frame;
+        let end = if self.end_owed { frame.end() } else { frame.close() };
+        let Some(room) = room.get_mut(..end.len()) else { return 0 };
+        room.copy_from_slice(end);
+        self.frame = frame;
+        self.end_owed = false;
+        end.len()
     }
 
     /// Decodes in place: moves all data of `lease` together, behind its first data byte.
@@ -169,14 +192,4 @@ struct Found {
     start: usize,
     len: usize,
     used: usize,
-}
-
-/// Bytes of a payload.
-pub(crate) fn payload_len(payload: &Payload) -> usize {
-    match payload {
-        Payload::Static(data) => data.len(),
-        Payload::Buf(buf) => buf.len(),
-        Payload::Lease(lease) => lease.len(),
-        Payload::BufLease(buf, lease) => buf.len() + lease.len(),
-    }
 }

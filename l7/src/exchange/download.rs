@@ -82,7 +82,13 @@ impl Exchange {
                 continue;
             }
             let lease = match self.next_of_answer(cx) {
-                Poll::Pending => return Ok(Down::Waits),
+                Poll::Pending => match self.download.relay.take_chunk_end() {
+                    Some(end) => {
+                        self.download.out = Some(end.into());
+                        continue;
+                    }
+                    None => return Ok(Down::Waits),
+                },
                 Poll::Ready(Ok(Some(lease))) => lease,
                 Poll::Ready(Ok(None)) => match self.end_of_member()? {
                     Some(error) => return Ok(Down::Failed(error)),

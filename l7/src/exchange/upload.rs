@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use weir_core::rt::{Lease, Payload};
 
 use super::Exchange;
-use crate::body::{Frame, Framing, Relay, payload_len};
+use crate::body::{Frame, Framing, Relay};
 use crate::connection::Client;
 use crate::error::Error;
 use crate::message::RequestFacts;
@@ -76,7 +76,13 @@ impl Exchange {
             if self.upload.ended() {
                 return Ok(());
             }
-            let Some(lease) = self.next_of_body(cx, client)? else { return Ok(()) };
+            let Some(lease) = self.next_of_body(cx, client)? else {
+                match self.upload.relay.take_chunk_end() {
+                    Some(end) => self.upload.out = Some(end.into()),
+                    None => return Ok(()),
+                }
+                continue;
+            };
             *budget -= 1;
             self.upload.expecting = false;
             self.upload.streamed = true;
@@ -120,7 +126,7 @@ impl Exchange {
             Poll::Ready(Err(error)) => Err(error),
             Poll::Ready(Ok(())) => match self.upload.out.take() {
                 Some(payload) => {
-                    let len = payload_len(&payload) as u64;
+                    let len = payload.len() as u64;
                     connection.member.counters.bytes_sent.add(len);
                     connection.stream.post(payload)
                 }

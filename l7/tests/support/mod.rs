@@ -86,8 +86,12 @@ impl Shard {
         let (asks, receiver) = rt::mailbox(64);
         let (tell, told) = mpsc::channel();
         let shared = Arc::clone(&obs);
-        let shard =
-            rt::ShardConfig { name: "test-shard".into(), core: None, stats: Arc::clone(&obs.ring) };
+        let shard = rt::ShardConfig {
+            name: "test-shard".into(),
+            core: None,
+            stats: Arc::clone(&obs.ring),
+            ..rt::ShardConfig::default()
+        };
         let handle = rt::start_shard(shard, move || main(config, shared, receiver, tell)).unwrap();
         let address = told.recv_timeout(SOON).unwrap();
         Shard { address, obs, asks, handle: Some(handle) }
