@@ -4,12 +4,12 @@
 //! `limits` → `counter` → `time` → `model` → `config` → `pool` → `rt` → `net` → `obs`.
 //! (`acl`, `control`, `tls` and `table` join with the issues that need them.)
 
-pub mod limits;
-pub mod counter;
-pub mod time;
-pub mod model;
 pub mod config;
-pub mod pool;
-pub mod rt;
+pub mod counter;
+pub mod limits;
+pub mod model;
 pub mod net;
 pub mod obs;
+pub mod pool;
+pub mod rt;
+pub mod time;
