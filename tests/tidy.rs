@@ -142,9 +142,11 @@ fn has_word(line: &str, word: &str) -> bool {
     })
 }
 
-/// The file's first line says what the file owns.
+/// The file opens with what it owns; an attribute of the whole file may stand before it.
 fn opening(text: &str) -> Option<Finding> {
-    (!text.starts_with("//!")).then(|| (1, "does not open with `//!`".to_owned()))
+    let attribute = text.strip_prefix("#![").and_then(|rest| rest.split_once(")]\n"));
+    let start = attribute.map_or(text, |(_, rest)| rest);
+    (!start.starts_with("//!")).then(|| (1, "does not open with `//!`".to_owned()))
 }
 
 /// Files and functions that are too long.
@@ -228,6 +230,7 @@ fn good_files_break_no_rule() {
     assert_eq!(judged("core/src/rt/a.rs", &unsafe_line), Vec::<String>::new());
     let reasoned = format!("//! Owns.\n{}dead_code, reason = \"r\")]\n", concat!("#[al", "low("));
     assert_eq!(judged("src/a.rs", &reasoned), Vec::<String>::new());
+    assert_eq!(judged("src/a.rs", "#![cfg(test)]\n//! Owns.\n"), Vec::<String>::new());
 }
 
 #[test]

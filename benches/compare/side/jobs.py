@@ -206,7 +206,9 @@ def settled_bytes(proxy):
 
 
 def read_loadgen(report):
-    """The numbers we compare out of loadgen's JSON report."""
-    total = report["phases"]["total"]
-    return {"requests": report["requests"], "seconds": report["seconds"],
-            "errors": report["errors"], "p50_us": total["p50"] * 1e6, "p99_us": total["p99"] * 1e6}
+    """The numbers we compare out of loadgen's JSON report; latencies count from when a request was due."""
+    total = report["latency"]["total"]
+    late = report["rate"]["unsent"] + report["unfinished"]
+    return {"requests": report["requests"], "seconds": report["duration"], "unsent": late,
+            "errors": report["errors"]["total"], "p50_us": total["p50"] * 1e6,
+            "p99_us": total["p99"] * 1e6}

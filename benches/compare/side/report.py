@@ -15,18 +15,22 @@ TWO_SHARDS = 1.10
 
 def render(run):
     """The whole page of one run."""
-    parts = [heading(run), summary(run)]
+    parts = ["### Side by side", heading(run), summary(run)]
     parts += [details(run, job) for job in JOBS if chosen(run, job)]
     parts.append(notes(run))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def figures(run):
+    """The short form that the README shows: what ran, and Weir against its bars."""
+    return f"{heading(run)}\n\n{summary(run)}\n"
+
+
 def heading(run):
     meta = run["meta"]
-    versions = "; ".join(f"{name} {version}" for name, version in meta["versions"].items())
+    versions = "; ".join(f"{name} {meta['versions'][name]}" for name in meta["peers"])
     return (
-        f"### Side by side, {meta['date']}\n\n"
-        f"{versions}. Linux {meta['kernel']}, {meta['cpu']}, {meta['cores']} cores. "
+        f"{meta['date']}: {versions}. Linux {meta['kernel']}, {meta['cpu']}, {meta['cores']} cores. "
         f"{meta['rounds']} interleaved rounds of {meta['seconds']:g} s, loopback; the proxy alone on core "
         f"{meta['proxy_core']}, load and origin on core {meta['load_core']}. Command: `{meta['command']}`."
     )
