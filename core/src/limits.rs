@@ -18,5 +18,61 @@ pub const SMALL_LEASE: usize = 4_096;
 /// Bytes of one large lease: bodies are received into these.
 pub const LARGE_LEASE: usize = 65_536;
 
+/// The shape of a group of receive buffers; one of each group per shard.
+#[derive(Clone, Copy, Debug)]
+pub struct BufferShape {
+    /// Bytes of one buffer.
+    pub size: usize,
+    /// Buffers at most; memory is touched only as they are used.
+    pub total: u16,
+    /// Buffers that the kernel is given at first …
+    pub published_first: u16,
+    /// … and at most; a power of two.
+    pub published_most: u16,
+}
+
+/// Small leases of a shard: at most 64 MiB, lent to at most as many arrivals at once.
+pub const SMALL_BUFFERS: BufferShape =
+    BufferShape { size: SMALL_LEASE, total: 16_384, published_first: 64, published_most: 1_024 };
+/// Large leases of a shard: at most 64 MiB.
+pub const LARGE_BUFFERS: BufferShape =
+    BufferShape { size: LARGE_LEASE, total: 1_024, published_first: 4, published_most: 256 };
+
+/// Entries of a ring's submission queue; a fuller turn submits more than once.
+pub const SUBMISSION_ENTRIES: u32 = 1_024;
+/// Entries of a ring's completion queue; beyond, the kernel keeps completions aside.
+pub const COMPLETION_ENTRIES: u32 = 8_192;
+
+/// Undelivered leases of one stream at which the ring stops receiving for it (back-pressure).
+pub const RECEIVE_QUEUE: usize = 4;
+/// Full small leases in a row after which a stream goes over to large ones …
+pub const FULL_BEFORE_LARGE: u8 = 2;
+/// … and little-filled large ones in a row after which it goes back.
+pub const SPARSE_BEFORE_SMALL: u8 = 8;
+
+/// Room of a fresh send buffer.
+pub const SEND_BUFFER: usize = 4_096;
+/// A send buffer that has grown beyond this is freed instead of kept.
+pub const SEND_BUFFER_KEPT: usize = 16_384;
+/// Send buffers that a shard keeps.
+pub const SEND_BUFFERS_POOLED: usize = 1_024;
+/// Bytes that `send_copy` copies at a time.
+pub const COPY_PIECE: usize = SEND_BUFFER_KEPT;
+
+/// Bytes of registered memory of a shard's glommio executor, whose own I/O is not used.
+pub const GLOMMIO_IO_MEMORY: usize = 64 << 10;
+/// Entries of that executor's rings.
+pub const GLOMMIO_RING_DEPTH: usize = 32;
+
+/// How long a listener waits after it ran out of descriptors or memory, in milliseconds.
+pub const ACCEPT_BACKOFF_MS: u64 = 100;
+/// How long a shard that ends waits for its last operations, in milliseconds.
+pub const TEARDOWN_MS: u64 = 2_000;
+
 const _: () = assert!(MAX_URI_BYTES < MAX_HEAD_BYTES);
 const _: () = assert!(SMALL_LEASE < LARGE_LEASE);
+const _: () = assert!(SMALL_BUFFERS.published_most.is_power_of_two());
+const _: () = assert!(LARGE_BUFFERS.published_most.is_power_of_two());
+const _: () = assert!(SMALL_BUFFERS.published_most <= SMALL_BUFFERS.total);
+const _: () = assert!(LARGE_BUFFERS.published_most <= LARGE_BUFFERS.total);
+const _: () = assert!(SEND_BUFFER <= SEND_BUFFER_KEPT);

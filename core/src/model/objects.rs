@@ -7,6 +7,9 @@ use std::time::Duration;
 /// A UUID; without one in the file it is UUIDv5 of kind, balancer and name.
 pub type Id = uuid::Uuid;
 
+/// Name of the balancer that listeners belong to when the file defines none.
+pub const DEFAULT_BALANCER: &str = "default";
+
 /// A whole, valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -29,9 +32,9 @@ pub struct Runtime {
     pub cores: CoreChoice,
     /// Length of each listening socket's accept queue (default 4096, 1–65535).
     pub backlog: u32,
-    /// How long a stopping process waits for what still runs (default 30 s).
+    /// How long a stopping process waits for what still runs (default 30 s, 0–3600 s).
     pub shutdown_timeout: Duration,
-    /// Folder of the control socket.
+    /// Folder of the control socket, an absolute path (default `/run/weir`).
     pub run_dir: PathBuf,
 }
 
@@ -69,7 +72,8 @@ pub struct Balancer {
     pub name: String,
     /// Shared or dedicated.
     pub flavor: Flavor,
-    /// Addresses that its listeners bind; never empty.
+    /// Addresses that its listeners bind; never empty, none twice, IPv4 alone when shared
+    /// (R3.17-1). An IPv6 one is bound for IPv6 alone.
     pub vip_address: Vec<IpAddr>,
 }
 
@@ -112,9 +116,9 @@ pub struct Pool {
 pub struct Member {
     /// Identity.
     pub id: Id,
-    /// The user's name.
+    /// The user's name, unique in the pool; without one the address with its port.
     pub name: String,
-    /// Address and port of the service.
+    /// Address and port of the service; IPv4 (R3.17-4), and unique in the pool.
     pub address: SocketAddr,
     /// 0–100; 0 = no traffic (R2.1-4).
     pub weight: u8,

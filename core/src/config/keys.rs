@@ -1,0 +1,189 @@
+//! One row per key of a configuration file: the single source of what the reader accepts, of the
+//! error it gives, and of `docs/configuration.md`.
+//!
+//! Owns names, types, defaults, ranges and documentation. Doesn't read anything: `reader` does,
+//! driven by these rows; `reference` prints them. Keys that the format names but this version
+//! can't honour stand here too, as [`Stage::Later`], so that they are refused by name.
+
+mod rows;
+
+pub(super) use rows::{KEYS, SECTIONS};
+
+/// Does this version honour a key, or only know it?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Honoured.
+    Now,
+    /// Part of the format, refused as "not supported yet".
+    Later,
+}
+
+/// When a change of the value takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// At the next reload.
+    Reload,
+    /// At the next reload; the old object is deleted and a new one made (the value is immutable).
+    Replace,
+    /// When the binary is replaced or started anew.
+    Upgrade,
+}
+
+/// The type of a value, with what bounds it. Bounds are inclusive (R6.7-10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A whole number.
+    Integer(u64, u64),
+    /// A whole number of seconds.
+    Seconds(u64, u64),
+    /// A string that names an object: 1–255 characters, none of them a control character.
+    Name,
+    /// A UUID as a string.
+    Uuid,
+    /// The name of an object of the given kind.
+    Reference(&'static str),
+    /// One of some words: those honoured now, those that come later.
+    Choice(&'static [&'static str], &'static [&'static str]),
+    /// Any other type, told as text: type, then range.
+    Shape(&'static str, &'static str),
+}
+
+/// What holds when the key is absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Preset {
+    /// The key must be given.
+    Required,
+    /// A number.
+    Number(u64),
+    /// TOML text of the value.
+    Text(&'static str),
+    /// No value; the sentence says what that means.
+    Absent(&'static str),
+}
+
+/// One key of one section.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// Name of the section, as in [`Section::name`].
+    pub section: &'static str,
+    /// The key itself.
+    pub name: &'static str,
+    /// Type and range.
+    pub kind: Kind,
+    /// Default.
+    pub preset: Preset,
+    /// Listener or pool protocols that have the key; empty = all.
+    pub protocols: &'static str,
+    /// When a change takes effect.
+    pub effect: Effect,
+    /// Requirement row that states it; empty = the format's own.
+    pub row: &'static str,
+    /// Honoured or only known.
+    pub stage: Stage,
+    /// One sentence of documentation.
+    pub doc: &'static str,
+}
+
+impl Key {
+    /// The requirement row, if one states this key.
+    pub(super) fn rule(&self) -> Option<&'static str> {
+        (!self.row.is_empty()).then_some(self.row)
+    }
+}
+
+/// One table of the file.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// Dotted name without brackets; the root is "".
+    pub name: &'static str,
+    /// Written `[[name]]`, any number of times.
+    pub repeats: bool,
+    /// Honoured or only known.
+    pub stage: Stage,
+    /// What the section is for.
+    pub doc: &'static str,
+}
+
+impl Section {
+    /// The name as it stands in a file: `[[listener]]`, `[runtime]`, "the top of the file".
+    pub(super) fn heading(&self) -> String {
+        match (self.name, self.repeats) {
+            ("", _) => "the top of the file".to_owned(),
+            (name, true) => format!("[[{name}]]"),
+            (name, false) => format!("[{name}]"),
+        }
+    }
+}
+
+/// The row of a key, `None` if the section has no such key.
+pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.section == section && key.name == name)
+}
+
+/// The section of that name, `None` if there is none.
+pub(super) fn section(name: &str) -> Option<&'static Section> {
+    SECTIONS.iter().find(|section| section.name == name)
+}
+
+/// Every word that may stand as a key in a section: its keys and the sections right below it.
+pub(super) fn words_of(section: &'static str) -> impl Iterator<Item = &'static str> {
+    let keys = KEYS.iter().filter(move |key| key.section == section).map(|key| key.name);
+    keys.chain(SECTIONS.iter().filter_map(move |below| child_name(section, below.name)))
+}
+
+/// `"members"` for `("pool", "pool.members")`; `None` unless right below `parent`.
+fn child_name(parent: &str, name: &'static str) -> Option<&'static str> {
+    let rest = match parent {
+        "" => name,
+        _ => name.strip_prefix(parent)?.strip_prefix('.')?,
+    };
+    (!rest.is_empty() && !rest.contains('.')).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn rows_are_unique_and_belong_to_a_section() {
+        let mut seen = HashSet::new();
+        for key in KEYS {
+            assert!(section(key.section).is_some(), "{key:?}");
+            assert!(seen.insert((key.section, key.name)), "twice: {key:?}");
+            assert!(key.doc.ends_with(['.', '?']), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn defaults_lie_in_their_ranges() {
+        for key in KEYS {
+            if let (Kind::Integer(low, high) | Kind::Seconds(low, high), Preset::Number(default)) =
+                (key.kind, key.preset)
+            {
+                assert!((low..=high).contains(&default), "{key:?}");
+            }
+            if let (Kind::Choice(now, _), Preset::Text(text), Stage::Now) =
+                (key.kind, key.preset, key.stage)
+            {
+                assert!(now.contains(&text.trim_matches('"')), "{key:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_later_section_has_only_later_keys() {
+        for key in KEYS {
+            let stage = section(key.section).map(|section| section.stage);
+            assert!(stage == Some(Stage::Now) || key.stage == Stage::Later, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn words_are_the_keys_and_the_sections_right_below() {
+        let root: Vec<_> = words_of("").collect();
+        assert!(root.contains(&"version") && root.contains(&"listener"));
+        assert!(!root.contains(&"members") && !root.contains(&"pool.members"));
+        assert!(words_of("pool").any(|word| word == "members"));
+    }
+}

@@ -1,0 +1,372 @@
+//! What is wrong with a file, and how it is shown.
+//!
+//! Owns the problem's public form, the collector that the readers report to, and the rendering:
+//! one line that tools can grep (`FILE:LINE:COLUMN: key: message`), then an excerpt for people.
+//! Doesn't know any key or rule.
+
+use std::fmt;
+use std::ops::Range;
+
+use codespan_reporting::diagnostic::{Diagnostic, Label};
+use codespan_reporting::files::{Files, SimpleFile};
+use codespan_reporting::term::{self, Chars};
+
+use super::bounds::{MAX_EXCERPT_LINE, MAX_PROBLEMS, MAX_QUOTED_CHARS};
+
+/// Does a problem refuse the file?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The file is refused.
+    Error,
+    /// The file is valid, but probably not what its author wants.
+    Warning,
+}
+
+/// One mistake of a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Error or warning.
+    pub severity: Severity,
+    /// The file, as it was named by the caller.
+    pub file: String,
+    /// Line, from 1; 0 when the file as a whole is meant.
+    pub line: usize,
+    /// Column in characters, from 1; 0 when the file as a whole is meant.
+    pub column: usize,
+    /// Path of the offending key, such as `listener[1].member_timeout` (elements count from 0).
+    /// `TOML` for a syntax error; empty when the file as a whole is meant.
+    pub key: String,
+    /// What is wrong, with the value.
+    pub message: String,
+    /// Requirement row of the rule, such as `R6.7-6`.
+    pub row: Option<&'static str>,
+    /// How to mend it.
+    pub help: Option<String>,
+    excerpt: String,
+}
+
+impl Problem {
+    /// A problem of the file as a whole, which has no place inside it.
+    pub(super) fn of_file(file: &str, message: String, help: &str) -> Self {
+        Self {
+            severity: Severity::Error,
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            key: String::new(),
+            message,
+            row: None,
+            help: Some(help.to_owned()),
+            excerpt: String::new(),
+        }
+    }
+
+    /// `FILE:LINE:COLUMN: key: message [row]`, in one line; warnings say `warning:` before the key.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        let mut line = self.file.clone();
+        if self.line > 0 {
+            line += &format!(":{}:{}", self.line, self.column);
+        }
+        line += ": ";
+        if self.severity == Severity::Warning {
+            line += "warning: ";
+        }
+        if !self.key.is_empty() {
+            line = line + &self.key + ": ";
+        }
+        line += &self.message;
+        if let Some(row) = self.row {
+            line += &format!(" [{row}]");
+        }
+        line
+    }
+}
+
+impl fmt::Display for Problem {
+    /// The headline, then the excerpt, then the help.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "{}", self.headline())?;
+        formatter.write_str(&self.excerpt)?;
+        if let Some(help) = &self.help {
+            writeln!(formatter, "  help: {help}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a file was refused: every mistake, in the order of their places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    problems: Vec<Problem>,
+    more: usize,
+}
+
+impl Failure {
+    /// A failure with one problem.
+    pub(super) fn single(problem: Problem) -> Self {
+        Self { problems: vec![problem], more: 0 }
+    }
+
+    /// The errors, sorted by place; never empty.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Errors beyond the thousand that are kept.
+    #[must_use]
+    pub fn more(&self) -> usize {
+        self.more
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.problems {
+            writeln!(formatter, "{problem}")?;
+        }
+        match self.problems.len() + self.more {
+            1 => formatter.write_str("1 error"),
+            total => write!(formatter, "{total} errors"),
+        }?;
+        if self.more > 0 {
+            write!(formatter, ", of which the first {} are shown", self.problems.len())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl<'a> IntoIterator for &'a Failure {
+    type Item = &'a Problem;
+    type IntoIter = std::slice::Iter<'a, Problem>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.problems.iter()
+    }
+}
+
+/// A problem as the readers find it: with a byte range instead of a line.
+#[derive(Debug)]
+pub(super) struct Finding {
+    severity: Severity,
+    span: Range<usize>,
+    key: String,
+    message: String,
+    row: Option<&'static str>,
+    help: Option<String>,
+    related: Option<(Range<usize>, &'static str)>,
+}
+
+impl Finding {
+    /// Names the rule.
+    pub(super) fn row(&mut self, row: impl Into<Option<&'static str>>) -> &mut Self {
+        self.row = row.into();
+        self
+    }
+
+    /// Says how to mend it.
+    pub(super) fn help(&mut self, help: impl Into<String>) -> &mut Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Points at a second place, with a word on what stands there.
+    pub(super) fn related(&mut self, span: Range<usize>, label: &'static str) -> &mut Self {
+        self.related = Some((span, label));
+        self
+    }
+}
+
+/// Collects findings up to [`MAX_PROBLEMS`] of each severity.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    errors: Vec<Finding>,
+    warnings: Vec<Finding>,
+    errors_dropped: usize,
+    spare: Option<Finding>,
+}
+
+impl Findings {
+    /// Reports an error at a byte range.
+    pub(super) fn error(
+        &mut self,
+        span: Range<usize>,
+        key: impl Into<String>,
+        message: impl Into<String>,
+    ) -> &mut Finding {
+        self.add(Severity::Error, span, key.into(), message.into())
+    }
+
+    /// Reports a warning at a byte range.
+    pub(super) fn warning(
+        &mut self,
+        span: Range<usize>,
+        key: impl Into<String>,
+        message: impl Into<String>,
+    ) -> &mut Finding {
+        self.add(Severity::Warning, span, key.into(), message.into())
+    }
+
+    fn add(
+        &mut self,
+        severity: Severity,
+        span: Range<usize>,
+        key: String,
+        message: String,
+    ) -> &mut Finding {
+        let finding =
+            Finding { severity, span, key, message, row: None, help: None, related: None };
+        let list = match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        if list.len() < MAX_PROBLEMS {
+            return list.push_mut(finding);
+        }
+        self.errors_dropped += usize::from(severity == Severity::Error);
+        self.spare.insert(finding)
+    }
+
+    /// Was any error reported?
+    pub(super) fn has_errors(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
+    /// The warnings if there is no error, else the failure; both with lines and excerpts.
+    pub(super) fn publish(self, file: &str, text: &str) -> Result<Vec<Problem>, Failure> {
+        let source = SimpleFile::new(file, text);
+        if self.has_errors() {
+            let problems = publish_all(self.errors, &source);
+            return Err(Failure { problems, more: self.errors_dropped });
+        }
+        Ok(publish_all(self.warnings, &source))
+    }
+}
+
+type Source<'a> = SimpleFile<&'a str, &'a str>;
+
+fn publish_all(mut findings: Vec<Finding>, source: &Source<'_>) -> Vec<Problem> {
+    findings.sort_by(|a, b| {
+        (a.span.start, a.span.end, &a.key).cmp(&(b.span.start, b.span.end, &b.key))
+    });
+    findings.into_iter().map(|finding| publish(finding, source)).collect()
+}
+
+fn publish(finding: Finding, source: &Source<'_>) -> Problem {
+    let span = inside(&finding.span, source.source());
+    let place = source.location((), span.start).ok();
+    let excerpt = excerpt(&finding, &span, source);
+    Problem {
+        severity: finding.severity,
+        file: source.name().to_string(),
+        line: place.as_ref().map_or(1, |place| place.line_number),
+        column: place.as_ref().map_or(1, |place| place.column_number),
+        key: finding.key,
+        message: finding.message,
+        row: finding.row,
+        help: finding.help,
+        excerpt,
+    }
+}
+
+/// The range cut to the text and to whole characters.
+fn inside(span: &Range<usize>, text: &str) -> Range<usize> {
+    let start = text.floor_char_boundary(span.start);
+    start..text.floor_char_boundary(span.end.max(start))
+}
+
+/// The quoted lines with the place marked, without codespan's own headline (ours comes first).
+/// Empty where quoting would do harm: an over-long line, or bytes that a terminal would obey.
+fn excerpt(finding: &Finding, span: &Range<usize>, source: &Source<'_>) -> String {
+    // A range over several lines (a whole list) is marked at its beginning only.
+    let first_line = line_end(source.source(), span.start);
+    let mut labels = vec![Label::primary((), span.start..span.end.min(first_line).max(span.start))];
+    if let Some((other, label)) = &finding.related {
+        let other = inside(other, source.source());
+        let end = other.end.min(line_end(source.source(), other.start)).max(other.start);
+        labels.push(Label::secondary((), other.start..end).with_message(label));
+    }
+    if !labels.iter().all(|label| is_quotable(source, label.range.start)) {
+        return String::new();
+    }
+    let style = term::Config { chars: Chars::ascii(), ..term::Config::default() };
+    let diagnostic = Diagnostic::error().with_labels(labels);
+    let rendered = term::emit_into_string(&style, source, &diagnostic).unwrap_or_default();
+    let body = rendered.split_once('\n').map_or("", |(_, body)| body);
+    format!("{}\n", body.trim_end())
+}
+
+fn line_end(text: &str, at: usize) -> usize {
+    let rest = text.get(at..).unwrap_or_default();
+    at + rest.find(['\r', '\n']).unwrap_or(rest.len())
+}
+
+fn is_quotable(source: &Source<'_>, at: usize) -> bool {
+    let range = source.line_index((), at).and_then(|line| source.line_range((), line));
+    let line = range.ok().and_then(|range| source.source().get(range)).unwrap_or_default();
+    let line = line.trim_end_matches(['\r', '\n']);
+    line.len() <= MAX_EXCERPT_LINE && !line.chars().any(|char| char.is_control() && char != '\t')
+}
+
+/// A piece of the file for a message: control characters escaped, cut to a bearable length.
+pub(super) fn quoted(text: &str) -> String {
+    format!("\"{}\"", shown(text))
+}
+
+/// As [`quoted`], without the quotes.
+pub(super) fn shown(text: &str) -> String {
+    let mut chars = text.chars();
+    let mut short: String =
+        chars.by_ref().take(MAX_QUOTED_CHARS).flat_map(char::escape_debug).collect();
+    if chars.next().is_some() {
+        short.push('…');
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(text: &str, span: Range<usize>) -> Problem {
+        let mut findings = Findings::default();
+        findings.error(span, "key", "message");
+        findings.publish("f", text).unwrap_err().problems()[0].clone()
+    }
+
+    #[test]
+    fn columns_count_characters_and_lines_end_with_cr_lf_too() {
+        let text = "a\r\n\u{e4}\u{1f600}b"; // b is the third character of the second line
+        let problem = one(text, text.len() - 1..text.len());
+        assert_eq!((problem.line, problem.column), (2, 3));
+        assert_eq!(one("", 0..0).line, 1);
+        assert_eq!(one("a", 70..90).column, 2);
+    }
+
+    #[test]
+    fn lines_that_would_harm_the_terminal_are_not_quoted() {
+        assert_eq!(one("a = \u{1b}[2J", 0..1).excerpt, "");
+        assert_eq!(one(&"x".repeat(5_000), 9..10).excerpt, "");
+        assert!(one("a\tb\r\nc", 0..1).excerpt.contains('^'));
+    }
+
+    #[test]
+    fn problems_are_bounded_and_the_rest_is_counted() {
+        let mut findings = Findings::default();
+        for at in 0..MAX_PROBLEMS + 7 {
+            findings.error(at..at, "key", "message");
+        }
+        let failure = findings.publish("f", "text").unwrap_err();
+        assert_eq!((failure.problems().len(), failure.more()), (MAX_PROBLEMS, 7));
+        assert!(failure.to_string().ends_with("1007 errors, of which the first 1000 are shown"));
+    }
+
+    #[test]
+    fn quotes_are_cut_and_escaped() {
+        assert_eq!(quoted("a\u{1b}b"), "\"a\\u{1b}b\"");
+        assert_eq!(shown(&"é".repeat(100)).chars().count(), MAX_QUOTED_CHARS + 1);
+    }
+}

@@ -1,0 +1,48 @@
+//! Pure: "did you mean". Owns the measure of likeness; knows no key.
+
+use super::bounds::MAX_QUOTED_CHARS;
+
+/// The candidate that the user most likely meant; `None` if none is near.
+///
+/// Near is a third of the word's length in edits, `-` counting as `_` and case not at all.
+pub(super) fn nearest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    if word.chars().count() > MAX_QUOTED_CHARS {
+        return None; // the distance is quadratic, and no key is that long
+    }
+    let word = fold(word);
+    let allowed = (word.chars().count() / 3).max(1);
+    candidates
+        .into_iter()
+        .filter(|candidate| candidate.chars().count() <= MAX_QUOTED_CHARS)
+        .map(|candidate| (strsim::damerau_levenshtein(&word, &fold(candidate)), candidate))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+fn fold(word: &str) -> String {
+    word.to_lowercase().replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn typing_slips_are_found() {
+        let keys = ["member_timeout", "client_timeout", "name", "id"];
+        assert_eq!(nearest("member_timout", keys), Some("member_timeout"));
+        assert_eq!(nearest("Client-Timeout", keys), Some("client_timeout"));
+        assert_eq!(nearest("nmae", keys), Some("name"));
+    }
+
+    #[test]
+    fn strangers_are_not() {
+        assert_eq!(nearest("banana", ["member_timeout", "name"]), None);
+        assert_eq!(nearest(&"n".repeat(1_000_000), ["name"]), None);
+        assert_eq!(nearest("", ["member_timeout"]), None);
+    }
+}

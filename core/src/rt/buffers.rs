@@ -1,0 +1,240 @@
+//! Receive buffers: provided-buffer rings that the kernel picks from, and the leases through which
+//! received bytes are lent out. Owns the memory; `stream::recv` decides which group a receive uses.
+//!
+//! A group reserves address space for its largest size but touches only what is used: free buffers
+//! are a stack, and only a small set of them is published to the kernel at a time. The set grows when
+//! the kernel runs out (ENOBUFS), so memory follows the load and stays bounded by the group's size.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::types::BufRingEntry;
+
+use super::ring::Ring;
+use super::shard;
+use crate::limits;
+
+/// A group's number, as the kernel knows it.
+pub(super) const SMALL: u16 = 0;
+pub(super) const LARGE: u16 = 1;
+
+/// One group of equal buffers. Two per shard.
+#[derive(Debug)]
+pub(super) struct BufferGroup {
+    id: u16,
+    size: usize,
+    memory: Mapping,
+    ring: Mapping,
+    ring_entries: u16,
+    tail: u16,
+    free: Vec<u16>,
+    /// Buffers never used so far start here; they have no memory yet.
+    untouched: u16,
+    total: u16,
+    published: u16,
+    target: u16,
+    lent: usize,
+}
+
+impl BufferGroup {
+    /// Reserves memory and registers the group with `ring`.
+    pub(super) fn new(ring: &Ring, id: u16, shape: &limits::BufferShape) -> io::Result<Self> {
+        let entry_bytes = size_of::<BufRingEntry>();
+        let group = BufferGroup {
+            id,
+            size: shape.size,
+            memory: Mapping::new(shape.size * usize::from(shape.total))?,
+            ring: Mapping::new(entry_bytes * usize::from(shape.published_most))?,
+            ring_entries: shape.published_most,
+            tail: 0,
+            free: Vec::new(),
+            untouched: 0,
+            total: shape.total,
+            published: 0,
+            target: shape.published_first,
+            lent: 0,
+        };
+        let address = group.ring.start.as_ptr() as u64;
+        // SAFETY: the mapping has room for `ring_entries` entries, is page-aligned and zeroed, and
+        // outlives the ring: the shard drops the ring first.
+        unsafe { ring.submitter().register_buf_ring_with_flags(address, group.ring_entries, id, 0) }?;
+        Ok(group)
+    }
+
+    /// Takes received bytes out of the kernel's hands.
+    pub(super) fn lend(&mut self, buffer: u16, len: usize) -> Lease {
+        debug_assert!(len <= self.size && buffer < self.total);
+        self.published = self.published.saturating_sub(1);
+        self.lent += 1;
+        let data = self.address(buffer);
+        Lease { data, len: len as u32, buffer, group: self.id }
+    }
+
+    /// A buffer that the kernel consumed without data in it.
+    pub(super) fn unused(&mut self, buffer: u16) {
+        self.published = self.published.saturating_sub(1);
+        self.free.push(buffer);
+    }
+
+    /// The kernel found no buffer: publish more from now on.
+    pub(super) fn ran_out(&mut self) {
+        self.target = (self.target.saturating_mul(2)).min(self.ring_entries);
+    }
+
+    /// Publishes free buffers up to the target; the kernel may use them at once.
+    pub(super) fn refill(&mut self) {
+        let before = self.tail;
+        while self.published < self.target {
+            let Some(buffer) = self.take_free() else { break };
+            self.write_entry(buffer);
+            self.published += 1;
+        }
+        if self.tail != before {
+            self.publish_tail();
+        }
+    }
+
+    /// Buffers that the kernel can use now.
+    pub(super) fn published(&self) -> u16 {
+        self.published
+    }
+
+    /// Buffers lent out.
+    pub(super) fn lent(&self) -> usize {
+        self.lent
+    }
+
+    /// Keeps the memory for good; for the end of a shard with leases still out.
+    pub(super) fn leak(self) {
+        let mut group = ManuallyDrop::new(self);
+        group.free = Vec::new();
+    }
+
+    fn give_back(&mut self, buffer: u16) {
+        self.lent -= 1;
+        self.free.push(buffer);
+    }
+
+    fn take_free(&mut self) -> Option<u16> {
+        if let Some(buffer) = self.free.pop() {
+            return Some(buffer);
+        }
+        let buffer = self.untouched;
+        (buffer < self.total).then(|| {
+            self.untouched += 1;
+            buffer
+        })
+    }
+
+    fn address(&self, buffer: u16) -> NonNull<u8> {
+        // SAFETY: `buffer < total`, so the offset lies inside the mapping.
+        unsafe { self.memory.start.add(usize::from(buffer) * self.size) }
+    }
+
+    fn write_entry(&mut self, buffer: u16) {
+        let index = usize::from(self.tail & (self.ring_entries - 1));
+        let address = self.address(buffer);
+        // SAFETY: `index < ring_entries`; the kernel reads entries only up to the published tail, and
+        // at most `ring_entries` are published, so it is not reading this one. The entry's last field
+        // overlaps the tail only in entry 0, and the setters below leave that field alone.
+        let entry = unsafe { &mut *self.ring.start.cast::<BufRingEntry>().add(index).as_ptr() };
+        entry.set_addr(address.as_ptr() as u64);
+        entry.set_len(self.size as u32);
+        entry.set_bid(buffer);
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    fn publish_tail(&self) {
+        // SAFETY: the ring mapping starts with an initialised entry; the tail is an aligned u16 in it,
+        // which the kernel only reads.
+        let tail = unsafe {
+            let tail = BufRingEntry::tail(self.ring.start.cast::<BufRingEntry>().as_ptr());
+            AtomicU16::from_ptr(tail.cast_mut())
+        };
+        tail.store(self.tail, Ordering::Release);
+    }
+}
+
+/// Anonymous memory, zeroed, page-aligned, without a reservation of swap.
+#[derive(Debug)]
+struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl Mapping {
+    fn new(len: usize) -> io::Result<Mapping> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a fresh anonymous mapping touches no existing memory.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, rights, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        NonNull::new(start.cast()).map(|start| Mapping { start, len }).ok_or_else(|| {
+            io::Error::other("mmap gave the null page")
+        })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and nothing refers to it any more (see `BufferGroup::leak`).
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Received bytes, in a buffer on loan from the shard. Dropping it gives the buffer back.
+///
+/// Never empty when handed out, and at most [`limits::LARGE_LEASE`] bytes. Not `Send`.
+#[derive(Debug)]
+pub struct Lease {
+    data: NonNull<u8>,
+    len: u32,
+    buffer: u16,
+    group: u16,
+}
+
+impl Lease {
+    /// Drops the first `n` bytes, or all when there are fewer.
+    pub fn advance(&mut self, n: usize) {
+        let n = n.min(self.len());
+        // SAFETY: `n <= len`, so the pointer stays inside the buffer or one behind its end.
+        self.data = unsafe { self.data.add(n) };
+        self.len -= n as u32;
+    }
+
+    /// Keeps the first `n` bytes only.
+    pub fn truncate(&mut self, n: usize) {
+        self.len = self.len.min(u32::try_from(n).unwrap_or(u32::MAX));
+    }
+}
+
+impl Deref for Lease {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the buffer holds `len` received bytes; it is neither published nor lent to anyone
+        // else until the lease is dropped, and its memory outlives the lease.
+        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len as usize) }
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and `&mut self` is the only way to the bytes.
+        unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len as usize) }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        shard::try_with(|shard| {
+            shard.stats.leases.fall();
+            shard.group(self.group).borrow_mut().give_back(self.buffer);
+        });
+    }
+}

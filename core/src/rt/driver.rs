@@ -1,0 +1,160 @@
+//! The turn: run what is runnable, enter the kernel once, hand out what came back. Owns the loop and
+//! its bounds; what an operation's completion means is the business of the object it belongs to.
+
+use io_uring::{opcode, types};
+
+use super::buffers::{LARGE, SMALL};
+use super::ops::Op;
+use super::ring::{Completion, Wait};
+use super::shard::Shard;
+use super::task::TaskHandle;
+use crate::limits;
+use crate::time::clock::{self, Mono};
+
+/// How long a shard turns.
+#[derive(Clone, Copy)]
+enum Until {
+    /// Until this task has ended.
+    Ends(TaskHandle),
+    /// Its caller decides; no turn sleeps beyond this point.
+    Time(Mono),
+}
+
+impl Shard {
+    /// Turns until the task `main` has ended.
+    pub(super) fn drive(&self, main: TaskHandle) {
+        self.arm_wake();
+        let mut completions = Vec::with_capacity(limits::COMPLETION_ENTRIES as usize);
+        while self.tasks.is_alive(main) {
+            self.turn(&mut completions, Until::Ends(main));
+        }
+    }
+
+    /// Ends whatever is left: drops the tasks, cancels the operations, waits for their completions,
+    /// for a bounded time.
+    pub(super) fn end(&self) {
+        self.stats.task_panics.add(self.tasks.clear());
+        let give_up = self.clock().plus(std::time::Duration::from_millis(limits::TEARDOWN_MS));
+        let mut completions = Vec::new();
+        self.starved.borrow_mut().clear();
+        while self.ops.borrow().live() > 0 && self.clock() < give_up {
+            let ids: Vec<_> = self.ops.borrow().ids().collect();
+            for id in ids {
+                self.cancel(id);
+            }
+            self.turn(&mut completions, Until::Time(give_up));
+        }
+        // The closes that the last completions asked for.
+        self.ring.borrow_mut().enter(None);
+    }
+
+    fn turn(&self, completions: &mut Vec<Completion>, until: Until) {
+        self.stats.turns.add(1);
+        self.stats.task_panics.add(self.tasks.run());
+        self.feed_receives();
+        if let Some(faults) = &self.faults
+            && faults.strikes(faults.plan().cancel)
+        {
+            self.cancel_something();
+        }
+        let wait = self.wait(until);
+        self.stats.sleeps.add(u64::from(wait.is_some()));
+        self.ring.borrow_mut().enter(wait);
+        self.inbox.awake();
+        let now = self.clock();
+        self.ring.borrow_mut().reap(completions);
+        for completion in completions.drain(..) {
+            self.complete(completion);
+        }
+        self.stats.operations.set(self.ops.borrow().live() as u64);
+        self.timers.advance(now);
+        while let Some(task) = self.inbox.next() {
+            self.tasks.make_runnable(task);
+        }
+    }
+
+    /// How long this turn may sleep; `None` when there is work, or nothing to wait for any more.
+    fn wait(&self, until: Until) -> Option<Wait> {
+        let end = match until {
+            Until::Ends(main) if !self.tasks.is_alive(main) => return None,
+            Until::Ends(_) => None,
+            Until::Time(end) => Some(end),
+        };
+        if self.tasks.has_runnable() || !self.inbox.may_sleep() {
+            return None;
+        }
+        let timer = self.timers.next();
+        let Some(next) = timer.min(end).or(timer).or(end) else { return Some(Wait::Forever) };
+        let left = next.since(clock::mono());
+        (!left.is_zero()).then_some(Wait::AtMost(left))
+    }
+
+    fn complete(&self, completion: Completion) {
+        let Some((id, op)) = self.ops.borrow_mut().take(completion.user_data) else { return };
+        let last = !completion.more();
+        match &op {
+            Op::Recv(stream) => stream.recv_completed(self, &completion, last),
+            Op::Send(stream) => stream.send_completed(self, &completion),
+            Op::Accept(listener) => listener.accept_completed(self, &completion, last),
+            Op::Connect(connecting) => connecting.completed(self, &completion),
+            Op::Poll(polling) => polling.completed(&completion),
+            Op::Wake if self.tasks.live() > 0 => self.arm_wake(),
+            Op::Wake | Op::Busy => {}
+        }
+        let mut ops = self.ops.borrow_mut();
+        if last {
+            ops.free(id);
+            drop(ops);
+            drop(op);
+        } else {
+            ops.put_back(id, op);
+        }
+    }
+
+    /// Keeps a read of the inbox's eventfd in flight.
+    fn arm_wake(&self) {
+        let count = self.wake_count.as_ptr().cast::<u8>();
+        let fd = types::Fd(self.inbox.event_fd());
+        // SAFETY: the eight bytes are boxed in the shard, which waits for its operations before it goes
+        // (or leaks them), and nobody else uses them.
+        unsafe { self.submit(Op::Wake, || opcode::Read::new(fd, count, 8).build()) };
+    }
+
+    /// Publishes receive buffers, then gives the streams that went without another try: no more of
+    /// them than there are buffers, so that a shortage never becomes a busy loop.
+    fn feed_receives(&self) {
+        if let Some(faults) = &self.faults
+            && faults.strikes(faults.plan().starve)
+        {
+            return;
+        }
+        for group in self.groups() {
+            group.borrow_mut().refill();
+        }
+        if self.starved.borrow().is_empty() {
+            return;
+        }
+        let large = usize::from(self.group(LARGE).borrow().published());
+        let small = usize::from(self.group(SMALL).borrow().published());
+        let mut starved = self.starved.borrow_mut();
+        let tries = starved.len().min(large + small);
+        let fed: Vec<_> = starved.drain(..tries).collect();
+        drop(starved);
+        for stream in fed {
+            stream.feed(self, large > 0);
+        }
+    }
+
+    /// A fault on demand: the kernel ends a random operation.
+    fn cancel_something(&self) {
+        let Some(faults) = &self.faults else { return };
+        let ops = self.ops.borrow();
+        let count = ops.ids().count() as u64;
+        let pick = ops.ids().nth(faults.below(count) as usize);
+        let pick = pick.filter(|id| ops.may_be_cancelled(*id));
+        drop(ops);
+        if let Some(id) = pick {
+            self.cancel(id);
+        }
+    }
+}

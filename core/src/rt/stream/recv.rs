@@ -1,0 +1,285 @@
+//! The receiving half: keeps a receive armed while somebody wants bytes, queues what arrives, stops
+//! when too much waits, and chooses between small leases (multishot; heads, idle connections) and
+//! large ones (one at a time; bodies).
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use io_uring::{opcode, squeue, types};
+
+use super::StreamInner;
+use crate::limits;
+use crate::rt::buffers::{LARGE, Lease, SMALL};
+use crate::rt::events::EventQueue;
+use crate::rt::ops::{Op, OpId};
+use crate::rt::place::Place;
+use crate::rt::ring::Completion;
+use crate::rt::shard::{self, Shard};
+
+/// How the stream of bytes ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum End {
+    #[default]
+    Open,
+    Fin,
+    Error(i32),
+}
+
+/// Whom to tell about an event.
+enum Notify {
+    Task(Waker),
+    Queue(Rc<EventQueue>, u32),
+}
+
+/// Half of a stream. Fields are cells, since completions arrive while handles exist.
+#[derive(Debug, Default)]
+pub(super) struct RecvHalf {
+    op: Cell<Option<OpId>>,
+    /// The group that the armed receive takes its buffers from.
+    group: Cell<u16>,
+    cancelling: Cell<bool>,
+    starved: Cell<bool>,
+    /// Large leases are wanted.
+    bulk: Cell<bool>,
+    /// Leases in a row that speak for a change of size.
+    streak: Cell<u8>,
+    /// The kernel said that the socket held more.
+    nonempty: Cell<bool>,
+    end: Cell<End>,
+    notify: Place<Notify>,
+    queue: RefCell<VecDeque<Lease>>,
+    bytes: Cell<u64>,
+}
+
+impl RecvHalf {
+    pub(super) fn in_flight(&self) -> bool {
+        self.op.get().is_some()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    pub(super) fn has_event(&self) -> bool {
+        self.end.get() != End::Open || !self.queue.borrow().is_empty()
+    }
+
+    pub(super) fn unread(&self, lease: Lease) {
+        if !lease.is_empty() {
+            self.queue.borrow_mut().push_front(lease);
+        }
+    }
+
+    pub(super) fn expect_bulk(&self, bulk: bool) {
+        // Going back is left to what arrives: the next response is likely to be like this one.
+        if bulk {
+            self.bulk.set(true);
+            self.streak.set(0);
+        }
+    }
+
+    /// The handle is gone: drops what waits, cancels what is armed.
+    pub(super) fn abandon(&self, shard: &Shard) {
+        self.notify.take();
+        self.queue.take();
+        self.cancel(shard);
+    }
+
+    fn cancel(&self, shard: &Shard) {
+        if let Some(id) = self.op.get()
+            && !self.cancelling.replace(true)
+        {
+            shard.cancel(id);
+        }
+    }
+
+    fn wanted_group(&self, shard: &Shard) -> u16 {
+        if self.bulk.get() && shard.features.large_leases { LARGE } else { SMALL }
+    }
+
+    /// Learns from the size of what arrived whether leases should be large.
+    fn adapt(&self, group: u16, len: usize) {
+        let (speaks, needed) = if group == SMALL {
+            (len == limits::SMALL_LEASE, limits::FULL_BEFORE_LARGE)
+        } else {
+            (len < limits::SMALL_LEASE, limits::SPARSE_BEFORE_SMALL)
+        };
+        let streak = if speaks { self.streak.get() + 1 } else { 0 };
+        if streak >= needed {
+            self.bulk.set(group == SMALL);
+            self.streak.set(0);
+        } else {
+            self.streak.set(streak);
+        }
+    }
+
+    fn tell(&self) {
+        match self.notify.take() {
+            None => {}
+            Some(Notify::Task(waker)) => waker.wake(),
+            Some(Notify::Queue(queue, token)) => queue.push(token),
+        }
+    }
+
+    fn is_awaited(&self) -> bool {
+        !self.notify.is_empty()
+    }
+
+    fn wait(&self, waker: &Waker) {
+        let kept = match self.notify.take() {
+            Some(Notify::Task(old)) if old.will_wake(waker) => old,
+            _ => waker.clone(),
+        };
+        self.notify.put(Notify::Task(kept));
+    }
+}
+
+impl StreamInner {
+    pub(super) fn poll_recv(
+        self: &Rc<Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Lease>>> {
+        let half = &self.recv;
+        if let Some(lease) = half.queue.borrow_mut().pop_front() {
+            return Poll::Ready(Ok(Some(lease)));
+        }
+        match half.end.get() {
+            End::Fin => return Poll::Ready(Ok(None)),
+            End::Error(code) => return Poll::Ready(Err(io::Error::from_raw_os_error(code))),
+            End::Open => {}
+        }
+        half.wait(cx.waker());
+        shard::with(|shard| self.want(shard));
+        Poll::Pending
+    }
+
+    pub(super) fn watch(self: &Rc<Self>, queue: &Rc<EventQueue>, token: u32) {
+        if self.recv.has_event() {
+            queue.push(token);
+            return;
+        }
+        self.recv.notify.put(Notify::Queue(Rc::clone(queue), token));
+        shard::with(|shard| self.want(shard));
+    }
+
+    /// Sees to it that a receive with the right kind of buffer is armed.
+    fn want(self: &Rc<Self>, shard: &Shard) {
+        let half = &self.recv;
+        let wanted = half.wanted_group(shard);
+        if half.in_flight() {
+            if half.group.get() != wanted {
+                half.cancel(shard);
+            }
+        } else if !half.starved.get() {
+            self.arm(shard, wanted);
+        }
+    }
+
+    fn arm(self: &Rc<Self>, shard: &Shard, group: u16) {
+        let half = &self.recv;
+        let fd = types::Fd(self.fd);
+        let cut = shard.faults.as_ref().is_some_and(|f| f.strikes(f.plan().end_multishot));
+        let entry: squeue::Entry = if group == SMALL && shard.features.multishot_recv && !cut {
+            opcode::RecvMulti::new(fd, group).build()
+        } else {
+            let size = if group == SMALL { limits::SMALL_LEASE } else { limits::LARGE_LEASE };
+            // A socket known to be empty need not be tried before waiting for it.
+            let poll_first = shard.features.poll_first && half.bytes() > 0 && !half.nonempty.get();
+            let how = if poll_first { POLL_FIRST } else { 0 };
+            opcode::Recv::new(fd, std::ptr::null_mut(), size as u32)
+                .buf_group(group)
+                .ioprio(how)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT)
+        };
+        half.group.set(group);
+        half.cancelling.set(false);
+        // SAFETY: the kernel writes into buffers of the registered group only, which outlive the ring.
+        let id = unsafe { shard.submit(Op::Recv(Rc::clone(self)), || entry) };
+        half.op.set(Some(id));
+    }
+
+    /// Another try for a stream that found no buffer.
+    pub(in crate::rt) fn feed(self: &Rc<Self>, shard: &Shard, large: bool) {
+        let half = &self.recv;
+        half.starved.set(false);
+        if self.closing.get() || half.in_flight() || half.has_event() || !half.is_awaited() {
+            return;
+        }
+        let group = if large { half.wanted_group(shard) } else { SMALL };
+        self.arm(shard, group);
+    }
+
+    pub(in crate::rt) fn recv_completed(
+        self: &Rc<Self>,
+        shard: &Shard,
+        done: &Completion,
+        last: bool,
+    ) {
+        let half = &self.recv;
+        if last {
+            half.op.set(None);
+        }
+        if let Some(buffer) = done.buffer() {
+            self.take_buffer(shard, buffer, done.result);
+        }
+        half.nonempty.set(done.socket_nonempty());
+        match -done.result {
+            ..0 => {}
+            0 => half.end.set(End::Fin),
+            libc::ENOBUFS => {
+                shard.stats.no_buffers.add(1);
+                shard.group(half.group.get()).borrow_mut().ran_out();
+                self.starve(shard);
+            }
+            // Ended early, by us or by the kernel: armed again when somebody wants bytes.
+            libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
+            code => half.end.set(End::Error(code)),
+        }
+        self.after_completion(shard, last);
+    }
+
+    fn after_completion(self: &Rc<Self>, shard: &Shard, last: bool) {
+        let half = &self.recv;
+        if self.closing.get() {
+            if last {
+                self.finish_close(shard);
+            }
+        } else if half.has_event() {
+            half.tell();
+            if !last && half.queue.borrow().len() >= limits::RECEIVE_QUEUE {
+                half.cancel(shard);
+            }
+        } else if last && half.is_awaited() && !half.starved.get() {
+            self.arm(shard, half.wanted_group(shard));
+        }
+    }
+
+    fn take_buffer(&self, shard: &Shard, buffer: u16, result: i32) {
+        let half = &self.recv;
+        let group = half.group.get();
+        let Ok(len @ 1..) = usize::try_from(result) else {
+            shard.group(group).borrow_mut().unused(buffer);
+            return;
+        };
+        let lease = shard.group(group).borrow_mut().lend(buffer, len);
+        shard.stats.leases.rise();
+        half.bytes.set(half.bytes.get() + len as u64);
+        half.adapt(group, len);
+        if !self.closing.get() {
+            half.queue.borrow_mut().push_back(lease);
+        }
+    }
+
+    fn starve(self: &Rc<Self>, shard: &Shard) {
+        if !self.closing.get() && !self.recv.starved.replace(true) {
+            shard.starved.borrow_mut().push(Rc::clone(self));
+        }
+    }
+}
+
+/// IORING_RECVSEND_POLL_FIRST.
+const POLL_FIRST: u16 = 1;

@@ -1,0 +1,188 @@
+//! The sending half: at most one send in flight, so that bytes keep their order; short sends are
+//! continued here. Owns the payload until the kernel is done with it.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use io_uring::{opcode, squeue, types};
+
+use super::StreamInner;
+use crate::rt::ops::{Op, OpId};
+use crate::rt::payload::Payload;
+use crate::rt::place::Place;
+use crate::rt::ring::Completion;
+use crate::rt::shard::{self, Shard};
+use crate::rt::task::WakerSlot;
+
+/// The header of a vectored send; pooled by the shard. Boxed, so that the kernel's pointers hold.
+pub(in crate::rt) struct Message {
+    header: libc::msghdr,
+    pieces: [libc::iovec; 2],
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message").field("pieces", &self.header.msg_iovlen).finish_non_exhaustive()
+    }
+}
+
+impl Message {
+    fn new() -> Box<Message> {
+        // SAFETY: all-zero bytes are valid for both C structs (null pointers, zero lengths).
+        Box::new(unsafe { std::mem::zeroed() })
+    }
+
+    /// Points the header at the pieces.
+    fn aim(&mut self, pieces: [&[u8]; 2]) -> *const libc::msghdr {
+        self.pieces = pieces.map(|piece| libc::iovec {
+            iov_base: piece.as_ptr().cast_mut().cast(),
+            iov_len: piece.len(),
+        });
+        self.header.msg_iov = self.pieces.as_mut_ptr();
+        self.header.msg_iovlen = self.pieces.len();
+        &raw const self.header
+    }
+}
+
+/// Half of a stream.
+#[derive(Debug, Default)]
+pub(super) struct SendHalf {
+    op: Cell<Option<OpId>>,
+    payload: RefCell<Option<Payload>>,
+    /// Bytes of the payload that the kernel has taken.
+    taken: Cell<usize>,
+    message: Place<Box<Message>>,
+    /// The first error; final.
+    error: Cell<Option<i32>>,
+    waiter: WakerSlot,
+    bytes: Cell<u64>,
+}
+
+impl SendHalf {
+    pub(super) fn in_flight(&self) -> bool {
+        self.op.get().is_some()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.in_flight() {
+            self.waiter.set(cx.waker());
+            return Poll::Pending;
+        }
+        Poll::Ready(self.result())
+    }
+
+    /// The handle is gone: cancels what is in flight.
+    pub(super) fn abandon(&self, shard: &Shard) {
+        self.waiter.clear();
+        if let Some(id) = self.op.get() {
+            shard.cancel(id);
+        }
+    }
+
+    fn result(&self) -> io::Result<()> {
+        self.error.get().map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))
+    }
+
+    fn finish(&self, shard: &Shard) {
+        self.payload.take();
+        if let Some(message) = self.message.take() {
+            shard.messages.borrow_mut().push(message);
+        }
+        self.waiter.wake();
+    }
+}
+
+impl StreamInner {
+    pub(super) fn post(self: &Rc<Self>, payload: Payload) -> io::Result<()> {
+        let half = &self.send;
+        if half.in_flight() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        half.result()?;
+        if payload.is_empty() {
+            return Ok(());
+        }
+        *half.payload.borrow_mut() = Some(payload);
+        half.taken.set(0);
+        shard::with(|shard| self.submit_send(shard));
+        Ok(())
+    }
+
+    fn submit_send(self: &Rc<Self>, shard: &Shard) {
+        let half = &self.send;
+        let payload = half.payload.borrow();
+        let Some(payload) = payload.as_ref() else { return };
+        let (pieces, flags) = self.what_to_send(shard, payload);
+        let fd = types::Fd(self.fd);
+        let entry: squeue::Entry = match pieces {
+            [only, []] | [[], only] => {
+                let len = u32::try_from(only.len()).unwrap_or(u32::MAX);
+                opcode::Send::new(fd, only.as_ptr(), len).flags(flags).build()
+            }
+            both => {
+                let pooled = half.message.take().or_else(|| shard.messages.borrow_mut().pop());
+                let mut message = pooled.unwrap_or_else(Message::new);
+                let header = message.aim(both);
+                half.message.put(message);
+                opcode::SendMsg::new(fd, header).flags(flags.cast_unsigned()).build()
+            }
+        };
+        // SAFETY: payload and message belong to this stream, which the operation keeps alive; neither
+        // is touched before the completion. Their bytes are on the heap or in lent buffers and do not
+        // move when the structs do.
+        let id = unsafe { shard.submit(Op::Send(Rc::clone(self)), || entry) };
+        half.op.set(Some(id));
+    }
+
+    /// What is left of the payload, and the send flags; a fault may cut it short.
+    fn what_to_send<'p>(&self, shard: &Shard, payload: &'p Payload) -> ([&'p [u8]; 2], i32) {
+        let [mut first, mut second] = payload.pieces();
+        let taken = self.send.taken.get();
+        let from_first = taken.min(first.len());
+        first = &first[from_first..];
+        second = &second[taken - from_first..];
+        let mut flags = libc::MSG_NOSIGNAL;
+        if shard.features.send_waitall {
+            flags |= libc::MSG_WAITALL;
+        }
+        if let Some(faults) = &shard.faults
+            && faults.strikes(faults.plan().short_send)
+        {
+            let whole = if first.is_empty() { second } else { first };
+            let short = 1 + faults.below(whole.len() as u64) as usize;
+            return ([&whole[..short], &[]], libc::MSG_NOSIGNAL);
+        }
+        ([first, second], flags)
+    }
+
+    pub(in crate::rt) fn send_completed(self: &Rc<Self>, shard: &Shard, done: &Completion) {
+        let half = &self.send;
+        half.op.set(None);
+        let mut unfinished = false;
+        match done.result {
+            // Ended early by the kernel, with nothing sent: go on where we were.
+            result if matches!(-result, libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {
+                unfinished = true;
+            }
+            result @ ..0 => half.error.set(Some(-result)),
+            result => {
+                let taken = half.taken.get() + result.unsigned_abs() as usize;
+                half.taken.set(taken);
+                half.bytes.set(half.bytes.get() + u64::from(result.unsigned_abs()));
+                unfinished = half.payload.borrow().as_ref().is_some_and(|p| taken < p.len());
+            }
+        }
+        if unfinished && !self.closing.get() {
+            self.submit_send(shard);
+            return;
+        }
+        half.finish(shard);
+        self.finish_close(shard);
+    }
+}

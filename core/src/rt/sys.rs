@@ -1,0 +1,130 @@
+//! Socket calls that are no ring operations: options, addresses, FIN, TCP_INFO. Thin wrappers; each
+//! takes a descriptor that its caller keeps open.
+
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+
+use socket2::SockAddr;
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sets one socket option to a plain C value.
+pub(super) fn set_option<T>(fd: RawFd, level: i32, name: i32, value: &T) -> io::Result<()> {
+    let len = size_of::<T>() as libc::socklen_t;
+    // SAFETY: `value` is valid for `len` bytes for the length of the call.
+    check(unsafe { libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), len) })
+}
+
+pub(super) fn shutdown_write(fd: RawFd) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::shutdown(fd, libc::SHUT_WR) })
+}
+
+/// The next close sends RST instead of FIN.
+pub(super) fn reset_on_close(fd: RawFd) -> io::Result<()> {
+    let now = libc::linger { l_onoff: 1, l_linger: 0 };
+    set_option(fd, libc::SOL_SOCKET, libc::SO_LINGER, &now)
+}
+
+type NameCall =
+    unsafe extern "C" fn(RawFd, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
+
+fn address(fd: RawFd, call: NameCall) -> io::Result<SocketAddr> {
+    // SAFETY: `try_init` gives storage and length that fit together; the call fills both.
+    let ((), address) =
+        unsafe { SockAddr::try_init(|storage, len| check(call(fd, storage.cast(), len))) }?;
+    address.as_socket().ok_or_else(|| io::Error::other("the socket has no IP address"))
+}
+
+pub(super) fn peer_addr(fd: RawFd) -> io::Result<SocketAddr> {
+    address(fd, libc::getpeername)
+}
+
+pub(super) fn local_addr(fd: RawFd) -> io::Result<SocketAddr> {
+    address(fd, libc::getsockname)
+}
+
+/// What the kernel measures on a connection (`tcp(7)`, TCP_INFO).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// The kernel's state number (1 = ESTABLISHED, 8 = CLOSE_WAIT).
+    pub state: u8,
+    /// Smoothed round-trip time, in microseconds.
+    pub rtt_us: u32,
+    /// Its variance, in microseconds.
+    pub rttvar_us: u32,
+    /// Segments that were sent again.
+    pub total_retrans: u32,
+    /// Bytes that the peer has acknowledged.
+    pub bytes_acked: u64,
+}
+
+pub(super) fn tcp_info(fd: RawFd) -> io::Result<TcpInfo> {
+    let mut raw = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+    let place = raw.as_mut_ptr().cast();
+    // SAFETY: `place` has room for `len` bytes.
+    check(unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut len) })?;
+    // SAFETY: all-zero is a valid tcp_info, and the kernel has overwritten the part it knows.
+    let raw = unsafe { raw.assume_init() };
+    Ok(TcpInfo {
+        state: raw.tcpi_state,
+        rtt_us: raw.tcpi_rtt,
+        rttvar_us: raw.tcpi_rttvar,
+        total_retrans: raw.tcpi_total_retrans,
+        bytes_acked: bytes_acked(fd).unwrap_or_default(),
+    })
+}
+
+/// `tcpi_bytes_acked` lies behind the part of the struct that libc declares: at byte 120 since 4.1.
+fn bytes_acked(fd: RawFd) -> io::Result<u64> {
+    let mut raw = [0u64; 32];
+    let mut len = size_of_val(&raw) as libc::socklen_t;
+    let place = raw.as_mut_ptr().cast();
+    // SAFETY: `place` has room for `len` bytes; any bytes make valid numbers.
+    check(unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut len) })?;
+    Ok(raw[15])
+}
+
+/// Makes a listening socket drop the SYNs of new connections (they are sent again later, and meet a
+/// closed port then), while handshakes under way still complete.
+pub(super) fn drop_new_syns(fd: RawFd) -> io::Result<()> {
+    // Classic BPF; the data starts with the TCP header, whose byte 13 holds the flags.
+    const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+    const JUMP_IF_ANY: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    const SYN: u32 = 0x02;
+    let filter = [
+        libc::sock_filter { code: LOAD_BYTE, jt: 0, jf: 0, k: 13 },
+        libc::sock_filter { code: JUMP_IF_ANY, jt: 0, jf: 1, k: SYN },
+        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: 0 },
+        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: u32::MAX },
+    ];
+    let program =
+        libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+}
+
+/// Takes one completed connection without waiting; `None` when there is none.
+pub(super) fn accept_now(fd: RawFd) -> io::Result<Option<RawFd>> {
+    let flags = libc::SOCK_CLOEXEC;
+    // A listening socket of ours is non-blocking, so this never waits.
+    // SAFETY: null address and length mean that no address is wanted.
+    let got = unsafe { libc::accept4(fd, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
+    if got >= 0 {
+        return Ok(Some(got));
+    }
+    match io::Error::last_os_error() {
+        error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        error => Err(error),
+    }
+}
+
+pub(super) fn close(fd: RawFd) {
+    // SAFETY: the caller owns the descriptor and has given up using it.
+    unsafe { libc::close(fd) };
+}

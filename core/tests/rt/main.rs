@@ -1,0 +1,5 @@
+//! The runtime against the real kernel: sockets, cancellation, back-pressure, faults.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod basics;
+mod support;
