@@ -1,5 +1,5 @@
-//! What the README promises a newcomer: the configuration that it shows is valid, and so is what it says
-//! about the commands. The figures in it are checked by `benches/compare/run --readme check`.
+//! What the README promises a newcomer: the configuration that it shows is valid, and so is what it
+//! says about the commands. The figures in it are checked by `benches/compare/run --readme check`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

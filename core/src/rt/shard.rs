@@ -181,7 +181,8 @@ impl Shard {
                 completion: limits::COMPLETION_ENTRIES,
             }
         };
-        let told = |what: &str, error: io::Error| format!("{what}: {}", super::probe::explain(&error));
+        let told =
+            |what: &str, error: io::Error| format!("{what}: {}", super::probe::explain(&error));
         let ring = Ring::new(size, features, Arc::clone(&config.stats))
             .map_err(|error| told("its io_uring", error))?;
         let small = BufferGroup::new(&ring, SMALL, &limits::SMALL_BUFFERS)
