@@ -133,6 +133,7 @@ pub(super) struct Shard {
     pub(super) ring: RefCell<Ring>,
     groups: [RefCell<BufferGroup>; 2],
     pub(super) send_buffers: RefCell<Vec<Vec<u8>>>,
+    #[allow(clippy::vec_box, reason = "the kernel points into a message: it must not move")]
     pub(super) messages: RefCell<Vec<Box<Message>>>,
     /// Streams whose receive found no buffer.
     pub(super) starved: RefCell<Vec<Rc<StreamInner>>>,
