@@ -1,0 +1,431 @@
+//! The command line: its flags (fixed by the interface), and what they mean as a [`Plan`]. Does nothing itself.
+//! Called by `commands`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::cpu;
+use crate::limits;
+use crate::origin::{Delay, OriginSpec};
+use crate::plan::{CpuOf, Length, Plan, Reuse};
+use crate::target::Target;
+use crate::units;
+use crate::verdict::FailIf;
+
+/// Tests an HTTP balancer or server: constant load, honest latencies.
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version, args_conflicts_with_subcommands = true)]
+#[command(
+    after_help = "Times have a unit: 10s, 250ms, 1m. Exit codes: 0 fine, 2 bad command line, \
+    3 a --fail-if holds, 4 the target could not be tested, 130 interrupted."
+)]
+pub struct Cli {
+    /// Another job than generating load.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Generating load.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Jobs besides generating load.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Open connections, make one request on each, hold them, tell the target's memory for each
+    Idle(IdleArgs),
+    /// Act as members: origin servers that answer every request
+    Serve(ServeArgs),
+    /// Find the highest rate that meets an objective (not supported yet)
+    Knee(LaterArgs),
+    /// Try pinning configs (not supported yet)
+    Sweep(LaterArgs),
+    /// Failure drills with a verdict (not supported yet)
+    Drill(LaterArgs),
+    /// Compare two JSON reports (not supported yet)
+    Compare(LaterArgs),
+}
+
+/// Whatever a later command will take.
+#[derive(Debug, Args)]
+pub struct LaterArgs {
+    /// Anything.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub rest: Vec<String>,
+}
+
+/// Flags of a run.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// What to test: http://host[:port][/path]
+    #[arg(value_name = "URL")]
+    pub urls: Vec<String>,
+    /// Connections of all cores together
+    #[arg(long, short = 'c', value_name = "N", default_value_t = 64)]
+    pub connections: usize,
+    /// Measure for so long [default: 10s]
+    #[arg(long, short = 'd', value_name = "TIME", value_parser = units::parse_duration)]
+    pub duration: Option<Duration>,
+    /// Measure so many requests instead
+    #[arg(long, short = 'n', value_name = "N", conflicts_with = "duration")]
+    pub requests: Option<u64>,
+    /// Requests a second, each due at its exact time; latencies count from then (open loop)
+    #[arg(long, short = 'r', value_name = "N")]
+    pub rate: Option<u64>,
+    /// Cores to run on, one pinned shard each, like 0-3,8 [default: all that are allowed]
+    #[arg(long, value_name = "LIST", value_parser = parse_cores)]
+    pub cores: Option<Cores>,
+    /// A new connection for every request
+    #[arg(long, conflicts_with = "requests_per_connection")]
+    pub close: bool,
+    /// A new connection after so many requests
+    #[arg(long, value_name = "N")]
+    pub requests_per_connection: Option<u64>,
+    /// Request method [default: GET, or POST with --body]
+    #[arg(long, short = 'X', value_name = "METHOD")]
+    pub method: Option<String>,
+    /// A header field, `Name: value`; may be repeated
+    #[arg(long = "header", short = 'H', value_name = "K: V", value_parser = parse_header)]
+    pub headers: Vec<(String, String)>,
+    /// Send this file as body of each request
+    #[arg(long, value_name = "FILE")]
+    pub body: Option<PathBuf>,
+    /// Load before the measured window
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::parse_duration)]
+    pub warmup: Duration,
+    /// Time limit of one request, its connect included
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::parse_duration)]
+    pub timeout: Duration,
+    /// Seed of all that is random
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Write the report as JSON; - is stdout
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Measure the processor time and memory of this process; may be repeated
+    #[arg(long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
+    /// Exit with 3 when this holds, like errors>0, errors>0.1% or p99>20ms; may be repeated
+    #[arg(long, value_name = "EXPR", value_parser = FailIf::parse)]
+    pub fail_if: Vec<FailIf>,
+    /// Flags of later versions.
+    #[command(flatten)]
+    pub later: LaterFlags,
+}
+
+/// Flags that the interface promises and this version doesn't know yet.
+#[derive(Debug, Args)]
+pub struct LaterFlags {
+    #[arg(long, hide = true)]
+    http2: bool,
+    #[arg(long, hide = true)]
+    insecure: bool,
+    #[arg(long, hide = true)]
+    csv: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    html: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    admin: Option<String>,
+}
+
+/// Flags of `idle`.
+#[derive(Debug, Args)]
+pub struct IdleArgs {
+    /// What to test
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// Connections to hold
+    #[arg(long, short = 'c', value_name = "N")]
+    pub connections: usize,
+    /// How long
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::parse_duration)]
+    pub hold: Duration,
+    /// Tell the memory of this process
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+    /// Core to run on [default: not pinned]
+    #[arg(long, value_name = "N")]
+    pub core: Option<usize>,
+    /// Time limit of opening a connection and the request on it
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::parse_duration)]
+    pub timeout: Duration,
+    /// Write the report as JSON; - is stdout
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Flags of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where to listen; may be repeated, one origin each; port 0 is any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub listen: Vec<SocketAddr>,
+    /// Value of the X-Origin field, with a number when there are several origins
+    #[arg(long, value_name = "NAME", default_value = "origin")]
+    pub name: String,
+    /// Bytes of each answer's body, like 128, 4k, 1M
+    #[arg(long, value_name = "SIZE", default_value = "128", value_parser = units::parse_size)]
+    pub body_size: u64,
+    /// Time before each answer: 5ms, or 1ms-10ms for an even spread
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = Delay::parse)]
+    pub delay: Delay,
+    /// Status of the answers
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub status: u16,
+    /// Share of requests answered with 500, 0–1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub error_rate: f64,
+    /// Seed of delays and errors
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Core to run on [default: not pinned]
+    #[arg(long, value_name = "N")]
+    pub core: Option<usize>,
+}
+
+/// A list of cores, as one value of the command line.
+#[derive(Clone, Debug)]
+pub struct Cores(pub Vec<usize>);
+
+fn parse_cores(text: &str) -> Result<Cores, String> {
+    let cores = units::parse_cores(text)?;
+    let allowed = cpu::allowed_cores();
+    match cores.iter().find(|core| !allowed.is_empty() && !allowed.contains(core)) {
+        Some(core) => Err(format!("core {core} is not among those allowed here: {allowed:?}")),
+        None => Ok(Cores(cores)),
+    }
+}
+
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("write it as `Name: value`")?;
+    Ok((name.trim().to_string(), value.trim().to_string()))
+}
+
+impl RunArgs {
+    /// The plan that the flags ask for, and the conditions of failure. Reads the body file.
+    ///
+    /// # Errors
+    /// One message with cause and cure; the exit code is 2.
+    pub fn plan(self) -> Result<(Plan, Vec<FailIf>), String> {
+        self.later.check()?;
+        let mut fail_if = self.fail_if;
+        // `--fail-if 'errors>0' 'p99>20ms'`: < and > never stand in a URL.
+        let (more, urls): (Vec<_>, Vec<_>) = (self.urls.into_iter()).partition(|arg| {
+            !fail_if.is_empty() && arg.contains(['<', '>', '=']) && !arg.contains('/')
+        });
+        for text in more {
+            fail_if.push(FailIf::parse(&text)?);
+        }
+        let url = match urls.as_slice() {
+            [url] => url,
+            [] => return Err("there is no URL to test; try loadgen --help".to_string()),
+            _ => return Err("several URLs are not supported yet; give one".to_string()),
+        };
+        let body = self.body.map_or_else(|| Ok(Vec::new()), |path| read_body(&path))?;
+        let plan = Plan {
+            connections: self.connections,
+            length: match (self.requests, self.duration) {
+                (Some(n), _) => Length::Requests(n),
+                (None, duration) => Length::Duration(duration.unwrap_or(Duration::from_secs(10))),
+            },
+            rate: self.rate,
+            cores: self.cores.map_or_else(cpu::allowed_cores, |Cores(cores)| cores),
+            reuse: match (self.close, self.requests_per_connection) {
+                (true, _) => Reuse::Requests(1),
+                (false, Some(n)) => Reuse::Requests(n),
+                (false, None) => Reuse::KeepAlive,
+            },
+            method: self.method,
+            headers: self.headers,
+            body,
+            warmup: self.warmup,
+            timeout: self.timeout,
+            seed: self.seed,
+            cpu_of: if self.pids.is_empty() { CpuOf::None } else { CpuOf::Processes(self.pids) },
+            ..Plan::new(Target::parse(url)?)
+        };
+        plan.check().map_err(|error| error.to_string())?;
+        if let CpuOf::Processes(pids) = &plan.cpu_of {
+            pids.iter().try_for_each(|&pid| check_pid(pid))?;
+        }
+        Ok((plan, fail_if))
+    }
+}
+
+impl IdleArgs {
+    /// The connections to open.
+    ///
+    /// # Errors
+    /// One message with cause and cure; the exit code is 2.
+    pub fn plan(&self) -> Result<Plan, String> {
+        let plan = Plan {
+            connections: self.connections,
+            cores: self.core.into_iter().collect(),
+            timeout: self.timeout,
+            ..Plan::new(Target::parse(&self.url)?)
+        };
+        plan.check().map_err(|error| error.to_string())?;
+        self.pid.map_or(Ok(()), check_pid)?;
+        Ok(plan)
+    }
+}
+
+impl ServeArgs {
+    /// The origins to start.
+    pub fn specs(&self) -> Vec<OriginSpec> {
+        let several = self.listen.len() > 1;
+        let name =
+            |n: usize| if several { format!("{}-{n}", self.name) } else { self.name.clone() };
+        let spec = |(n, &listen): (usize, &SocketAddr)| OriginSpec {
+            name: name(n + 1),
+            listen,
+            body_size: self.body_size,
+            delay: self.delay,
+            status: self.status,
+            error_rate: self.error_rate,
+            seed: self.seed,
+        };
+        self.listen.iter().enumerate().map(spec).collect()
+    }
+}
+
+impl LaterFlags {
+    fn check(&self) -> Result<(), String> {
+        let given = [
+            ("--http2", self.http2),
+            ("--insecure", self.insecure),
+            ("--csv", self.csv.is_some()),
+            ("--html", self.html.is_some()),
+            ("--admin", self.admin.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(format!("{flag} is not supported yet; leave it out")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_pid(pid: u32) -> Result<(), String> {
+    let read = cpu::process_cpu(pid);
+    read.map(drop).map_err(|error| format!("--pid {pid}: no such process can be read: {error}"))
+}
+
+fn read_body(path: &std::path::Path) -> Result<Vec<u8>, String> {
+    let wrong = |why: String| format!("--body {}: {why}", path.display());
+    let size = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
+    if size > limits::MAX_BODY {
+        return Err(wrong("larger than 1 GiB".to_string()));
+    }
+    std::fs::read(path).map_err(|error| wrong(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(args: &[&str]) -> Result<(Plan, Vec<FailIf>), String> {
+        let all = ["loadgen"].iter().chain(args);
+        Cli::try_parse_from(all).map_err(|error| error.to_string())?.run.plan()
+    }
+
+    #[test]
+    fn the_flags_of_the_interface() {
+        let core = cpu::allowed_cores()[0].to_string();
+        let me = std::process::id().to_string();
+        let (plan, fail_if) = plan(&[
+            "http://127.0.0.1:81/x",
+            "--connections",
+            "7",
+            "--requests",
+            "100",
+            "--rate",
+            "50",
+            "--cores",
+            &core,
+            "--requests-per-connection",
+            "3",
+            "--header",
+            "A: b:c",
+            "--warmup",
+            "0s",
+            "--seed",
+            "9",
+            "--json",
+            "-",
+            "--pid",
+            &me,
+            "--fail-if",
+            "errors>0",
+            "p99>20ms",
+        ])
+        .unwrap();
+        assert_eq!((plan.connections, plan.rate, plan.seed), (7, Some(50), 9));
+        assert_eq!(plan.length, Length::Requests(100));
+        assert_eq!(plan.reuse, Reuse::Requests(3));
+        assert_eq!(plan.headers, [("A".to_string(), "b:c".to_string())]);
+        assert_eq!(plan.warmup, Duration::ZERO);
+        assert_eq!(plan.cores.len(), 1);
+        assert_eq!(plan.cpu_of, CpuOf::Processes(vec![std::process::id()]));
+        assert_eq!(fail_if.len(), 2);
+    }
+
+    #[test]
+    fn defaults() {
+        let (plan, fail_if) = plan(&["127.0.0.1:81"]).unwrap();
+        assert_eq!(plan.length, Length::Duration(Duration::from_secs(10)));
+        assert_eq!((plan.connections, plan.reuse, plan.rate), (64, Reuse::KeepAlive, None));
+        assert_eq!(plan.warmup, Duration::from_secs(1));
+        assert_eq!(plan.cores, cpu::allowed_cores());
+        assert!(fail_if.is_empty());
+        assert_eq!(self::plan(&["x", "--close"]).unwrap().0.reuse, Reuse::Requests(1));
+    }
+
+    #[test]
+    fn bad_command_lines_are_refused() {
+        for (args, part) in [
+            (&[][..], "no URL"),
+            (&["a", "b"], "several URLs"),
+            (&["a", "--duration", "1s", "--requests", "1"], "cannot be used with"),
+            (&["a", "--close", "--requests-per-connection", "2"], "cannot be used with"),
+            (&["a", "--duration", "10"], "unit"),
+            (&["a", "--cores", "99999"], "not among those allowed"),
+            (&["a", "--fail-if", "p98>1ms"], "unknown metric"),
+            (&["a", "--fail-if", "errors>0", "p98>1ms"], "unknown metric"),
+            (&["a", "--http2"], "--http2 is not supported yet"),
+            (&["a", "--html", "x"], "--html is not supported yet"),
+            (&["https://a/"], "not supported yet"),
+            (&["a", "--connections", "0"], "connections"),
+            (&["a", "--rate", "0"], "rate"),
+            (&["a", "--pid", "4294967295"], "no such process"),
+            (&["a", "--body", "/does/not/exist"], "--body"),
+            (&["a", "--header", "x"], "Name: value"),
+            (&["a", "--nonsense"], "--nonsense"),
+        ] {
+            let message = plan(args).unwrap_err();
+            assert!(message.contains(part), "{args:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn several_origins_are_numbered() {
+        let cli = Cli::try_parse_from([
+            "loadgen",
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--listen",
+            "[::1]:0",
+            "--delay",
+            "1ms-2ms",
+            "--body-size",
+            "4k",
+        ])
+        .unwrap();
+        let Some(Command::Serve(args)) = cli.command else { panic!("serve") };
+        let specs = args.specs();
+        assert_eq!((specs[0].name.as_str(), specs[1].name.as_str()), ("origin-1", "origin-2"));
+        assert_eq!(specs[1].body_size, 4096);
+    }
+}

@@ -1,0 +1,377 @@
+//! The coordinator of a run: starts the shards, gives them a common start, samples the live counters once a
+//! second, takes the target's processor time over the measured window, and merges what the shards counted. Runs
+//! on the caller's thread and blocks it. Called by `commands` and by library users.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use weir_core::rt::{self, ShardConfig, ShardError, ShardHandle};
+use weir_core::time::clock::{Mono, mono};
+
+use crate::client::Wire;
+use crate::cpu;
+use crate::limits;
+use crate::live::{Live, Second, Snapshot};
+use crate::pace::{Timing, part};
+use crate::plan::{CpuOf, Plan, PlanError};
+use crate::record::{ErrorClass, Errors, Recorder};
+use crate::report::{CpuUse, Report, Totals};
+use crate::shard::{self, Job, Outcome};
+
+/// Why there is no report. Each message names cause and cure.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The plan itself is wrong.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The target's name has no address.
+    #[error("{0}; check the name, or give the address")]
+    Resolve(String),
+    /// No connection could be opened.
+    #[error("cannot connect to {addr}: {cause}; is the target running and listening there?")]
+    Unreachable {
+        /// Where we tried.
+        addr: SocketAddr,
+        /// The first cause.
+        cause: String,
+    },
+    /// Connections were opened, but not one request got a valid answer.
+    #[error("{addr} answered none of {tried} requests: {cause}")]
+    NoAnswer {
+        /// Where we tried.
+        addr: SocketAddr,
+        /// Requests tried.
+        tried: u64,
+        /// The most frequent kind of failure and its first cause.
+        cause: String,
+    },
+    /// The machine does not allow it; names limit and cure.
+    #[error("{0}")]
+    Limit(String),
+    /// Stopped before anything was measured.
+    #[error("stopped before the measured window began; there is nothing to report")]
+    Stopped,
+    /// A shard could not be started, or ended badly.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+}
+
+/// Runs `plan` and gives its report. Blocks until the run is over.
+///
+/// # Errors
+/// See [`RunError`]; a target that answers only errors still gives a report.
+pub fn run(plan: &Plan) -> Result<Report, RunError> {
+    run_with(plan, &Live::new(plan), &mut |_| {})
+}
+
+/// The same, watched: `live` shows the counters at any time and can stop the run; `on_second` is called once a
+/// second on the calling thread (from the start of the warm-up).
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    plan: &Plan,
+    live: &Arc<Live>,
+    on_second: &mut dyn FnMut(&Second),
+) -> Result<Report, RunError> {
+    plan.check()?;
+    let addr = plan.target.resolve().map_err(RunError::Resolve)?;
+    check_descriptors(plan)?;
+    let (shards, ended) = start_shards(plan, addr, live)?;
+    let mut sampler = Sampler::new(plan, live, on_second);
+    if open_connections(plan, live, &ended) {
+        let start = mono().plus(limits::START_DELAY);
+        sampler.begin(shard::timing(plan, start));
+        live.begin(start);
+        sampler.watch(&ended);
+    } else {
+        live.stop();
+    }
+    let outcomes = join(shards)?;
+    report(plan, addr, live, sampler.finish(), outcomes)
+}
+
+type Running = (Vec<ShardHandle<Outcome>>, Receiver<()>);
+
+fn start_shards(plan: &Plan, addr: SocketAddr, live: &Arc<Live>) -> Result<Running, RunError> {
+    let count = plan.shards();
+    let shared = Arc::new(plan.clone());
+    let wire = Arc::new(Wire::new(plan, addr));
+    let (tell, ended) = channel();
+    let mut shards = Vec::new();
+    for index in 0..count {
+        let recorder = Recorder::new().map_err(|e| RunError::Limit(e.to_string()))?;
+        let Some(counters) = live.shard(index) else {
+            return Err(PlanError("the live window belongs to another plan".to_string()).into());
+        };
+        let job = Job {
+            plan: Arc::clone(&shared),
+            wire: Arc::clone(&wire),
+            live: Arc::clone(live),
+            counters,
+            index,
+            connections: part(plan.connections as u64, index, count) as usize,
+            recorder,
+        };
+        let config = ShardConfig {
+            name: format!("loadgen-{index}"),
+            core: plan.cores.get(index).copied(),
+            ..ShardConfig::default()
+        };
+        let tell = tell.clone();
+        let started = rt::start_shard(config, move || async move {
+            let outcome = shard::run(job).await;
+            // The coordinator waits for this; when it is gone nobody does.
+            let _ = tell.send(());
+            outcome
+        });
+        match started {
+            Ok(handle) => shards.push(handle),
+            Err(error) => {
+                live.stop();
+                let _ = join(shards);
+                return Err(error.into());
+            }
+        }
+    }
+    Ok((shards, ended))
+}
+
+/// Waits for the connections to open; false when there is no point in going on.
+fn open_connections(plan: &Plan, live: &Live, ended: &Receiver<()>) -> bool {
+    let until = mono().plus(limits::OPENING_LIMIT);
+    while live.ready() < plan.connections as u64 && mono() < until {
+        if live.is_stopped() || wait(ended, Duration::from_millis(1)).is_none() {
+            return false;
+        }
+    }
+    let all_failed = live.ready() >= plan.connections as u64 && live.snapshot().opened == 0;
+    !(live.is_stopped() || (shard::opens_early(plan) && all_failed))
+}
+
+/// Waits for the end of a shard for at most `limit`: how many ended (0 or 1); `None` when all are gone.
+fn wait(ended: &Receiver<()>, limit: Duration) -> Option<usize> {
+    match ended.recv_timeout(limit) {
+        Ok(()) => Some(1),
+        Err(RecvTimeoutError::Timeout) => Some(0),
+        Err(RecvTimeoutError::Disconnected) => None,
+    }
+}
+
+fn join(shards: Vec<ShardHandle<Outcome>>) -> Result<Vec<Outcome>, ShardError> {
+    // All are joined before the first error is told, so that no thread is left behind.
+    let results: Vec<_> = shards.into_iter().map(ShardHandle::join).collect();
+    results.into_iter().collect()
+}
+
+/// What the coordinator sees while the shards work.
+struct Sampler<'a> {
+    plan: &'a Plan,
+    live: &'a Live,
+    on_second: &'a mut dyn FnMut(&Second),
+    timing: Option<Timing>,
+    last: (Mono, Snapshot),
+    timeline: Vec<Second>,
+    cpu: Option<CpuSample>,
+    used: Option<CpuUse>,
+}
+
+/// What [`Sampler`] found.
+struct Samples {
+    timeline: Vec<Second>,
+    cpu: Option<CpuUse>,
+}
+
+impl<'a> Sampler<'a> {
+    fn new(plan: &'a Plan, live: &'a Live, on_second: &'a mut dyn FnMut(&Second)) -> Self {
+        let last = (mono(), Snapshot::default());
+        Self {
+            plan,
+            live,
+            on_second,
+            timing: None,
+            last,
+            timeline: Vec::new(),
+            cpu: None,
+            used: None,
+        }
+    }
+
+    fn begin(&mut self, timing: Timing) {
+        self.timing = Some(timing);
+        self.last = (timing.start, self.live.snapshot());
+    }
+
+    /// Samples at every whole second and at the edges of the measured window until all shards have ended.
+    fn watch(&mut self, ended: &Receiver<()>) {
+        let Some(timing) = self.timing else { return };
+        let mut left = self.plan.shards();
+        let mut next = self.boundary_after(timing, timing.start);
+        while left > 0 {
+            let now = mono();
+            if now < next {
+                match wait(ended, next.since(now).min(limits::TICK)) {
+                    Some(count) => left -= count,
+                    None => break,
+                }
+                self.give_up(timing);
+                continue;
+            }
+            self.edges(timing, now);
+            self.sample(timing, now);
+            next = self.boundary_after(timing, now);
+        }
+        let now = mono();
+        self.edges(timing, now);
+        self.close_cpu(now);
+        if now.since(self.last.0) > Duration::from_millis(100) {
+            self.sample(timing, now);
+        }
+    }
+
+    /// The next whole second counted from the start of the measured window, or an edge of the window.
+    fn boundary_after(&self, timing: Timing, now: Mono) -> Mono {
+        const SECOND: u64 = 1_000_000_000;
+        if now < timing.measure {
+            let left = timing.measure.since(now).as_nanos() as u64;
+            let whole = left.saturating_sub(1) / SECOND * SECOND;
+            return Mono::from_nanos(timing.measure.nanos() - whole);
+        }
+        let passed = now.since(timing.measure).as_nanos() as u64 / SECOND;
+        let next = timing.measure.plus(Duration::from_secs(passed + 1));
+        timing.end.filter(|&end| end > now).map_or(next, |end| end.min(next))
+    }
+
+    fn edges(&mut self, timing: Timing, now: Mono) {
+        if self.cpu.is_none() && now >= timing.measure {
+            self.cpu = CpuSample::take(&self.plan.cpu_of, now);
+        }
+        if timing.end.is_some_and(|end| now >= end) {
+            self.close_cpu(now);
+        }
+    }
+
+    fn close_cpu(&mut self, now: Mono) {
+        if let (None, Some(before)) = (&self.used, &self.cpu) {
+            self.used = CpuSample::take(&self.plan.cpu_of, now).map(|after| before.until(&after));
+        }
+    }
+
+    fn sample(&mut self, timing: Timing, now: Mono) {
+        let snapshot = self.live.snapshot();
+        let length = now.since(self.last.0).as_secs_f64();
+        let at = match now >= timing.measure {
+            true => now.since(timing.measure).as_secs_f64(),
+            false => -timing.measure.since(now).as_secs_f64(),
+        };
+        let second = Second::new(at, length, &snapshot.since(&self.last.1));
+        let measured = self.last.0 >= timing.measure;
+        self.last = (now, snapshot);
+        // What is answered after the end (constant rate) is in the totals, not in the timeline.
+        let late = timing.end.is_some_and(|end| now > end.plus(Duration::from_millis(500)));
+        if measured && !late && self.timeline.len() < limits::MAX_TIMELINE {
+            self.timeline.push(second);
+        }
+        (self.on_second)(&second);
+    }
+
+    /// Stops a run against a target that nobody listens behind, instead of trying until the end.
+    fn give_up(&self, timing: Timing) {
+        if mono().since(timing.start) < limits::GIVE_UP {
+            return;
+        }
+        let so_far = self.live.snapshot();
+        let refused = so_far.errors_of(ErrorClass::Connect);
+        if so_far.opened == 0 && refused >= self.plan.connections as u64 {
+            self.live.stop();
+        }
+    }
+
+    fn finish(self) -> Samples {
+        Samples { timeline: self.timeline, cpu: self.used }
+    }
+}
+
+/// Processor time and memory of the watched threads at one moment.
+struct CpuSample {
+    at: Mono,
+    used: Duration,
+    resident: Option<u64>,
+}
+
+impl CpuSample {
+    /// `None` when nobody is watched or the process is gone.
+    fn take(of: &CpuOf, at: Mono) -> Option<CpuSample> {
+        match of {
+            CpuOf::None => None,
+            CpuOf::OwnThreads(prefix) => {
+                let used = cpu::own_threads_cpu(prefix)?;
+                Some(CpuSample { at, used, resident: cpu::resident(std::process::id()).ok() })
+            }
+            CpuOf::Processes(pids) => {
+                let used = pids.iter().map(|&pid| cpu::process_cpu(pid).ok());
+                let used = used.sum::<Option<Duration>>()?;
+                let resident = pids.iter().map(|&pid| cpu::resident(pid).ok()).sum();
+                Some(CpuSample { at, used, resident })
+            }
+        }
+    }
+
+    fn until(&self, after: &CpuSample) -> CpuUse {
+        CpuUse {
+            seconds: after.used.saturating_sub(self.used).as_secs_f64(),
+            over: after.at.since(self.at).as_secs_f64(),
+            us_per_request: None,
+            rss_before: self.resident,
+            rss: after.resident,
+        }
+    }
+}
+
+pub(crate) fn check_descriptors(plan: &Plan) -> Result<(), RunError> {
+    let needed = plan.connections as u64 + limits::SPARE_DESCRIPTORS;
+    match cpu::descriptor_limit() {
+        Some(limit) if limit < needed => Err(RunError::Limit(format!(
+            "{} connections need {needed} open files and this process may have {limit}: raise the limit \
+             (ulimit -n {needed}, or LimitNOFILE= of the systemd unit) or take fewer --connections",
+            plan.connections
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn report(
+    plan: &Plan,
+    addr: SocketAddr,
+    live: &Live,
+    samples: Samples,
+    outcomes: Vec<Outcome>,
+) -> Result<Report, RunError> {
+    let mut totals = Totals::new(addr, live.is_stopped());
+    for outcome in outcomes {
+        totals.add(outcome);
+    }
+    let all = live.snapshot();
+    let Some(recorder) = &totals.recorder else { return Err(RunError::Stopped) };
+    let cause = |class: ErrorClass| recorder.causes[class as usize].clone();
+    if all.opened == 0
+        && (all.errors_of(ErrorClass::Connect) > 0 || cause(ErrorClass::Connect).is_some())
+    {
+        let cause = cause(ErrorClass::Connect).unwrap_or_else(|| "no connection".to_string());
+        return Err(RunError::Unreachable { addr, cause });
+    }
+    if totals.timing.is_none_or(|timing| totals.stopped <= timing.measure) {
+        return Err(RunError::Stopped);
+    }
+    if all.answers == 0 {
+        let errors = Errors::from(all.errors);
+        let worst = ErrorClass::ALL.into_iter().max_by_key(|&class| errors.of(class));
+        let cause = worst.filter(|&class| errors.of(class) > 0).and_then(cause);
+        let tried = (all.requests() + totals.unfinished).max(1);
+        let cause = cause.unwrap_or_else(|| "no answer came before the run's end".to_string());
+        return Err(RunError::NoAnswer { addr, tried, cause });
+    }
+    Ok(Report::new(plan, totals, samples.timeline, samples.cpu))
+}

@@ -1,0 +1,195 @@
+//! Pure: latency histograms in nanoseconds: three significant digits, up to five minutes. Used by `record`
+//! (one set a shard) and `report` (merged).
+
+use std::time::Duration;
+
+use hdrhistogram::{CreationError, Histogram};
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{LATENCY_DIGITS, MAX_LATENCY};
+
+/// Latencies of one phase. Recording never allocates; longer than [`MAX_LATENCY`] counts as that.
+#[derive(Clone, Debug)]
+pub struct Hist(Histogram<u64>);
+
+impl Hist {
+    /// An empty histogram (about 230 KiB).
+    ///
+    /// # Errors
+    /// Never with the bounds of `limits`; the library wants it handled.
+    pub fn new() -> Result<Hist, CreationError> {
+        let top = u64::try_from(MAX_LATENCY.as_nanos()).unwrap_or(u64::MAX);
+        Histogram::new_with_bounds(1, top, LATENCY_DIGITS).map(Hist)
+    }
+
+    /// Adds one latency.
+    pub fn record(&mut self, latency: Duration) {
+        let latency = latency.clamp(Duration::from_nanos(1), MAX_LATENCY);
+        self.0.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Adds all of `other`.
+    pub fn merge(&mut self, other: &Hist) {
+        // Both have the same bounds, so that the addition can't fail.
+        let added = self.0.add(&other.0);
+        debug_assert!(added.is_ok());
+    }
+
+    /// How many were recorded.
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The latency that the share `q` (0–1) of all did not exceed; zero when empty.
+    pub fn quantile(&self, q: f64) -> Duration {
+        if self.0.is_empty() {
+            return Duration::ZERO;
+        }
+        Duration::from_nanos(self.0.value_at_quantile(q).min(self.0.max()))
+    }
+
+    /// The figures of a report; `None` when nothing was recorded.
+    pub fn summary(&self) -> Option<Summary> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let at = |q| self.quantile(q).as_secs_f64();
+        Some(Summary {
+            count: self.count(),
+            min: Duration::from_nanos(self.0.min()).as_secs_f64(),
+            mean: self.0.mean() / 1e9,
+            stddev: self.0.stdev() / 1e9,
+            p50: at(0.5),
+            p75: at(0.75),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            p9999: at(0.9999),
+            max: Duration::from_nanos(self.0.max()).as_secs_f64(),
+        })
+    }
+
+    /// How many fell up to each of the bounds 1, 2, 5, 10, … µs; from the first to the last that holds any.
+    pub fn buckets(&self) -> Vec<Bucket> {
+        let bucket = |bound| Bucket { up_to: Duration::from_nanos(bound).as_secs_f64(), count: 0 };
+        let bounds: Vec<u64> = bounds().collect();
+        let mut buckets: Vec<Bucket> = bounds.iter().map(|&bound| bucket(bound)).collect();
+        let last = bounds.len().saturating_sub(1);
+        for slot in self.0.iter_recorded() {
+            // Each slot of the histogram goes into one bar only, by its lower end.
+            let value = self.0.lowest_equivalent(slot.value_iterated_to());
+            buckets[bounds.partition_point(|&bound| bound < value).min(last)].count +=
+                slot.count_at_value();
+        }
+        while buckets.last().is_some_and(|b| b.count == 0) {
+            buckets.pop();
+        }
+        let first = buckets.iter().position(|b| b.count > 0).unwrap_or(buckets.len());
+        buckets.split_off(first)
+    }
+}
+
+/// 1, 2, 5, 10, … µs in nanoseconds, up to the largest latency.
+fn bounds() -> impl Iterator<Item = u64> {
+    let top = u64::try_from(MAX_LATENCY.as_nanos()).unwrap_or(u64::MAX);
+    let steps = (0..9).flat_map(|power| [1, 2, 5].map(|n| n * 1_000 * 10u64.pow(power)));
+    steps.take_while(move |&bound| bound < top).chain(std::iter::once(top))
+}
+
+/// What a report says of one phase; all times in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Requests measured.
+    pub count: u64,
+    /// Shortest.
+    pub min: f64,
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// Standard deviation.
+    pub stddev: f64,
+    /// Median.
+    pub p50: f64,
+    /// 75 % took no longer.
+    pub p75: f64,
+    /// 90 % took no longer.
+    pub p90: f64,
+    /// 99 % took no longer.
+    pub p99: f64,
+    /// 99.9 % took no longer.
+    pub p999: f64,
+    /// 99.99 % took no longer.
+    pub p9999: f64,
+    /// Longest.
+    pub max: f64,
+}
+
+/// One bar of a distribution.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// Upper bound, seconds, inclusive.
+    pub up_to: f64,
+    /// Requests above the bound before and up to this one.
+    pub count: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(nanos: &[u64]) -> Hist {
+        let mut hist = Hist::new().unwrap();
+        nanos.iter().for_each(|&n| hist.record(Duration::from_nanos(n)));
+        hist
+    }
+
+    #[test]
+    fn figures_of_known_values() {
+        let values: Vec<u64> = (1..=1000).map(|n| n * 1_000).collect();
+        let summary = of(&values).summary().unwrap();
+        assert_eq!(summary.count, 1000);
+        for (got, want) in [
+            (summary.p50, 500e-6),
+            (summary.p90, 900e-6),
+            (summary.p99, 990e-6),
+            (summary.p999, 999e-6),
+            (summary.max, 1e-3),
+            (summary.mean, 500.5e-6),
+            (summary.min, 1e-6),
+        ] {
+            assert!((got / want - 1.0).abs() < 0.001, "{got} {want}");
+        }
+        assert_eq!(Hist::new().unwrap().summary(), None);
+    }
+
+    #[test]
+    fn too_long_counts_as_the_longest() {
+        let hist = of(&[0, 400_000_000_000]);
+        assert_eq!(hist.count(), 2);
+        assert!((hist.summary().unwrap().max - 300.0).abs() < 0.3);
+        assert_eq!(hist.buckets().iter().map(|b| b.count).sum::<u64>(), 2);
+    }
+
+    #[test]
+    fn buckets_trim_what_is_empty() {
+        let buckets = of(&[30_000, 45_000, 150_000]).buckets();
+        let expected = [(50e-6, 2), (100e-6, 0), (200e-6, 1)];
+        assert_eq!(buckets.iter().map(|b| (b.up_to, b.count)).collect::<Vec<_>>(), expected);
+        assert!(Hist::new().unwrap().buckets().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn merging_equals_recording_all(
+            a in prop::collection::vec(1u64..400_000_000_000, 0..50),
+            b in prop::collection::vec(1u64..400_000_000_000, 0..50),
+        ) {
+            let (mut left, right) = (of(&a), of(&b));
+            left.merge(&right);
+            let both = of(&[a, b].concat());
+            prop_assert_eq!(left.summary(), both.summary());
+            prop_assert_eq!(left.buckets(), both.buckets());
+        }
+    }
+}

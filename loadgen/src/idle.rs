@@ -1,0 +1,201 @@
+//! `loadgen idle`: opens many connections, makes one request on each, holds them, and says what each costs the
+//! target in resident memory. Called by `commands`.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use weir_core::rt::{self, ShardConfig};
+use weir_core::time::clock::mono;
+
+use crate::client::{Client, Observer, Wire};
+use crate::cpu;
+use crate::engine::{RunError, check_descriptors};
+use crate::gate::{Flag, Permits};
+use crate::limits;
+use crate::plan::{Plan, Reuse};
+use crate::units;
+
+/// What holding connections cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IdleReport {
+    /// Name and version of this form.
+    pub schema: String,
+    /// The URL as it was given.
+    pub url: String,
+    /// The address it stands for.
+    pub address: SocketAddr,
+    /// Connections asked for.
+    pub connections: usize,
+    /// Connections that got an answer and then were kept open by the target.
+    pub held: u64,
+    /// Of these, still open after the hold.
+    pub open_after_hold: u64,
+    /// The first error, if there was one.
+    pub error: Option<String>,
+    /// Seconds it took to open them all, the request on each included.
+    pub opening: f64,
+    /// Seconds they were held.
+    pub hold: f64,
+    /// The target's resident memory before, bytes.
+    pub rss_before: Option<u64>,
+    /// With all of them idle, at the end of the hold, bytes.
+    pub rss_held: Option<u64>,
+    /// The difference for each held connection, bytes; may be negative.
+    pub bytes_per_connection: Option<f64>,
+}
+
+/// Counts of the shard, shared by its tasks.
+struct Shared {
+    opening: Permits,
+    left: Cell<usize>,
+    all_opened: Flag,
+    release: Flag,
+    held: Cell<u64>,
+    quiet: Cell<u64>,
+    leaving: Cell<usize>,
+    all_left: Flag,
+    error: RefCell<Option<String>>,
+}
+
+struct Unwatched;
+
+impl Observer for Unwatched {
+    fn opened(&self, _: Duration) {}
+    fn closed(&self) {}
+}
+
+/// Opens `plan.connections` connections to `plan.target` from one shard, holds them for `hold`, and reads the
+/// memory of process `pid` before and at the end. Blocks. Of the plan, rate, length and reuse don't matter.
+///
+/// # Errors
+/// As a run; connections that fail are counted as long as one succeeds.
+pub fn run(plan: &Plan, hold: Duration, pid: Option<u32>) -> Result<IdleReport, RunError> {
+    let plan = Plan { reuse: Reuse::KeepAlive, rate: None, ..plan.clone() };
+    plan.check()?;
+    check_descriptors(&plan)?;
+    let addr = plan.target.resolve().map_err(RunError::Resolve)?;
+    let resident = move || pid.and_then(|pid| cpu::resident(pid).ok());
+    let rss_before = resident();
+    let wire = Arc::new(Wire::new(&plan, addr));
+    let count = plan.connections;
+    let config = ShardConfig {
+        name: "loadgen-idle".to_string(),
+        core: plan.cores.first().copied(),
+        ..ShardConfig::default()
+    };
+    let shard = rt::start_shard(config, move || async move {
+        let begun = mono();
+        let shared = open_all(&wire, count).await;
+        let opening = mono().since(begun).as_secs_f64();
+        rt::sleep(hold).await;
+        let rss_held = resident();
+        shared.release.open();
+        shared.all_left.wait().await;
+        (shared.held.get(), shared.quiet.get(), shared.error.take(), opening, rss_held)
+    })?;
+    let (held, quiet, error, opening, rss_held) = shard.join()?;
+    if held == 0 {
+        let cause = error.unwrap_or_else(|| "the target closed every connection".to_string());
+        return Err(RunError::NoAnswer { addr, tried: count as u64, cause });
+    }
+    let grown = rss_before.zip(rss_held).map(|(before, held)| held as f64 - before as f64);
+    Ok(IdleReport {
+        schema: "weir-loadgen-idle/1".to_string(),
+        url: plan.target.url.clone(),
+        address: addr,
+        connections: count,
+        held,
+        open_after_hold: quiet,
+        error,
+        opening,
+        hold: hold.as_secs_f64(),
+        rss_before,
+        rss_held,
+        bytes_per_connection: grown.map(|bytes| bytes / held as f64),
+    })
+}
+
+async fn open_all(wire: &Arc<Wire>, count: usize) -> Rc<Shared> {
+    let shared = Rc::new(Shared {
+        opening: Permits::new(limits::OPENING),
+        left: Cell::new(count),
+        all_opened: Flag::default(),
+        release: Flag::default(),
+        held: Cell::new(0),
+        quiet: Cell::new(0),
+        leaving: Cell::new(count),
+        all_left: Flag::default(),
+        error: RefCell::default(),
+    });
+    for _ in 0..count {
+        rt::spawn(hold_one(Rc::clone(&shared), Arc::clone(wire)));
+    }
+    shared.all_opened.wait().await;
+    shared
+}
+
+async fn hold_one(shared: Rc<Shared>, wire: Arc<Wire>) {
+    let mut client = Client::new(wire, Unwatched);
+    let permit = shared.opening.acquire().await;
+    let now = mono();
+    match client.exchange(now, now).await {
+        Ok(_) if client.is_open() => shared.held.set(shared.held.get() + 1),
+        Ok(_) => {}
+        Err(failure) => {
+            shared.error.borrow_mut().get_or_insert_with(|| failure.to_string());
+        }
+    }
+    drop(permit);
+    if count_down(&shared.left) {
+        shared.all_opened.open();
+    }
+    shared.release.wait().await;
+    if client.is_quiet() {
+        shared.quiet.set(shared.quiet.get() + 1);
+    }
+    if count_down(&shared.leaving) {
+        shared.all_left.open();
+    }
+}
+
+/// Takes one away; true when none is left.
+fn count_down(cell: &Cell<usize>) -> bool {
+    cell.set(cell.get().saturating_sub(1));
+    cell.get() == 0
+}
+
+impl IdleReport {
+    /// The report as text.
+    pub fn to_text(&self) -> String {
+        let n = |n| units::count(n);
+        let mut text = format!(
+            "{}  {} connections held for {}\n\n  held         {:>12}  of {}, opened in {}\n  \
+             still open   {:>12}  after the hold\n",
+            self.url,
+            n(self.held),
+            units::seconds(self.hold),
+            n(self.held),
+            n(self.connections as u64),
+            units::seconds(self.opening),
+            n(self.open_after_hold),
+        );
+        if let (Some(before), Some(held), Some(each)) =
+            (self.rss_before, self.rss_held, self.bytes_per_connection)
+        {
+            text.push_str(&format!(
+                "  memory       {:>12}  a connection ({} before, {} with all idle)\n",
+                format!("{each:.0} B"),
+                units::bytes(before as f64),
+                units::bytes(held as f64),
+            ));
+        }
+        if let Some(error) = &self.error {
+            text.push_str(&format!("\n! first error: {error}\n"));
+        }
+        text
+    }
+}

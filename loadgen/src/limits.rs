@@ -1,0 +1,67 @@
+//! Every bound of the load generator. Owns no logic; all modules read it.
+
+use std::time::Duration;
+
+/// Connections that one run may hold.
+pub const MAX_CONNECTIONS: usize = 1_000_000;
+/// Requests a second that may be asked for.
+pub const MAX_RATE: u64 = 100_000_000;
+/// Shards (cores) of one run.
+pub const MAX_SHARDS: usize = 1_024;
+/// Longest duration, warm-up, delay or timeout that can be asked for.
+pub const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Largest `--body` file, in bytes.
+pub const MAX_BODY: u64 = 1 << 30;
+/// Bytes of a response or request head that we accept; more is malformed.
+pub const MAX_HEAD: usize = 65_536;
+/// Header fields of a head that we accept; more is malformed.
+pub const MAX_FIELDS: usize = 128;
+/// Bytes of a chunk-size line or of one trailer section.
+pub const MAX_CHUNK_LINE: usize = 16_384;
+
+/// A request up to this size goes out in one send; a larger one is sent while the answer is read.
+pub const SMALL_REQUEST: usize = 4_096;
+/// A body of at least this many bytes asks the runtime for large receive buffers.
+pub const BULK_BODY: u64 = 65_536;
+/// Connections of one shard that may be opening at once before the run starts.
+pub const OPENING: usize = 64;
+/// How long the opening of all connections may take before the run starts without the rest.
+pub const OPENING_LIMIT: Duration = Duration::from_secs(30);
+/// What a closed-loop connection waits after a failed connect, so that a dead target isn't flooded.
+pub const CONNECT_PAUSE: Duration = Duration::from_millis(10);
+/// How often a shard looks at the stop flag, and the coordinator at the clock.
+pub const TICK: Duration = Duration::from_millis(20);
+/// Between all shards being ready and the common start.
+pub const START_DELAY: Duration = Duration::from_millis(5);
+/// With nothing but connect errors for so long, the target counts as unreachable.
+pub const GIVE_UP: Duration = Duration::from_secs(1);
+/// Time limit of one request unless the plan says otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Descriptors a run needs besides its connections (rings, files, signals).
+pub const SPARE_DESCRIPTORS: u64 = 64;
+/// Seconds that the timeline of a report keeps; later ones are only in the totals.
+pub const MAX_TIMELINE: usize = 86_400;
+
+/// Largest latency that a histogram holds; longer ones count as this.
+pub const MAX_LATENCY: Duration = Duration::from_secs(300);
+/// Significant decimal digits of a histogram.
+pub const LATENCY_DIGITS: u8 = 3;
+
+/// Origins that one [`crate::Origins`] may hold.
+pub const MAX_ORIGINS: usize = 1_024;
+/// Accept queue of an origin.
+pub const ORIGIN_BACKLOG: i32 = 4_096;
+/// Commands that may wait for the origins' shard.
+pub const ORIGIN_COMMANDS: usize = 64;
+/// How long `kill` and `revive` wait for the shard's answer.
+pub const COMMAND_LIMIT: Duration = Duration::from_secs(5);
+/// How long a revived origin tries to get its port back.
+pub const REVIVE_LIMIT: Duration = Duration::from_secs(2);
+/// Body bytes that are sent in one piece; larger bodies repeat it.
+pub const PATTERN: usize = 65_536;
+/// A body up to this size goes into the same send as its head.
+pub const INLINE_BODY: u64 = 3_072;
+
+const _: () = assert!(INLINE_BODY < PATTERN as u64);
+const _: () = assert!(PATTERN <= weir_core::limits::LARGE_LEASE);
+const _: () = assert!(TICK.as_millis() < GIVE_UP.as_millis());

@@ -1,0 +1,215 @@
+//! One connection of an origin: reads requests, waits its delay, answers. The answers' bytes are made once.
+//! Called by `origin`, which also ends it when the origin is killed.
+
+use std::io;
+use std::time::Duration;
+
+use weir_core::rt::{self, SendBuf, TcpStream};
+use weir_core::time::clock::mono;
+
+use crate::limits::{INLINE_BODY, PATTERN};
+use crate::origin::{Member, OriginSpec};
+use crate::request::{RequestHead, RequestReader, Step};
+
+/// What bodies are made of: lines of 64 bytes, so that a reader can check what it got.
+static BYTES: [u8; PATTERN] = pattern();
+
+const fn pattern() -> [u8; PATTERN] {
+    let mut bytes = [0; PATTERN];
+    let alphabet = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-\n";
+    let mut at = 0;
+    while at < PATTERN {
+        bytes[at] = alphabet[at % 64];
+        at += 1;
+    }
+    bytes
+}
+
+/// The prepared answers of one origin. One per origin.
+pub(crate) struct Answers {
+    normal: Prepared,
+    error: Prepared,
+}
+
+/// One answer: its head in two variants, and a body.
+struct Prepared {
+    keep: Vec<u8>,
+    close: Vec<u8>,
+    body: u64,
+}
+
+impl Answers {
+    pub(crate) fn new(spec: &OriginSpec) -> Answers {
+        Answers {
+            normal: Prepared::new(&spec.name, spec.status, spec.body_size),
+            error: Prepared::new(&spec.name, 500, 0),
+        }
+    }
+}
+
+impl Prepared {
+    fn new(name: &str, status: u16, size: u64) -> Prepared {
+        let reason = match status {
+            200 => "OK",
+            204 => "No Content",
+            404 => "Not Found",
+            500 => "Internal Server Error",
+            503 => "Service Unavailable",
+            _ => "Status",
+        };
+        // RFC 9110 section 8.6: no Content-Length in a 204; a 304 has no body either.
+        let (body, length) = match status {
+            204 => (0, String::new()),
+            304 => (0, format!("Content-Length: {size}\r\n")),
+            _ => (size, format!("Content-Length: {size}\r\n")),
+        };
+        let head = |connection: &str| {
+            format!(
+                "HTTP/1.1 {status} {reason}\r\nX-Origin: {name}\r\nContent-Type: text/plain\r\n\
+                 {length}{connection}\r\n"
+            )
+            .into_bytes()
+        };
+        Prepared { keep: head(""), close: head("Connection: close\r\n"), body }
+    }
+}
+
+/// How a connection came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Everything was answered and sent.
+    Quiet,
+    /// The client sent what can't be read; it may still be sending.
+    Refused,
+}
+
+impl End {
+    pub(crate) async fn close(self, stream: TcpStream) {
+        match self {
+            End::Quiet => drop(stream),
+            // So that the 400 isn't lost to a RST.
+            End::Refused => stream.close_lingering(1 << 20, Duration::from_secs(1)).await,
+        }
+    }
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(member: &Member, stream: &TcpStream) -> End {
+    let mut reader = RequestReader::default();
+    loop {
+        match next_request(stream, &mut reader).await {
+            Next::Request(request) => {
+                wait(member).await;
+                if answer(member, stream, request).await.is_err() || !request.keep_alive {
+                    // An error here means that the client is gone.
+                    let _ = stream.flush().await;
+                    return End::Quiet;
+                }
+            }
+            Next::Gone => return End::Quiet,
+            Next::Malformed => {
+                const REFUSAL: &[u8] =
+                    b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                let _ = stream.send(REFUSAL).await;
+                return End::Refused;
+            }
+        }
+    }
+}
+
+enum Next {
+    Request(RequestHead),
+    Gone,
+    Malformed,
+}
+
+async fn next_request(stream: &TcpStream, reader: &mut RequestReader) -> Next {
+    loop {
+        let Ok(Some(mut lease)) = stream.recv().await else { return Next::Gone };
+        match reader.feed(&lease) {
+            Ok(Step::More) => {}
+            Ok(Step::Expect(_)) => {
+                // The body comes only after this.
+                if stream.send(&b"HTTP/1.1 100 Continue\r\n\r\n"[..]).await.is_err() {
+                    return Next::Gone;
+                }
+            }
+            Ok(Step::Whole(used, request)) => {
+                lease.advance(used);
+                if !lease.is_empty() {
+                    stream.unread(lease);
+                }
+                return Next::Request(request);
+            }
+            Err(_) => return Next::Malformed,
+        }
+    }
+}
+
+async fn wait(member: &Member) {
+    let delay = member.spec.delay.draw(&mut member.rng.borrow_mut());
+    if !delay.is_zero() {
+        rt::sleep_exact(mono().plus(delay)).await;
+    }
+}
+
+async fn answer(member: &Member, stream: &TcpStream, request: RequestHead) -> io::Result<()> {
+    let fails =
+        member.spec.error_rate > 0.0 && member.rng.borrow_mut().unit() < member.spec.error_rate;
+    let answer = if fails { &member.answers.error } else { &member.answers.normal };
+    let body = if request.is_head { 0 } else { answer.body };
+    let mut buffer = SendBuf::new();
+    buffer.extend_from_slice(if request.keep_alive { &answer.keep } else { &answer.close });
+    let mut left = body;
+    if left <= INLINE_BODY {
+        buffer.extend_from_slice(piece(left));
+        left = 0;
+    }
+    // Counted before it can be seen, so that a client that has its answer finds it counted.
+    member.stats.requests.add(1);
+    stream.send(buffer).await?;
+    while left > 0 {
+        let piece = piece(left);
+        stream.send(piece).await?;
+        left -= piece.len() as u64;
+    }
+    Ok(())
+}
+
+/// The next bytes of a body of which `left` bytes are missing.
+fn piece(left: u64) -> &'static [u8] {
+    let length = usize::try_from(left).unwrap_or(PATTERN).min(PATTERN);
+    &BYTES[..length]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::response::ResponseReader;
+
+    #[test]
+    fn prepared_answers_are_good_http() {
+        for (status, size, head_only) in [(200, 10, false), (200, 10, true), (204, 10, false)] {
+            let prepared = Prepared::new("a", status, size);
+            for (head, keep_alive) in [(&prepared.keep, true), (&prepared.close, false)] {
+                let mut bytes = head.clone();
+                if !head_only {
+                    bytes.extend_from_slice(piece(prepared.body));
+                }
+                let mut reader = ResponseReader::default();
+                reader.start(head_only);
+                let fed = reader.feed(&bytes).unwrap();
+                assert!(fed.done && fed.used == bytes.len(), "{status} {head_only}");
+                let known = reader.head().unwrap();
+                assert_eq!((known.status, known.keep_alive), (status, keep_alive));
+            }
+        }
+    }
+
+    #[test]
+    fn bodies_are_lines_of_64() {
+        assert_eq!(piece(0), b"");
+        assert_eq!(piece(u64::MAX).len(), PATTERN);
+        assert!(piece(1000).split(|&b| b == b'\n').take(15).all(|line| line.len() == 63));
+    }
+}

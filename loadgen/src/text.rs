@@ -1,0 +1,299 @@
+//! Pure: the report as people read it: aligned columns, units, a distribution and a line of what each second did.
+//! Called by `commands` and by `weir demo` through [`Report::to_text`].
+
+use std::fmt::Write;
+
+use crate::hist::Summary;
+use crate::live::Second;
+use crate::record::ErrorClass;
+use crate::report::Report;
+use crate::units;
+
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+/// Columns of the longest bar.
+const BAR_WIDTH: usize = 40;
+/// Columns of the line of seconds.
+const SPARK_WIDTH: usize = 60;
+/// Rows of the distribution below this share of all (and beyond the tenth) are put into their neighbour.
+const LEAST_SHARE: f64 = 0.000_05;
+
+impl Report {
+    /// The whole report as text, several lines, no colours.
+    pub fn to_text(&self) -> String {
+        let mut out = String::new();
+        // Writing into a String can't fail.
+        let _ = self.write_text(&mut out);
+        out
+    }
+
+    fn write_text(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "{}  {}", self.url, self.job())?;
+        writeln!(out)?;
+        self.write_totals(out)?;
+        writeln!(out)?;
+        self.write_latency(out)?;
+        self.write_distribution(out)?;
+        self.write_seconds(out)?;
+        self.write_cpu(out)?;
+        for note in &self.notes {
+            writeln!(out, "\n! {note}")?;
+        }
+        Ok(())
+    }
+
+    fn job(&self) -> String {
+        let reuse = match self.requests_per_connection {
+            None => "kept alive".to_string(),
+            Some(1) => "one request each".to_string(),
+            Some(n) => format!("{} requests each", units::count(n)),
+        };
+        let plural = if self.connections == 1 { "" } else { "s" };
+        let connections = units::count(self.connections as u64);
+        let pace = match self.rate.asked {
+            None => String::new(),
+            Some(rate) => format!(", {} requests/s asked", units::count(rate)),
+        };
+        let cores = match self.cores.as_slice() {
+            [] => String::new(),
+            [core] => format!(", core {core}"),
+            cores => format!(", {} cores", cores.len()),
+        };
+        let time = units::seconds(self.duration);
+        format!("{connections} connection{plural}, {reuse}{pace}{cores}, {time} measured")
+    }
+
+    fn write_totals(&self, out: &mut String) -> std::fmt::Result {
+        let per_second = |n: f64| if self.duration > 0.0 { n / self.duration } else { 0.0 };
+        let rate = units::rate(self.rate.achieved);
+        writeln!(out, "  requests     {:>14}  {rate:>12} /s", units::count(self.requests))?;
+        let received = units::bytes(per_second(self.bytes.received as f64));
+        writeln!(
+            out,
+            "  received     {:>14}  {received:>12}/s",
+            units::bytes(self.bytes.received as f64)
+        )?;
+        let sent = units::bytes(per_second(self.bytes.sent as f64));
+        writeln!(out, "  sent         {:>14}  {sent:>12}/s", units::bytes(self.bytes.sent as f64))?;
+        let opened = units::count(self.connections_opened);
+        writeln!(out, "  connections  {opened:>14}  opened")?;
+        let share = units::share(self.errors.total, self.requests);
+        writeln!(out, "  errors       {:>14}  {share:>12}", units::count(self.errors.total))?;
+        for class in ErrorClass::ALL {
+            let n = self.errors.of(class);
+            if n > 0 {
+                let cause = self.error_causes.get(class.key()).map_or("", String::as_str);
+                writeln!(out, "    {:<13}{:>12}  {cause}", words(class), units::count(n))?;
+            }
+        }
+        if self.statuses.keys().any(|status| !(200..300).contains(status)) {
+            let list = self.statuses.iter().map(|(s, &n)| format!("{s} × {}", units::count(n)));
+            writeln!(out, "  statuses     {}", list.collect::<Vec<_>>().join(", "))?;
+        }
+        Ok(())
+    }
+
+    fn write_latency(&self, out: &mut String) -> std::fmt::Result {
+        let heads = ["p50", "p90", "p99", "p99.9", "max", "mean"];
+        write!(out, "  latency    ")?;
+        heads.iter().try_for_each(|head| write!(out, " {head:>9}"))?;
+        writeln!(out)?;
+        let total = if self.rate.asked.is_some() { "total, due" } else { "total" };
+        for (name, phase) in [
+            ("connect", self.latency.connect),
+            ("first byte", self.latency.first_byte),
+            (total, self.latency.total),
+            ("uncorrected", self.latency.service),
+        ] {
+            if let Some(phase) = phase {
+                writeln!(out, "  {name:<11}{}", columns(&phase))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_distribution(&self, out: &mut String) -> std::fmt::Result {
+        let all: u64 = self.distribution.iter().map(|bucket| bucket.count).sum();
+        let most = self.distribution.iter().map(|bucket| bucket.count).max().unwrap_or(0);
+        if all == 0 {
+            return Ok(());
+        }
+        writeln!(out, "\n  total latency up to")?;
+        let least = (all as f64 * LEAST_SHARE) as u64;
+        for bucket in self.distribution.iter().filter(|bucket| bucket.count > least) {
+            let width = bucket.count as f64 * BAR_WIDTH as f64 / most as f64;
+            let bar = bar(width);
+            let share = units::share(bucket.count, all);
+            writeln!(out, "  {:>9}  {bar:<BAR_WIDTH$} {share:>8}", units::seconds(bucket.up_to))?;
+        }
+        Ok(())
+    }
+
+    fn write_seconds(&self, out: &mut String) -> std::fmt::Result {
+        // One bar says nothing.
+        if self.timeline.len() < 2 {
+            return Ok(());
+        }
+        let rates = squeeze(&self.timeline);
+        let low = rates.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = rates.iter().copied().fold(0.0, f64::max);
+        writeln!(
+            out,
+            "\n  requests a second over time, {}–{}",
+            units::rate(low),
+            units::rate(high)
+        )?;
+        writeln!(out, "  {}", spark(&rates))
+    }
+
+    fn write_cpu(&self, out: &mut String) -> std::fmt::Result {
+        if self.cpu.is_none() && self.loadgen_cpu.is_none() {
+            return Ok(());
+        }
+        writeln!(out)?;
+        if let Some(cpu) = self.cpu {
+            let busy = cpu.seconds / cpu.over.max(1e-9);
+            write!(
+                out,
+                "  target's CPU   {} a request, {busy:.2} cores",
+                each(cpu.us_per_request)
+            )?;
+            match cpu.rss {
+                Some(rss) => writeln!(out, ", {} resident", units::bytes(rss as f64))?,
+                None => writeln!(out)?,
+            }
+        }
+        if let Some(own) = self.loadgen_cpu {
+            let busy = own.busy * 100.0;
+            writeln!(
+                out,
+                "  loadgen's CPU  {} a request, {busy:.0} % of its cores",
+                each(own.us_per_request)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn each(micros: Option<f64>) -> String {
+    micros.map_or_else(|| "–".to_string(), |us| units::seconds(us / 1e6))
+}
+
+fn words(class: ErrorClass) -> &'static str {
+    match class {
+        ErrorClass::Connect => "connect",
+        ErrorClass::Timeout => "timeout",
+        ErrorClass::Reset => "reset, closed",
+        ErrorClass::BadResponse => "bad response",
+        ErrorClass::Status => "status",
+    }
+}
+
+fn columns(phase: &Summary) -> String {
+    let points = [phase.p50, phase.p90, phase.p99, phase.p999, phase.max, phase.mean];
+    points.map(|point| format!(" {:>9}", units::seconds(point))).concat()
+}
+
+/// A bar of `width` columns, in eighths; at least a hair.
+fn bar(width: f64) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = ((width * 8.0).round() as usize).max(1);
+    format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
+}
+
+/// Requests a second, several seconds to a column where there are many.
+fn squeeze(seconds: &[Second]) -> Vec<f64> {
+    let together = seconds.len().div_ceil(SPARK_WIDTH).max(1);
+    let rate = |part: &[Second]| {
+        let time: f64 = part.iter().map(|second| second.length).sum();
+        part.iter().map(|second| second.requests as f64).sum::<f64>() / time.max(1e-9)
+    };
+    seconds.chunks(together).map(rate).collect()
+}
+
+fn spark(values: &[f64]) -> String {
+    let top = values.iter().copied().fold(0.0, f64::max);
+    let level = |value: f64| match top > 0.0 {
+        true => ((value / top * 7.0).round() as usize).min(7),
+        false => 0,
+    };
+    values.iter().map(|&value| BARS[level(value)]).collect()
+}
+
+/// One line of progress: `  3 s   123,456 /s   p50 1.2 ms   p99 3.4 ms   0 errors`.
+pub(crate) fn progress(second: &Second, errors_so_far: u64) -> String {
+    let latency = |value: Option<f64>| value.map_or_else(|| "–".to_string(), units::seconds);
+    let rate = units::rate(second.requests as f64 / second.length.max(1e-9));
+    let at = match second.at {
+        at if at <= 0.0 => "warm-up".to_string(),
+        at => format!("{at:.0} s"),
+    };
+    format!(
+        "{at:>8} {rate:>12} /s   p50 {:>8}   p99 {:>8}   {} open   {} errors",
+        latency(second.p50),
+        latency(second.p99),
+        units::count(second.open),
+        units::count(errors_so_far),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::sample;
+
+    #[test]
+    fn the_text_has_all_parts_aligned() {
+        let mut report = sample();
+        let second = |at: f64, requests| Second {
+            at,
+            length: 1.0,
+            requests,
+            errors: 0,
+            received: 0,
+            open: 2,
+            p50: Some(0.002),
+            p99: None,
+        };
+        report.timeline = vec![second(1.0, 500), second(2.0, 1500)];
+        let text = report.to_text();
+        for part in [
+            "2 connections, kept alive, 2.00 s measured",
+            "2,000",
+            "1,000 /s",
+            "reset, closed",
+            "first byte",
+            "2.00 ms",
+            "500–1,500",
+            "▃█",
+            "target's CPU   200 µs a request, 0.20 cores, 4.00 KiB resident",
+            "100.0 %",
+            "! ",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        let width = |head: &str| {
+            let line = text.lines().find(|line| line.trim_start().starts_with(head));
+            line.map(|line| line.chars().count()).unwrap()
+        };
+        assert_eq!(width("latency"), width("first byte"));
+        assert_eq!(width("latency"), width("total"));
+        let line = progress(&report.timeline[0], 3);
+        assert!(
+            line.contains("1 s") && line.contains("500 /s") && line.contains("3 errors"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn an_empty_report_is_no_trap() {
+        let mut report = sample();
+        report.distribution.clear();
+        report.duration = 0.0;
+        report.requests = 0;
+        report.latency = Default::default();
+        assert!(report.to_text().contains("requests"));
+        assert_eq!(spark(&[0.0, 0.0]), "▁▁");
+        assert_eq!(bar(0.0), "▏");
+        assert_eq!(squeeze(&[]), Vec::<f64>::new());
+    }
+}

@@ -1,0 +1,272 @@
+//! Pure: `--fail-if`. Reads conditions like `errors>0` or `total.p99>20ms` and holds them against a report.
+
+use std::fmt;
+
+use crate::hist::Summary;
+use crate::record::ErrorClass;
+use crate::report::Report;
+use crate::units;
+
+/// One condition that makes a run fail.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailIf {
+    text: String,
+    metric: Metric,
+    operator: Operator,
+    limit: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Connect,
+    FirstByte,
+    Total,
+    Service,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Point {
+    Min,
+    Mean,
+    P50,
+    P75,
+    P90,
+    P99,
+    P999,
+    P9999,
+    Max,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Metric {
+    /// Errors of one class, or all.
+    Errors(Option<ErrorClass>),
+    /// The same in percent of all requests.
+    ErrorShare(Option<ErrorClass>),
+    Requests,
+    Rate,
+    Latency(Phase, Point),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operator {
+    Above,
+    AtLeast,
+    Below,
+    AtMost,
+    Equal,
+}
+
+const METRICS: &str = "errors, errors.connect, errors.timeout, errors.reset, errors.bad_response, errors.status, \
+    requests, rate, min, mean, p50, p75, p90, p99, p999, p9999, max, and these after connect. first_byte. total. \
+    or service.";
+
+impl FailIf {
+    /// Reads `METRIC OP VALUE`: op is `>` `>=` `<` `<=` or `==`; a latency has a unit (`20ms`), errors may be
+    /// given in percent of all requests (`errors>0.1%`). Without a phase, a latency means the total.
+    ///
+    /// # Errors
+    /// A message that names the fault and what is possible.
+    pub fn parse(text: &str) -> Result<FailIf, String> {
+        let wrong = |why: &str| format!("`{text}`: {why}; write it like errors>0 or p99>20ms");
+        let at = text.find(['>', '<', '=']).ok_or_else(|| wrong("there is no comparison"))?;
+        let (name, rest) = text.split_at(at);
+        let operators = [
+            (">=", Operator::AtLeast),
+            ("<=", Operator::AtMost),
+            ("==", Operator::Equal),
+            (">", Operator::Above),
+            ("<", Operator::Below),
+        ];
+        let found = operators.iter().find_map(|&(sign, op)| Some((op, rest.strip_prefix(sign)?)));
+        let (operator, value) = found.ok_or_else(|| wrong("use > >= < <= or =="))?;
+        let (name, value) = (name.trim(), value.trim());
+        let mut metric = metric(name)
+            .ok_or_else(|| format!("`{text}`: unknown metric `{name}`; there are {METRICS}"))?;
+        let limit = match metric {
+            Metric::Latency(..) => {
+                units::parse_duration(value).map_err(|why| wrong(&why))?.as_secs_f64()
+            }
+            _ => {
+                let (number, percent) = match value.strip_suffix('%') {
+                    Some(number) => (number.trim(), true),
+                    None => (value, false),
+                };
+                metric = match (metric, percent) {
+                    (metric, false) => metric,
+                    (Metric::Errors(class), true) => Metric::ErrorShare(class),
+                    _ => return Err(wrong("only errors can be given in percent")),
+                };
+                let number = number.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
+                number.ok_or_else(|| wrong(&format!("`{value}` is not a number")))?
+            }
+        };
+        Ok(FailIf { text: text.to_string(), metric, operator, limit })
+    }
+
+    /// What was measured, when the condition holds; `None` when the run passes it. A latency that was not
+    /// measured holds no condition.
+    pub fn holds(&self, report: &Report) -> Option<String> {
+        let (value, shown) = self.metric.of(report)?;
+        let holds = match self.operator {
+            Operator::Above => value > self.limit,
+            Operator::AtLeast => value >= self.limit,
+            Operator::Below => value < self.limit,
+            Operator::AtMost => value <= self.limit,
+            Operator::Equal => (value - self.limit).abs() < f64::EPSILON,
+        };
+        holds.then_some(shown)
+    }
+}
+
+impl fmt::Display for FailIf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn metric(name: &str) -> Option<Metric> {
+    match name {
+        "errors" => return Some(Metric::Errors(None)),
+        "requests" => return Some(Metric::Requests),
+        "rate" => return Some(Metric::Rate),
+        _ => {}
+    }
+    let (first, point) = match name.split_once('.') {
+        // The point of p99.9 is a decimal one.
+        Some((first, rest)) if !first.starts_with('p') => (first, rest),
+        _ => ("total", name),
+    };
+    if first == "errors" {
+        let class = ErrorClass::ALL.into_iter().find(|class| class.key() == point)?;
+        return Some(Metric::Errors(Some(class)));
+    }
+    let phase = match first {
+        "connect" => Phase::Connect,
+        "first_byte" | "header" => Phase::FirstByte,
+        "total" => Phase::Total,
+        "service" => Phase::Service,
+        _ => return None,
+    };
+    let point = match point {
+        "min" => Point::Min,
+        "mean" => Point::Mean,
+        "p50" => Point::P50,
+        "p75" => Point::P75,
+        "p90" => Point::P90,
+        "p99" => Point::P99,
+        "p999" | "p99.9" => Point::P999,
+        "p9999" | "p99.99" => Point::P9999,
+        "max" => Point::Max,
+        _ => return None,
+    };
+    Some(Metric::Latency(phase, point))
+}
+
+impl Metric {
+    /// The value and how it is shown.
+    fn of(self, report: &Report) -> Option<(f64, String)> {
+        let errors =
+            |class: Option<ErrorClass>| class.map_or(report.errors.total, |c| report.errors.of(c));
+        match self {
+            Metric::Errors(class) => Some((errors(class) as f64, units::count(errors(class)))),
+            Metric::ErrorShare(class) => {
+                let share = errors(class) as f64 * 100.0 / report.requests.max(1) as f64;
+                Some((share, units::share(errors(class), report.requests)))
+            }
+            Metric::Requests => Some((report.requests as f64, units::count(report.requests))),
+            Metric::Rate => {
+                Some((report.rate.achieved, format!("{}/s", units::rate(report.rate.achieved))))
+            }
+            Metric::Latency(phase, point) => {
+                let summary = match phase {
+                    Phase::Connect => report.latency.connect,
+                    Phase::FirstByte => report.latency.first_byte,
+                    Phase::Total => report.latency.total,
+                    Phase::Service => report.latency.service,
+                }?;
+                let value = point.of(&summary);
+                Some((value, units::seconds(value)))
+            }
+        }
+    }
+}
+
+impl Point {
+    fn of(self, summary: &Summary) -> f64 {
+        match self {
+            Point::Min => summary.min,
+            Point::Mean => summary.mean,
+            Point::P50 => summary.p50,
+            Point::P75 => summary.p75,
+            Point::P90 => summary.p90,
+            Point::P99 => summary.p99,
+            Point::P999 => summary.p999,
+            Point::P9999 => summary.p9999,
+            Point::Max => summary.max,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::sample;
+
+    #[test]
+    fn conditions_hold_or_not() {
+        // 1,998 answers of 2 ms (first byte 1 ms), 2 resets, 1000 a second.
+        let report = sample();
+        for (text, holds) in [
+            ("errors>0", true),
+            ("errors>2", false),
+            ("errors >= 2", true),
+            ("errors.reset==2", true),
+            ("errors.status>0", false),
+            ("errors>0.05%", true),
+            ("errors > 0.1 %", false),
+            ("p99>20ms", false),
+            ("p99.9>1.5ms", true),
+            ("first_byte.max<1.5ms", true),
+            ("total.mean<=1ms", false),
+            ("rate<1001", true),
+            ("requests<2000", false),
+            ("connect.p50>0s", false),
+        ] {
+            let condition = FailIf::parse(text).unwrap();
+            assert_eq!(condition.holds(&report).is_some(), holds, "{text}");
+            assert_eq!(condition.to_string(), text);
+        }
+        let shown = FailIf::parse("p99>1ms").unwrap().holds(&report);
+        assert_eq!(shown.as_deref(), Some("2.00 ms"));
+    }
+
+    #[test]
+    fn faults_are_named() {
+        for (text, part) in [
+            ("errors", "no comparison"),
+            ("", "no comparison"),
+            ("errors=0", "use >"),
+            ("p98>1ms", "unknown metric"),
+            ("foo.p99>1ms", "unknown metric"),
+            ("errors.foo>1", "unknown metric"),
+            ("p99>20", "unit"),
+            ("p99>1%", "unknown unit"),
+            ("rate<5%", "percent"),
+            ("errors>x", "not a number"),
+            ("errors>-1", "not a number"),
+            ("errors>NaN", "not a number"),
+            (">5", "unknown metric"),
+        ] {
+            let message = FailIf::parse(text).unwrap_err();
+            assert!(message.contains(part), "{text}: {message}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,20}") {
+            let _ = FailIf::parse(&text);
+        }
+    }
+}

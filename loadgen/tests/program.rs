@@ -1,0 +1,166 @@
+//! The binary as a user meets it: output, JSON, exit codes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Output, Stdio};
+
+use common::until;
+use weir_loadgen::{OriginSpec, Origins};
+
+fn loadgen(args: &[&str]) -> Output {
+    Command::new(assert_cmd::cargo::cargo_bin!("loadgen")).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn origin() -> (Origins, String) {
+    let origins = Origins::start(None, vec![OriginSpec::new("a")]).unwrap();
+    let url = format!("http://{}/", origins.addrs()[0]);
+    (origins, url)
+}
+
+#[test]
+fn a_run_prints_a_report() {
+    let (origins, url) = origin();
+    let out = loadgen(&[&url, "--connections", "4", "--requests", "200", "--warmup", "0s"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let report = text(&out.stdout);
+    for part in ["4 connections, kept alive", "requests", "200", "p99.9", "errors", "total"] {
+        assert!(report.contains(part), "{part} in\n{report}");
+    }
+    assert_eq!(origins.requests(0), 200);
+}
+
+#[test]
+fn json_goes_to_stdout_or_a_file() {
+    let (_origins, url) = origin();
+    let me = std::process::id().to_string();
+    let args = [&url, "--requests", "50", "--warmup", "0s", "--seed", "7", "--pid", &me, "--json"];
+    let out = loadgen(&[&args[..], &["-"]].concat());
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((&json["requests"], &json["seed"]), (&50.into(), &7.into()));
+    for key in ["p50", "p90", "p99", "p999", "max", "mean"] {
+        assert!(json["latency"]["total"][key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    assert!(json["cpu"]["us_per_request"].is_f64() && json["cpu"]["rss"].is_u64());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("out.json");
+    std::fs::write(&file, "x".repeat(100_000)).unwrap();
+    let out = loadgen(&[&args[..], &[file.to_str().unwrap()]].concat());
+    assert!(text(&out.stdout).contains("requests"), "the text still goes to stdout");
+    let json: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(json["schema"], "weir-loadgen/1");
+}
+
+#[test]
+fn fail_if_decides_the_exit_code() {
+    let (_origins, url) = origin();
+    let run = |condition: &str| {
+        loadgen(&[&url, "--requests", "20", "--warmup", "0s", "--fail-if", condition])
+    };
+    assert_eq!(run("errors>0").status.code(), Some(0));
+    let out = run("requests>=20");
+    assert_eq!(out.status.code(), Some(3));
+    assert!(text(&out.stderr).contains("failed: requests>=20 holds, it was 20"));
+    assert!(text(&out.stdout).contains("requests"), "the report is there all the same");
+}
+
+#[test]
+fn an_untestable_target_is_exit_4() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", port.local_addr().unwrap());
+    drop(port);
+    let out = loadgen(&[&url, "--duration", "600s"]);
+    assert_eq!(out.status.code(), Some(4));
+    assert!(
+        text(&out.stderr).contains("refused")
+            && text(&out.stderr).contains("is the target running")
+    );
+    assert!(out.stdout.is_empty());
+    let out = loadgen(&["idle", &url, "--connections", "3"]);
+    assert_eq!(out.status.code(), Some(4));
+}
+
+#[test]
+fn bad_command_lines_are_exit_2() {
+    for args in [
+        &[][..],
+        &["--nonsense"],
+        &["http://127.0.0.1:1/", "--http2"],
+        &["http://127.0.0.1:1/", "--html", "x.html"],
+        &["https://127.0.0.1:1/"],
+        &["http://127.0.0.1:1/", "--fail-if", "p99>20"],
+        &["http://127.0.0.1:1/", "--json", "/no/such/folder/x.json"],
+        &["knee", "--slo", "p99<5ms"],
+        &["sweep"],
+        &["drill", "reload"],
+        &["compare", "a.json", "b.json"],
+        &["idle", "http://127.0.0.1:1/"],
+        &["serve", "--status", "99"],
+    ] {
+        let out = loadgen(args);
+        assert_eq!(out.status.code(), Some(2), "{args:?}: {}", text(&out.stderr));
+        assert!(!out.stderr.is_empty() && out.stdout.is_empty(), "{args:?}");
+    }
+    let out = loadgen(&["--help"]);
+    assert_eq!(out.status.code(), Some(0));
+    for flag in ["--rate", "--requests-per-connection", "--fail-if", "--warmup", "idle", "serve"] {
+        assert!(text(&out.stdout).contains(flag), "{flag}");
+    }
+}
+
+/// A started program that is ended by its id when the test is over.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let done = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    assert!(done.success());
+}
+
+#[test]
+fn serve_announces_itself_and_ends_on_a_signal() {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("loadgen"));
+    command.args(["serve", "--name", "m", "--body-size", "10"]).stdout(Stdio::piped());
+    let mut child = Running(command.spawn().unwrap());
+    let mut out = BufReader::new(child.0.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    let addr: SocketAddr = line.strip_prefix("m ready on ").unwrap().trim().parse().unwrap();
+    let url = format!("http://{addr}/");
+    let load = loadgen(&[&url, "--connections", "3", "--requests", "30", "--warmup", "0s"]);
+    assert_eq!(load.status.code(), Some(0), "{}", text(&load.stderr));
+    signal(&child.0, "-TERM");
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "m answered 30 requests on 3 connections\n");
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_interrupt_gives_a_partial_report() {
+    let (origins, url) = origin();
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("loadgen"));
+    command.args([&url, "--duration", "600s", "--warmup", "0s", "--json", "-"]);
+    let mut child = Running(command.stdout(Stdio::piped()).spawn().unwrap());
+    until("load", || origins.requests(0) > 200);
+    signal(&child.0, "-INT");
+    let mut out = String::new();
+    child.0.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert_eq!(child.0.wait().unwrap().code(), Some(130));
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json["stopped_early"], true);
+    assert!(json["requests"].as_u64().unwrap() > 0);
+}
