@@ -373,37 +373,44 @@ impl Conn {
     }
 
     pub fn exactly(&mut self, n: usize) -> Vec<u8> {
-        let mut data = vec![0; n];
-        self.reader.read_exact(&mut data).unwrap();
-        data
+        self.try_exactly(n).expect("so many bytes")
     }
 
-    pub fn chunked(&mut self) -> Vec<u8> {
+    fn try_exactly(&mut self, n: usize) -> Option<Vec<u8>> {
+        let mut data = vec![0; n];
+        self.reader.read_exact(&mut data).ok()?;
+        Some(data)
+    }
+
+    fn try_chunked(&mut self) -> Option<Vec<u8>> {
         let mut body = Vec::new();
         loop {
             let mut line = String::new();
-            self.reader.read_line(&mut line).unwrap();
+            self.reader.read_line(&mut line).ok()?;
+            if line.is_empty() {
+                return None;
+            }
             let size = usize::from_str_radix(line.trim_end_matches("\r\n"), 16).unwrap();
-            body.extend(self.exactly(size));
-            assert_eq!(self.exactly(2), b"\r\n");
+            body.extend(self.try_exactly(size)?);
+            assert_eq!(self.try_exactly(2)?, b"\r\n");
             if size == 0 {
-                return body;
+                return Some(body);
             }
         }
     }
 
-    /// The body that `head` announces; `None` if it announces none.
+    /// The body that `head` announces, an empty one if it announces none; `None` when it is cut.
     fn body(&mut self, head: &str) -> Option<Vec<u8>> {
         if let Some(length) = field(head, "Content-Length") {
-            return Some(self.exactly(length.parse().unwrap()));
+            return self.try_exactly(length.parse().unwrap());
         }
-        field(head, "Transfer-Encoding").is_some().then(|| self.chunked())
+        if field(head, "Transfer-Encoding").is_some() { self.try_chunked() } else { Some(vec![]) }
     }
 
-    /// The next request; `None` when the balancer has closed.
+    /// The next whole request; `None` when the balancer has closed.
     pub fn request(&mut self) -> Option<Request> {
         let head = self.head()?;
-        let body = self.body(&head).unwrap_or_default();
+        let body = self.body(&head)?;
         Some(Request { head, body })
     }
 
@@ -432,9 +439,12 @@ impl Client {
     pub fn answer(&mut self) -> Answer {
         let mut answer = self.answer_head();
         let bodiless = answer.status < 200 || answer.status == 204 || answer.status == 304;
+        let delimited = answer.field("Content-Length").or(answer.field("Transfer-Encoding"));
         if !bodiless {
-            let body = self.conn.body(&answer.head);
-            answer.body = body.unwrap_or_else(|| self.conn.rest().unwrap());
+            answer.body = match delimited {
+                Some(_) => self.conn.body(&answer.head).expect("a whole body"),
+                None => self.conn.rest().expect("a clean end"),
+            };
         }
         answer
     }
