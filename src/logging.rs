@@ -1,4 +1,9 @@
-//! The program's own messages: text lines on stderr. Access logs are none of its business.
+//! The program's own messages: text lines on stderr, answers on stdout. Access logs are none of
+//! its business. A reader that has gone away (a closed pipe) is no reason to end: unlike the
+//! standard macros nothing here panics.
+
+use std::fmt::Display;
+use std::io::Write;
 
 use tracing::Level;
 
@@ -10,5 +15,16 @@ pub fn init(level: Level) {
         .with_max_level(level)
         .with_target(false)
         .with_ansi(ansi)
+        .log_internal_errors(false)
         .try_init();
+}
+
+/// Writes one line to stderr.
+pub fn say(line: impl Display) {
+    let _nobody_reads = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Writes one line to stdout.
+pub fn answer(line: impl Display) {
+    let _nobody_reads = writeln!(std::io::stdout(), "{line}");
 }
