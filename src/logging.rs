@@ -7,7 +7,8 @@ use std::io::Write;
 
 use tracing::Level;
 
-/// Sends what `tracing` gets from now on, from `level` upwards, to stderr. Calling it twice does nothing.
+/// Sends what `tracing` gets from now on, from `level` upwards, to stderr. Calling it twice does
+/// nothing.
 pub fn init(level: Level) {
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let _already_set = tracing_subscriber::fmt()

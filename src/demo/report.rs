@@ -194,8 +194,8 @@ impl Story {
         if during.bad() > 0 {
             writeln!(
                 f,
-                "\n    Health checks and a second try on another member are not built yet, so a\n    \
-                 dead member's share of the requests fails for as long as it is down."
+                "\n    Health checks and a second try on another member are not built yet, so a\
+                 \n    dead member's share of the requests fails for as long as it is down."
             )?;
         }
         Ok(())
