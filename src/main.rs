@@ -1,2 +1,54 @@
-//! Stub.
-fn main() {}
+//! Weir, an elastic load balancer: the program.
+//!
+//! Data path: `main` → [`server`] (process life) → [`shard`] (one core's life) → `weir_l7`.
+//! Beside it: [`admin`] (metrics), `check`.
+#![forbid(unsafe_code)]
+
+mod admin;
+mod build_info;
+mod check;
+mod cli;
+mod logging;
+mod server;
+mod shard;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use weir_core::config::Failure;
+
+use cli::{Cli, Command, EXIT_FAILED, EXIT_USAGE};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve { config } => server::serve(&config),
+        Command::Check { config } => check::check(&config),
+        Command::Demo { .. } => return not_yet("demo"),
+        Command::Reload(_) => return not_yet("reload"),
+        Command::Upgrade(_) => return not_yet("upgrade"),
+        Command::Gencert(_) => return not_yet("gencert"),
+        Command::Status(_) => return not_yet("status"),
+        Command::Diagnose(_) => return not_yet("diagnose"),
+        Command::Quota(_) => return not_yet("quota"),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+/// Mistakes of a file begin with their place, so that editors can jump there; all else with us.
+fn complain(error: &anyhow::Error) {
+    match error.downcast_ref::<Failure>() {
+        Some(failure) => eprintln!("{}", failure.to_string().trim_end()),
+        None => eprintln!("weir: {error:#}"),
+    }
+}
+
+fn not_yet(command: &str) -> ExitCode {
+    eprintln!("weir: `weir {command}` is not supported yet; see `weir --help` for what is");
+    ExitCode::from(EXIT_USAGE)
+}

@@ -2,14 +2,22 @@
 //!
 //! A module uses only modules named earlier in this list:
 //! `limits` → `counter` → `time` → `model` → `config` → `pool` → `rt` → `net` → `obs`.
-//! (`acl`, `control`, `tls` and `table` join with the issues that need them.)
+//! A blank line between the declarations keeps rustfmt from sorting them. (`acl`, `control`, `tls` and `table` join with the issues that need them.)
 
 pub mod limits;
+
 pub mod counter;
+
 pub mod time;
+
 pub mod model;
+
 pub mod config;
+
 pub mod pool;
+
 pub mod rt;
+
 pub mod net;
+
 pub mod obs;

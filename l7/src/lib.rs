@@ -1,2 +1,32 @@
-//! Stub.
+//! Weir's HTTP forwarding. A request passes the modules in the order in which they stand here:
+//!
+//! - `service`: what a shard holds: sites (listeners), pools, free exchanges; the public door.
+//! - `connection`: one client connection's life: idle, exchange after exchange, close or linger.
+//! - `exchange`: the heart: one request on one client connection and one member.
+//! - `message`: heads: pieces found by httparse, re-checked, kept as offsets, written anew.
+//! - `route`: which pool, which member.
+//! - `upstream`: connections to members and the idle ones among them.
+//! - `body`: framing, decoding, framing anew; pure but for `body::relay`.
+//! - `error`: everything that can go wrong, in one table with status and reason.
+//! - `limits`: the bounds of this crate.
 #![forbid(unsafe_code)]
+
+mod service;
+
+mod connection;
+
+mod exchange;
+
+mod message;
+
+mod route;
+
+mod upstream;
+
+mod body;
+
+mod error;
+
+mod limits;
+
+pub use service::Service;

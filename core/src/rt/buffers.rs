@@ -60,7 +60,9 @@ impl BufferGroup {
         let address = group.ring.start.as_ptr() as u64;
         // SAFETY: the mapping has room for `ring_entries` entries, is page-aligned and zeroed, and
         // outlives the ring: the shard drops the ring first.
-        unsafe { ring.submitter().register_buf_ring_with_flags(address, group.ring_entries, id, 0) }?;
+        unsafe {
+            ring.submitter().register_buf_ring_with_flags(address, group.ring_entries, id, 0)
+        }?;
         Ok(group)
     }
 
@@ -174,9 +176,9 @@ impl Mapping {
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        NonNull::new(start.cast()).map(|start| Mapping { start, len }).ok_or_else(|| {
-            io::Error::other("mmap gave the null page")
-        })
+        NonNull::new(start.cast())
+            .map(|start| Mapping { start, len })
+            .ok_or_else(|| io::Error::other("mmap gave the null page"))
     }
 }
 

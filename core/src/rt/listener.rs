@@ -99,7 +99,11 @@ impl ListenerInner {
         self.waiter.wake();
     }
 
-    fn poll_accept(self: &Rc<Self>, cx: &mut Context<'_>, stopping: bool) -> Poll<io::Result<Found>> {
+    fn poll_accept(
+        self: &Rc<Self>,
+        cx: &mut Context<'_>,
+        stopping: bool,
+    ) -> Poll<io::Result<Found>> {
         if let Some(fd) = self.accepted.borrow_mut().pop_front() {
             return Poll::Ready(Ok(Found::Connection(fd)));
         }

@@ -109,9 +109,11 @@ impl OpTable {
 
     /// All operations that the kernel holds.
     pub(super) fn ids(&self) -> impl Iterator<Item = OpId> + '_ {
-        self.slots.iter().enumerate().filter(|(_, slot)| slot.op.is_some()).map(|(index, slot)| {
-            OpId::new(index as u32, slot.generation)
-        })
+        self.slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.op.is_some())
+            .map(|(index, slot)| OpId::new(index as u32, slot.generation))
     }
 }
 

@@ -52,9 +52,8 @@ pub async fn readable(fd: BorrowedFd<'_>) -> io::Result<()> {
     shard::with(|shard| {
         let op = Op::Poll(Rc::clone(polling));
         // SAFETY: the entry points at nothing.
-        let id = unsafe {
-            shard.submit(op, || opcode::PollAdd::new(fd, libc::POLLIN as u32).build())
-        };
+        let id =
+            unsafe { shard.submit(op, || opcode::PollAdd::new(fd, libc::POLLIN as u32).build()) };
         polling.op.set(Some(id));
     });
     let result = poll_fn(|cx| match polling.result.get() {

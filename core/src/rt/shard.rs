@@ -133,6 +133,7 @@ pub(super) struct Shard {
     pub(super) ring: RefCell<Ring>,
     groups: [RefCell<BufferGroup>; 2],
     pub(super) send_buffers: RefCell<Vec<Vec<u8>>>,
+    #[allow(clippy::vec_box, reason = "the kernel points into a message: it must not move")]
     pub(super) messages: RefCell<Vec<Box<Message>>>,
     /// Streams whose receive found no buffer.
     pub(super) starved: RefCell<Vec<Rc<StreamInner>>>,
@@ -181,7 +182,8 @@ impl Shard {
                 completion: limits::COMPLETION_ENTRIES,
             }
         };
-        let told = |what: &str, error: io::Error| format!("{what}: {}", super::probe::explain(&error));
+        let told =
+            |what: &str, error: io::Error| format!("{what}: {}", super::probe::explain(&error));
         let ring = Ring::new(size, features, Arc::clone(&config.stats))
             .map_err(|error| told("its io_uring", error))?;
         let small = BufferGroup::new(&ring, SMALL, &limits::SMALL_BUFFERS)

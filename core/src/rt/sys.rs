@@ -104,8 +104,7 @@ pub(super) fn drop_new_syns(fd: RawFd) -> io::Result<()> {
         libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: 0 },
         libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: u32::MAX },
     ];
-    let program =
-        libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
     set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 

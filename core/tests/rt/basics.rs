@@ -375,7 +375,8 @@ fn large_bodies_pass_unchanged() {
     on_shard(|| async {
         let (listener, _) = listener();
         let (near, far) = pair(&listener).await;
-        let body: Rc<[u8]> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let body: Rc<[u8]> =
+            (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let sent = Rc::clone(&body);
         rt::spawn(async move {
             near.send_copy(&sent).await.unwrap();

@@ -1,0 +1,171 @@
+"""Turns samples into the Markdown page: medians over rounds, and ratios within each round.
+
+Pure: a run's dictionary in, text out; `run --render FILE` makes the page again from a kept run.
+"""
+
+import statistics
+
+from side.jobs import JOBS
+
+NOISY = 0.10  # share of the proxy's core used by others above which a run is called disturbed
+IDLE_BYTES = 1024
+ASLEEP_SHARE = 0.005
+TWO_SHARDS = 1.10
+
+
+def render(run):
+    """The whole page of one run."""
+    parts = ["### Side by side", heading(run), summary(run)]
+    parts += [details(run, job) for job in JOBS if chosen(run, job)]
+    parts.append(notes(run))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def figures(run):
+    """The short form that the README shows: what ran, and Weir against its bars."""
+    return f"{heading(run)}\n\n{summary(run)}\n"
+
+
+def heading(run):
+    meta = run["meta"]
+    versions = "; ".join(f"{name} {meta['versions'][name]}" for name in meta["peers"])
+    return (
+        f"{meta['date']}: {versions}. Linux {meta['kernel']}, {meta['cpu']}, {meta['cores']} cores. "
+        f"{meta['rounds']} interleaved rounds of {meta['seconds']:g} s, loopback; the proxy alone on core "
+        f"{meta['proxy_core']}, load and origin on core {meta['load_core']}. Command: `{meta['command']}`."
+    )
+
+
+def chosen(run, job, peer=None):
+    """The samples of a job, of one peer or of all."""
+    return [s for s in run["samples"] if s["job"] == job.name and peer in (None, s["peer"])]
+
+
+def peers_of(run, job):
+    """Names in the order of the run's list."""
+    seen = {s["peer"] for s in chosen(run, job)}
+    return [name for name in run["meta"]["peers"] if name in seen] + sorted(
+        seen - set(run["meta"]["peers"]))
+
+
+def middle(samples, field):
+    """Median of one field."""
+    return statistics.median(s[field] for s in samples)
+
+
+def ratios(run, job, over, under, field):
+    """over ÷ under within each round that has both."""
+    by_round = {s["round"]: s[field] for s in chosen(run, job, under)}
+    return [s[field] / by_round[s["round"]] for s in chosen(run, job, over)
+            if by_round.get(s["round"], 0) > 0]
+
+
+def spread(values, digits=2):
+    """median (min..max)."""
+    if not values:
+        return "-"
+    middle_one = statistics.median(values)
+    return f"{middle_one:.{digits}f} ({min(values):.{digits}f}..{max(values):.{digits}f})"
+
+
+def field_of(job):
+    """What is compared in a job."""
+    return {"open": "p99_us", "memory": "bytes_per_connection"}.get(job.measure, "cpu_us")
+
+
+def verdicts(run):
+    """Rows of the summary: job, against whom, Weir's ratio, the bar, whether it holds."""
+    for job in JOBS:
+        for kinds, bar in job.bars:
+            for peer in peers_of(run, job):
+                if run["meta"]["kinds"].get(peer) in kinds:
+                    found = ratios(run, job, "weir", peer, field_of(job))
+                    if found:
+                        what = "p99" if job.measure == "open" else "CPU per request"
+                        ok = statistics.median(found) <= bar
+                        yield job.title, f"{what} ÷ {peer}", spread(found), f"≤ {bar:g}", ok
+        yield from own_verdicts(run, job)
+
+
+def own_verdicts(run, job):
+    """Bars that Weir is held to without a peer."""
+    samples = chosen(run, job, "weir")
+    if job.measure == "memory" and samples:
+        values = [s["bytes_per_connection"] for s in samples]
+        ok = statistics.median(values) <= IDLE_BYTES
+        yield job.title, "bytes", spread(values, 0), f"≤ {IDLE_BYTES}", ok
+    if job.measure == "asleep" and samples:
+        values = [s["cpu_share"] * 100 for s in samples]
+        ok = statistics.median(values) <= ASLEEP_SHARE * 100
+        yield job.title, "% of a core", spread(values), f"≤ {ASLEEP_SHARE * 100:g}", ok
+    if job.measure == "shards":
+        found = ratios(run, job, "weir, 2 shards", "weir, 1 shard", "cpu_us")
+        if found:
+            ok = statistics.median(found) <= TWO_SHARDS
+            yield job.title, "CPU per request", spread(found), f"≤ {TWO_SHARDS:g}", ok
+
+
+def summary(run):
+    """Weir against its bars; empty without Weir."""
+    rows = list(verdicts(run))
+    if not rows:
+        return ""
+    table = "| job | Weir's figure | median (min..max) | bar | |\n| --- | --- | --- | --- | --- |\n"
+    return table + "\n".join(
+        f"| {title} | {what} | {value} | {bar} | {'holds' if ok else '**missed**'} |"
+        for title, what, value, bar, ok in rows)
+
+
+def details(run, job):
+    """One job's table, a row a proxy."""
+    columns = {"load": LOAD, "open": LOAD, "shards": LOAD, "memory": MEMORY, "asleep": ASLEEP}
+    columns = columns[job.measure]
+    lines = [f"**{job.title}**", ""]
+    lines.append("| proxy | " + " | ".join(title for title, _ in columns) + " |")
+    lines.append("| --- |" + " --- |" * len(columns))
+    for peer in peers_of(run, job):
+        samples = chosen(run, job, peer)
+        lines.append(f"| {peer} | " + " | ".join(cell(samples) for _, cell in columns) + " |")
+    return "\n".join(lines)
+
+
+def number(field, scale=1.0, digits=1):
+    """A cell: the median of a field."""
+    return lambda samples: f"{middle(samples, field) * scale:,.{digits}f}"
+
+
+LOAD = [
+    ("CPU µs/request", number("cpu_us")),
+    ("requests/s", number("rate", digits=0)),
+    ("p50 µs", number("p50_us", digits=0)),
+    ("p99 µs", number("p99_us", digits=0)),
+    ("core used %", number("cpu_share", 100, 0)),
+    ("switches/request, own", number("voluntary", digits=3)),
+    ("forced", number("involuntary", digits=3)),
+    ("errors", lambda samples: str(sum(s["errors"] for s in samples))),
+]
+MEMORY = [
+    ("bytes/connection", number("bytes_per_connection", digits=0)),
+    ("connections", number("connections", digits=0)),
+    ("resident before, KiB", number("resident_before", 1 / 1024, 0)),
+]
+ASLEEP = [
+    ("% of a core", number("cpu_share", 100, 2)),
+    ("switches/s", number("switches_per_second", digits=1)),
+]
+
+
+def notes(run):
+    """How the equal jobs were made equal, and what disturbed the run."""
+    lines = [
+        "CPU is utime + stime of the proxy's whole process tree over the measured window, divided by the "
+        "requests that the load generator counted. Ratios are taken within each round; the table shows "
+        "their median and range. Access logs off, X-Forwarded-For added, upstream keep-alive everywhere. "
+        f"1 MiB bodies: {run['meta']['bulk_note']}."
+    ]
+    shares = [s["foreign_share"] for s in run["samples"]
+              if "foreign_share" in s and s["job"] != "shards"]
+    if shares and statistics.median(shares) > NOISY:
+        lines.append(
+            f"Disturbed: others used {statistics.median(shares) * 100:.0f} % of the proxy's core (median).")
+    return "\n\n".join(lines)

@@ -1,0 +1,287 @@
+//! Binding listening sockets, one a shard and address, without joining anybody by accident.
+//!
+//! Two sockets with SO_REUSEPORT share a port silently, also across processes. So the first socket
+//! of each address binds *and listens* without it, which the kernel grants to one socket only;
+//! then it gets the option and the sockets of the other shards join it. All addresses are bound
+//! before any listens, so that a busy port is found before a client could connect to another one.
+//! Owns no policy on what to bind; the server calls it once at start-up.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::owner::{self, Owner};
+
+/// Tries to find one port that is free on all addresses of a listener with port 0.
+const PORT_TRIES: usize = 16;
+
+/// A listener's wish: all `addresses` carry the same port; 0 = any that is free on all of them.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The listener's name, for messages.
+    pub listener: String,
+    /// What to bind; never empty.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// The listening sockets of one address, one a shard, in shard order.
+#[derive(Debug)]
+pub struct Group {
+    /// Index into the list of [`Wanted`].
+    pub wanted: usize,
+    /// The bound address with its real port.
+    pub addr: SocketAddr,
+    /// Blocking, close-on-exec, listening, TCP_NODELAY (which accepted sockets inherit).
+    pub sockets: Vec<OwnedFd>,
+}
+
+/// What [`bind_all`] made.
+#[derive(Debug)]
+pub struct Bound {
+    /// In the order of the wishes and of their addresses.
+    pub groups: Vec<Group>,
+    /// Addresses left out, each with its reason.
+    pub warnings: Vec<String>,
+}
+
+/// An address that could not be bound; `Display` names listener, address, cause and cure.
+#[derive(Debug)]
+pub struct BindError {
+    /// The listener's name.
+    pub listener: String,
+    /// The address that was refused.
+    pub addr: SocketAddr,
+    /// The kernel's answer.
+    pub source: io::Error,
+    /// Who holds the port, where that could be found out.
+    pub owner: Option<Owner>,
+}
+
+/// Binds and listens on every address of `wanted`, with `shards` sockets each.
+///
+/// # Errors
+/// The first address that cannot be had; every socket made so far is closed again.
+pub fn bind_all(wanted: &[Wanted], shards: usize, backlog: u32) -> Result<Bound, BindError> {
+    let mut warnings = Vec::new();
+    let mut reserved = Vec::new();
+    for (index, wish) in wanted.iter().enumerate() {
+        for socket in reserve_wish(wish, &mut warnings)? {
+            reserved.push((index, socket));
+        }
+    }
+    let mut groups = Vec::new();
+    for (index, (addr, socket)) in reserved {
+        let sockets = open_group(addr, socket, shards, backlog)
+            .map_err(|e| refused(wanted.get(index), addr, e))?;
+        groups.push(Group { wanted: index, addr, sockets });
+    }
+    Ok(Bound { groups, warnings })
+}
+
+/// Binds and listens on one address for one thread, never shared (the admin listener).
+///
+/// # Errors
+/// As [`bind_all`].
+pub fn bind_exclusive(
+    listener: &str,
+    addr: SocketAddr,
+    backlog: u32,
+) -> Result<(SocketAddr, std::net::TcpListener), BindError> {
+    let open = || {
+        let (addr, socket) = reserve(addr)?;
+        socket.listen(backlog_arg(backlog))?;
+        Ok((addr, socket.into()))
+    };
+    open().map_err(|e| error(listener, addr, e))
+}
+
+/// One bound, not yet listening socket for each address of a wish.
+fn reserve_wish(
+    wish: &Wanted,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<(SocketAddr, Socket)>, BindError> {
+    let mut tries = 1;
+    loop {
+        match reserve_once(wish, warnings) {
+            // The port that the first address was given is taken on another one: take a new port.
+            Err(e) if in_use(&e.source) && wish.any_port() && tries < PORT_TRIES => tries += 1,
+            other => return other,
+        }
+    }
+}
+
+fn reserve_once(
+    wish: &Wanted,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<(SocketAddr, Socket)>, BindError> {
+    let mut made: Vec<(SocketAddr, Socket)> = Vec::new();
+    for &addr in &wish.addresses {
+        let port = made.first().map_or(addr.port(), |(first, _)| first.port());
+        let addr = SocketAddr::new(addr.ip(), port);
+        match reserve(addr) {
+            Ok(socket) => made.push(socket),
+            Err(e) if wish.may_skip(addr, &e) => warnings.push(format!(
+                "listener `{}`: this host has no IPv6, so [::]:{port} is left out; \
+                 to silence this, take `::` out of vip_address",
+                wish.listener
+            )),
+            Err(e) => return Err(error(&wish.listener, addr, e)),
+        }
+    }
+    Ok(made)
+}
+
+impl Wanted {
+    fn any_port(&self) -> bool {
+        self.addresses.first().is_some_and(|a| a.port() == 0)
+    }
+
+    /// `::` beside 0.0.0.0 is the default "everywhere" and may be missing on a host without IPv6.
+    fn may_skip(&self, addr: SocketAddr, error: &io::Error) -> bool {
+        let any = |v6: bool| move |a: &SocketAddr| a.ip().is_unspecified() && a.is_ipv6() == v6;
+        error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+            && any(true)(&addr)
+            && self.addresses.iter().any(any(false))
+    }
+}
+
+/// Binds without SO_REUSEPORT: fails while anybody listens there. SO_REUSEADDR is set, or
+/// connections of an earlier run that linger in TIME_WAIT would keep the port busy for a minute.
+fn reserve(addr: SocketAddr) -> io::Result<(SocketAddr, Socket)> {
+    let socket = new_socket(addr)?;
+    socket.bind(&SockAddr::from(addr))?;
+    let bound = socket.local_addr()?.as_socket().unwrap_or(addr);
+    Ok((bound, socket))
+}
+
+/// Listens exclusively with `first`, then lets the sockets of the other shards join.
+fn open_group(
+    addr: SocketAddr,
+    first: Socket,
+    shards: usize,
+    backlog: u32,
+) -> io::Result<Vec<OwnedFd>> {
+    let backlog = backlog_arg(backlog);
+    first.listen(backlog)?;
+    if shards > 1 {
+        first.set_reuse_port(true)?;
+    }
+    let mut sockets = vec![OwnedFd::from(first)];
+    for _ in 1..shards {
+        let socket = new_socket(addr)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&SockAddr::from(addr))?;
+        socket.listen(backlog)?;
+        sockets.push(socket.into());
+    }
+    Ok(sockets)
+}
+
+fn new_socket(addr: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket)
+}
+
+fn backlog_arg(backlog: u32) -> i32 {
+    i32::try_from(backlog).unwrap_or(i32::MAX)
+}
+
+fn in_use(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::AddrInUse
+}
+
+fn refused(wish: Option<&Wanted>, addr: SocketAddr, source: io::Error) -> BindError {
+    error(wish.map_or("", |w| w.listener.as_str()), addr, source)
+}
+
+fn error(listener: &str, addr: SocketAddr, source: io::Error) -> BindError {
+    let owner = if in_use(&source) { owner::of_tcp(addr) } else { None };
+    BindError { listener: listener.to_owned(), addr, source, owner }
+}
+
+impl std::error::Error for BindError {}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BindError { listener, addr, source, owner } = self;
+        write!(f, "listener `{listener}`: cannot listen on {addr}: ")?;
+        match source.raw_os_error() {
+            Some(libc::EADDRINUSE) => in_use_text(f, *addr, owner.as_ref()),
+            Some(libc::EACCES | libc::EPERM) => denied_text(f, addr.port()),
+            Some(libc::EADDRNOTAVAIL) => write!(
+                f,
+                "no interface of this host has the address {}. Correct vip_address, or add the \
+                 address (ip address add), or, where another host may hold it at the moment \
+                 (keepalived), set {}",
+                addr.ip(),
+                nonlocal_sysctl(addr.ip())
+            ),
+            Some(libc::EAFNOSUPPORT) => write!(
+                f,
+                "this host has no IPv6. Take the address out of vip_address, or enable IPv6 \
+                 (remove ipv6.disable=1 from the kernel's command line)"
+            ),
+            Some(libc::EMFILE | libc::ENFILE) => write!(
+                f,
+                "no descriptor is left. Raise the limit (LimitNOFILE= in the systemd unit, \
+                 ulimit -n, fs.file-max)"
+            ),
+            _ => write!(f, "{source}"),
+        }
+    }
+}
+
+fn in_use_text(f: &mut fmt::Formatter<'_>, addr: SocketAddr, owner: Option<&Owner>) -> fmt::Result {
+    let port = addr.port();
+    match owner {
+        Some(o) if o.pid == std::process::id() => write!(
+            f,
+            "another listener of this configuration already holds port {port} on the same \
+             address. Give one of them another protocol_port or vip_address"
+        ),
+        Some(o) => {
+            write!(f, "port {port} is in use by {o}. Stop that process, or choose another port")
+        }
+        None => write!(
+            f,
+            "port {port} is in use by a process that could not be found out. \
+             See who it is (as root: ss -ltnp 'sport = :{port}'), stop it, or choose another port"
+        ),
+    }
+}
+
+fn denied_text(f: &mut fmt::Formatter<'_>, port: u16) -> fmt::Result {
+    let first_free = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .ok()
+        .and_then(|text| text.trim().parse::<u16>().ok());
+    match first_free {
+        Some(start) if port < start => write!(
+            f,
+            "ports below {start} need the capability CAP_NET_BIND_SERVICE, which this process \
+             lacks. Grant it (AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit, or \
+             setcap cap_net_bind_service=+ep on the program), or lower \
+             net.ipv4.ip_unprivileged_port_start to {port}"
+        ),
+        _ => write!(
+            f,
+            "permission denied. A security module (SELinux, AppArmor, seccomp) forbids it; \
+             its log says which rule"
+        ),
+    }
+}
+
+fn nonlocal_sysctl(ip: IpAddr) -> &'static str {
+    if ip.is_ipv4() { "net.ipv4.ip_nonlocal_bind=1" } else { "net.ipv6.ip_nonlocal_bind=1" }
+}
+
+#[cfg(test)]
+#[path = "bind_tests.rs"]
+mod tests;

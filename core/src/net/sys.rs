@@ -1,0 +1,106 @@
+//! System calls that neither the standard library nor socket2 offers: descriptor limits and the
+//! set of allowed cores. Owns every `unsafe` block of `core::net`; knows no policy.
+#![allow(unsafe_code, reason = "each block calls one libc function and says why it is sound")]
+
+use std::io;
+
+/// A pair of resource limits; `u64::MAX` means unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What holds now.
+    pub soft: u64,
+    /// How far an unprivileged process may raise `soft`.
+    pub hard: u64,
+}
+
+/// RLIMIT_NOFILE: how many descriptors this process may hold.
+///
+/// # Errors
+/// Only where the kernel forbids the call (seccomp).
+pub fn nofile() -> io::Result<Limit> {
+    limit(libc::RLIMIT_NOFILE)
+}
+
+/// RLIMIT_MEMLOCK: bytes of memory that this process may lock.
+///
+/// # Errors
+/// Only where the kernel forbids the call (seccomp).
+pub fn memlock() -> io::Result<Limit> {
+    limit(libc::RLIMIT_MEMLOCK)
+}
+
+/// Raises the soft descriptor limit to the hard one and says what holds then.
+///
+/// # Errors
+/// Only where the kernel forbids the call (seccomp); the old limit then stays.
+pub fn raise_nofile() -> io::Result<Limit> {
+    let old = nofile()?;
+    if old.soft >= old.hard {
+        return Ok(old);
+    }
+    let new = libc::rlimit { rlim_cur: old.hard, rlim_max: old.hard };
+    // SAFETY: `new` is a valid rlimit that outlives the call; the kernel only reads it.
+    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const new) } {
+        0 => Ok(Limit { soft: old.hard, hard: old.hard }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn limit(which: libc::__rlimit_resource_t) -> io::Result<Limit> {
+    let mut value = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `value` is a valid, writable rlimit that outlives the call.
+    match unsafe { libc::getrlimit(which, &raw mut value) } {
+        0 => Ok(Limit { soft: value.rlim_cur, hard: value.rlim_max }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Words of the core mask: room for 8,192 cores, the most that Linux can be built for.
+const MASK_WORDS: usize = 8_192 / WORD_BITS;
+const WORD_BITS: usize = libc::c_ulong::BITS as usize;
+
+/// The cores that this thread may run on (taskset, cpuset, systemd's CPUAffinity), ascending.
+///
+/// # Errors
+/// Only where the kernel forbids the call (seccomp).
+pub fn allowed_cores() -> io::Result<Vec<usize>> {
+    let mut mask: [libc::c_ulong; MASK_WORDS] = [0; MASK_WORDS];
+    // SAFETY: the pointer and the length in bytes describe `mask`, which the kernel fills at most
+    // to its end; c_ulong has the layout of the words inside cpu_set_t.
+    let done = unsafe { libc::sched_getaffinity(0, size_of_val(&mask), mask.as_mut_ptr().cast()) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let bits = |(word, value): (usize, &libc::c_ulong)| {
+        let value = *value;
+        (0..WORD_BITS).filter(move |bit| value >> bit & 1 == 1).map(move |b| word * WORD_BITS + b)
+    };
+    Ok(mask.iter().enumerate().flat_map(bits).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_ordered() {
+        let files = nofile().unwrap();
+        assert!(files.soft > 0 && files.soft <= files.hard);
+        assert!(memlock().unwrap().hard > 0);
+        let raised = raise_nofile().unwrap();
+        assert_eq!(raised.soft, files.hard);
+        assert_eq!(nofile().unwrap(), raised);
+    }
+
+    #[test]
+    fn the_allowed_cores_are_those_of_proc() {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let list = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).unwrap();
+        let mut expected = Vec::new();
+        for part in list.trim().split(',') {
+            let (low, high) = part.split_once('-').unwrap_or((part, part));
+            expected.extend(low.parse::<usize>().unwrap()..=high.parse().unwrap());
+        }
+        assert_eq!(allowed_cores().unwrap(), expected);
+    }
+}

@@ -1,0 +1,252 @@
+//! One client connection's life: waits for a request, has it exchanged, goes on or ends. Owns the
+//! client's socket and timer; what concerns one request lives in an `Exchange`, which an idle
+//! connection doesn't hold, so that it stays small.
+
+use std::fmt::Write;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use weir_core::limits::REQUESTS_PER_TURN;
+use weir_core::rt::{self, Lease, Payload, TcpStream, Timer};
+
+use crate::exchange::End;
+use crate::limits::{DRAIN_IDLE, LINGER_BYTES, LINGER_TIME};
+use crate::message;
+use crate::service::{Service, Site};
+
+/// A client's address as text, made once per connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerText {
+    /// The longest is an IPv4-mapped IPv6 address in full.
+    bytes: [u8; 46],
+    len: u8,
+}
+
+impl PeerText {
+    pub(crate) fn new(address: IpAddr) -> PeerText {
+        let mut text = PeerText { bytes: [0; 46], len: 0 };
+        // Cannot fail: every address fits.
+        let _ = write!(text, "{}", address.to_canonical());
+        text
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+impl Write for PeerText {
+    fn write_str(&mut self, s: &str) -> std::fmt::Result {
+        let start = usize::from(self.len);
+        let room = self.bytes.get_mut(start..start + s.len()).ok_or(std::fmt::Error)?;
+        room.copy_from_slice(s.as_bytes());
+        self.len += s.len() as u8;
+        Ok(())
+    }
+}
+
+/// The client's side, as exchanges see it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    entry: Entry,
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: PeerText,
+    /// The one timer of this connection: all waits of a request exclude each other.
+    pub(crate) timer: Timer,
+}
+
+/// A connection's entry in its service and its counters, as long as it lives.
+#[derive(Debug)]
+struct Entry {
+    service: Rc<Service>,
+    listener: usize,
+    place: u32,
+}
+
+impl Entry {
+    #[inline]
+    fn site(&self) -> &Site {
+        // `Service::serve` has checked the index.
+        &self.service.sites[self.listener]
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.site().counters.active_connections.fall();
+        self.service.leave(self.place);
+    }
+}
+
+impl Client {
+    fn new(service: Rc<Service>, listener: usize, stream: TcpStream, peer: SocketAddr) -> Client {
+        let place = service.enter();
+        let entry = Entry { service, listener, place };
+        entry.site().counters.connections.add(1);
+        entry.site().counters.active_connections.rise();
+        Client { entry, stream, peer: PeerText::new(peer.ip()), timer: Timer::new() }
+    }
+
+    #[inline]
+    pub(crate) fn service(&self) -> &Service {
+        &self.entry.service
+    }
+
+    #[inline]
+    pub(crate) fn site(&self) -> &Site {
+        self.entry.site()
+    }
+
+    /// The next bytes from the client, counted.
+    #[inline]
+    pub(crate) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Lease>>> {
+        let polled = self.stream.poll_recv(cx);
+        if let Poll::Ready(Ok(Some(lease))) = &polled {
+            self.site().counters.bytes_received.add(lease.len() as u64);
+        }
+        polled
+    }
+
+    /// Posts bytes for the client, counted. Only after `poll_send_ready`.
+    #[inline]
+    pub(crate) fn post(&self, payload: Payload) -> io::Result<()> {
+        self.site().counters.bytes_sent.add(payload.len() as u64);
+        self.stream.post(payload)
+    }
+}
+
+/// Serves `stream` until it ends.
+pub(crate) async fn run(
+    service: Rc<Service>,
+    listener: usize,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    let client = Client::new(service, listener, stream, peer);
+    let end = requests(&client).await;
+    close(client, end).await;
+}
+
+/// Exchanges requests until the connection is to end.
+async fn requests(client: &Client) -> End {
+    let mut idle_limit = client.site().client_timeout;
+    let mut silent = true;
+    let mut rest = None;
+    // Requests answered since this task last waited.
+    let mut in_turn = 0;
+    loop {
+        let first = match rest.take().and_then(without_empty_lines) {
+            Some(lease) => lease,
+            None => match idle(client, idle_limit, &mut in_turn).await {
+                Some(lease) => lease,
+                None => {
+                    client.site().counters.silent_closes.add(u64::from(silent));
+                    return End::Close;
+                }
+            },
+        };
+        let mut exchange = client.service().take_exchange(first);
+        let end = poll_fn(|cx| {
+            let polled = exchange.poll(cx, client);
+            in_turn = if polled.is_pending() { 0 } else { in_turn + 1 };
+            polled
+        })
+        .await;
+        client.service().give_back(exchange);
+        match end {
+            End::Next(more) => rest = more,
+            end => return end,
+        }
+        silent = false;
+        idle_limit = client.site().keepalive_timeout;
+        if in_turn >= REQUESTS_PER_TURN {
+            in_turn = 0;
+            rt::yield_now().await;
+        }
+    }
+}
+
+fn without_empty_lines(mut lease: Lease) -> Option<Lease> {
+    let empty = message::empty_lines(&lease);
+    if empty > 0 {
+        lease.advance(empty);
+    }
+    (!lease.is_empty()).then_some(lease)
+}
+
+/// Waits for the first bytes of a request; `None` when the connection is to be closed.
+async fn idle(client: &Client, limit: Duration, in_turn: &mut usize) -> Option<Lease> {
+    let mut set = false;
+    let mut draining = false;
+    poll_fn(|cx| {
+        loop {
+            match client.poll_recv(cx) {
+                Poll::Ready(Ok(Some(lease))) => {
+                    if let Some(lease) = without_empty_lines(lease) {
+                        return Poll::Ready(Some(lease));
+                    }
+                }
+                Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(None),
+                Poll::Pending => break,
+            }
+        }
+        *in_turn = 0;
+        if client.service().is_draining() && !draining {
+            draining = true;
+            client.timer.set(DRAIN_IDLE.min(limit));
+        } else if !set {
+            client.timer.set(limit);
+        }
+        set = true;
+        client.timer.poll_expired(cx).map(|()| None)
+    })
+    .await
+}
+
+/// Ends the connection in the way that `end` asks for.
+async fn close(client: Client, end: End) {
+    match end {
+        End::Next(_) | End::Close => {
+            client.timer.set(client.site().client_timeout);
+            poll_fn(|cx| match client.stream.poll_send_ready(cx) {
+                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Pending => client.timer.poll_expired(cx),
+            })
+            .await;
+        }
+        // Rare, and large: not part of every connection's future.
+        End::Linger => {
+            let Client { entry, stream, .. } = client;
+            Box::pin(stream.close_lingering(LINGER_BYTES, LINGER_TIME)).await;
+            drop(entry);
+        }
+        End::Abort => {
+            let Client { entry, stream, .. } = client;
+            stream.reset();
+            drop(entry);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_as_text() {
+        for (address, text) in [
+            ("1.2.3.4", "1.2.3.4"),
+            ("255.255.255.255", "255.255.255.255"),
+            ("::ffff:1.2.3.4", "1.2.3.4"),
+            ("::1", "::1"),
+            ("1111:2222:3333:4444:5555:6666:7777:8888", "1111:2222:3333:4444:5555:6666:7777:8888"),
+        ] {
+            let peer = PeerText::new(address.parse().unwrap());
+            assert_eq!(peer.as_bytes(), text.as_bytes());
+        }
+    }
+}

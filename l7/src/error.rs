@@ -1,0 +1,214 @@
+//! Everything that can go wrong with a request, and what follows from it: one exhaustive table of
+//! side, status (requirements 2.3, 18), retryability and reason. Owns no sockets. Raised by all
+//! modules, turned into an answer by `exchange`.
+
+use std::fmt;
+use std::io::ErrorKind;
+
+/// Who is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The client, or the way to it.
+    Client,
+    /// The member, or the way to it.
+    Member,
+    /// The configuration, or Weir.
+    Internal,
+}
+
+/// Whether the same request may be sent once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// It would fail again, or nobody wants the answer.
+    Never,
+    /// Only while none of its bytes was handed to the kernel, unless its method is idempotent.
+    IfSafe,
+    /// Nothing of it was sent.
+    Always,
+}
+
+/// Why a request did not get the member's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Error {
+    /// The head is not valid HTTP.
+    Syntax,
+    /// A line of the head ends in a bare LF, or holds a bare CR.
+    LineEnd,
+    /// Neither HTTP/1.0 nor HTTP/1.1.
+    Version,
+    /// A request target that has none of the allowed forms, or bytes that no target may hold.
+    Target,
+    /// Host is missing, repeated or malformed.
+    Host,
+    /// Content-Length is repeated or is no number.
+    Length,
+    /// Content-Length beside Transfer-Encoding, or Transfer-Encoding from HTTP/1.0.
+    LengthAndCoding,
+    /// Transfer-Encoding that is empty, or lists several codings.
+    Coding,
+    /// Expect asks for something else than 100-continue.
+    Expectation,
+    /// The head is larger than `MAX_HEAD_BYTES`.
+    HeadTooLarge,
+    /// More than `MAX_HEADERS` fields, or too many connection options.
+    TooManyFields,
+    /// Malformed chunk framing in the request's body.
+    Chunk,
+    /// The client ended its side within the body.
+    BodyCut,
+    /// The target is longer than `MAX_URI_BYTES`.
+    UriTooLong,
+    /// A transfer coding other than chunked and identity.
+    UnknownCoding,
+    /// CONNECT: Weir is no tunnel.
+    Connect,
+    /// The head stayed incomplete for client_timeout.
+    HeadTimeout,
+    /// A gap in the body lasted client_timeout.
+    BodyTimeout,
+    /// The client's connection broke.
+    ClientGone,
+    /// The client took nothing of its answer for client_timeout.
+    ClientStalled,
+    /// The listener has no pool.
+    NoPool,
+    /// The pool has no members.
+    NoMember,
+    /// No member of the pool may be used.
+    NoUsableMember,
+    /// No connection to the member: refused, reset, unreachable.
+    ConnectFailed(ErrorKind),
+    /// No connection to the member within connect_timeout.
+    ConnectTimeout,
+    /// The member's connection broke before its answer was complete.
+    MemberReset(ErrorKind),
+    /// The member closed before its answer was complete.
+    MemberClosed,
+    /// The member's answer is not valid HTTP.
+    BadAnswer,
+    /// The member was silent for member_timeout.
+    AnswerTimeout,
+}
+
+/// What follows from an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// Who is to blame.
+    pub(crate) side: Side,
+    /// Client-facing status; 499 is only counted, never sent (C26).
+    pub(crate) status: u16,
+    /// Whether to try once more.
+    pub(crate) retry: Retry,
+    /// For the log and the error page; a fixed text, free of client bytes.
+    pub(crate) reason: &'static str,
+}
+
+impl Error {
+    /// The table 2-1 of the requirements.
+    pub(crate) const fn verdict(self) -> Verdict {
+        use Retry::{Always, IfSafe, Never};
+        use Side::{Client, Internal, Member};
+        let (side, status, retry, reason) = match self {
+            Error::Syntax => (Client, 400, Never, "malformed request head"),
+            Error::LineEnd => (Client, 400, Never, "line does not end in CR LF"),
+            Error::Version => (Client, 400, Never, "HTTP version is neither 1.0 nor 1.1"),
+            Error::Target => (Client, 400, Never, "malformed request target"),
+            Error::Host => (Client, 400, Never, "missing, repeated or malformed Host"),
+            Error::Length => (Client, 400, Never, "repeated or malformed Content-Length"),
+            Error::LengthAndCoding => (Client, 400, Never, "ambiguous body framing"),
+            Error::Coding => (Client, 400, Never, "malformed Transfer-Encoding"),
+            Error::Expectation => (Client, 400, Never, "unknown expectation"),
+            Error::HeadTooLarge => (Client, 400, Never, "request head too large"),
+            Error::TooManyFields => (Client, 400, Never, "too many header fields"),
+            Error::Chunk => (Client, 400, Never, "malformed chunk in the request body"),
+            Error::BodyCut => (Client, 400, Never, "request body is incomplete"),
+            Error::UriTooLong => (Client, 414, Never, "request target too long"),
+            Error::UnknownCoding => (Client, 501, Never, "unknown transfer coding"),
+            Error::Connect => (Client, 501, Never, "CONNECT is not supported"),
+            Error::HeadTimeout => (Client, 408, Never, "request head took too long"),
+            Error::BodyTimeout => (Client, 408, Never, "request body took too long"),
+            Error::ClientGone => (Client, 499, Never, "client closed the connection"),
+            Error::ClientStalled => (Client, 499, Never, "client does not read"),
+            Error::NoPool => (Internal, 404, Never, "no pool for this request"),
+            Error::NoMember => (Internal, 502, Never, "pool has no member"),
+            Error::NoUsableMember => (Internal, 503, Never, "no member is usable"),
+            Error::ConnectFailed(_) => (Member, 502, Always, "cannot connect to the member"),
+            Error::ConnectTimeout => (Member, 504, Always, "connecting to the member timed out"),
+            Error::MemberReset(_) => (Member, 502, IfSafe, "member reset the connection"),
+            Error::MemberClosed => (Member, 502, IfSafe, "member closed the connection"),
+            Error::BadAnswer => (Member, 502, Never, "malformed answer from the member"),
+            Error::AnswerTimeout => (Member, 504, Never, "member did not answer in time"),
+        };
+        Verdict { side, status, retry, reason }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.verdict().reason)?;
+        match self {
+            Error::ConnectFailed(kind) | Error::MemberReset(kind) => write!(f, ": {kind}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: &[(Error, u16)] = &[
+        (Error::Syntax, 400),                                      // R2.3-400a
+        (Error::LineEnd, 400),                                     // R2.3-400a
+        (Error::Version, 400),                                     // R2.3-400a
+        (Error::Target, 400),                                      // R2.3-400a
+        (Error::Host, 400),                                        // R2.3-400a
+        (Error::Length, 400),                                      // R2.3-400a
+        (Error::LengthAndCoding, 400),                             // R2.3-400a
+        (Error::Coding, 400),                                      // R2.3-400a
+        (Error::Expectation, 400),                                 // R2.3-400a
+        (Error::HeadTooLarge, 400),                                // R2.3-400c
+        (Error::TooManyFields, 400),                               // R2.3-400c
+        (Error::Chunk, 400),                                       // R2.3-400a
+        (Error::BodyCut, 400),                                     // R2.3-400a
+        (Error::UriTooLong, 414),                                  // R2.3-414
+        (Error::UnknownCoding, 501),                               // R2.3-501b
+        (Error::Connect, 501),                                     // R2.3-501a
+        (Error::HeadTimeout, 408),                                 // R2.3-408
+        (Error::BodyTimeout, 408),                                 // R2.3-408
+        (Error::ClientGone, 499),                                  // R2.3-499
+        (Error::ClientStalled, 499),                               // R2.3-499
+        (Error::NoPool, 404),                                      // R2.3-404
+        (Error::NoMember, 502),                                    // C18
+        (Error::NoUsableMember, 503),                              // C18
+        (Error::ConnectFailed(ErrorKind::ConnectionRefused), 502), // R2.3-502a
+        (Error::ConnectFailed(ErrorKind::HostUnreachable), 502),   // R2.3-502d
+        (Error::ConnectTimeout, 504),                              // R2.3-504a
+        (Error::MemberReset(ErrorKind::ConnectionReset), 502),     // R2.3-502b
+        (Error::MemberClosed, 502),                                // R2.3-502b
+        (Error::BadAnswer, 502),                                   // R2.3-502c
+        (Error::AnswerTimeout, 504),                               // R2.3-504b
+    ];
+
+    #[test]
+    fn table_2_1() {
+        for &(error, status) in ALL {
+            assert_eq!(error.verdict().status, status, "{error}");
+        }
+    }
+
+    /// Requirements 18: the codes that Weir itself may produce; 401, 403, 500 come from members.
+    #[test]
+    fn own_codes_only() {
+        let own = [400, 404, 408, 413, 414, 499, 501, 502, 503, 504];
+        for &(error, _) in ALL {
+            let verdict = error.verdict();
+            assert!(own.contains(&verdict.status), "{error}");
+            let by_client = matches!(verdict.status, 400 | 408 | 414 | 499 | 501);
+            assert_eq!(verdict.side == Side::Client, by_client, "{error}");
+            assert!(verdict.side == Side::Member || verdict.retry == Retry::Never, "{error}");
+        }
+    }
+}

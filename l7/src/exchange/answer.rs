@@ -1,0 +1,141 @@
+//! Weir's own answers: what a client hears when the member's answer can't be had.
+
+use std::task::{Context, Poll};
+
+use weir_core::rt::SendBuf;
+
+use super::download::Download;
+use super::{End, Exchange, Phase, Step};
+use crate::connection::Client;
+use crate::error::{Error, Side, Verdict};
+use crate::message::append_decimal;
+
+impl Exchange {
+    /// What follows from `error`: an answer, as long as none has begun, else a cut.
+    #[cold]
+    pub(super) fn fail(&mut self, error: Error, client: &Client) -> Step {
+        let verdict = error.verdict();
+        tracing::debug!(status = verdict.status, side = ?verdict.side, %error, "request failed");
+        self.upstream = None;
+        self.connecting = None;
+        self.gathered = None;
+        if self.download.started {
+            // Its status has been counted. Never a short body that looks whole.
+            return Step::End(End::Abort);
+        }
+        let counters = &client.site().counters;
+        counters.requests.add(1);
+        counters.statuses.count(verdict.status);
+        if verdict.status == 499 {
+            return Step::End(End::Abort);
+        }
+        self.answer_persistent = verdict.side != Side::Client
+            && self.facts.persistent
+            && self.facts.http11
+            && self.upload.ended()
+            && !client.site().keepalive_timeout.is_zero()
+            && !client.service().is_draining();
+        let mut page = SendBuf::new();
+        write_page(&mut page, verdict, self.facts.is_head, self.answer_persistent);
+        // An interim answer that was not posted yet stays in front.
+        self.download = Download::only(self.download.out.take());
+        self.first = Some(page);
+        self.moved = true;
+        Step::Go(Phase::Answer)
+    }
+
+    /// Posts the answer as soon as the client has taken what stands before it.
+    pub(super) fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &Client,
+    ) -> Poll<Result<Step, Error>> {
+        loop {
+            match client.stream.poll_send_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Ok(Step::End(End::Abort))),
+                Poll::Pending => {
+                    if std::mem::take(&mut self.moved) {
+                        client.timer.set(client.site().client_timeout);
+                    }
+                    let over = client.timer.poll_expired(cx);
+                    return over.map(|()| Ok(Step::End(End::Abort)));
+                }
+            }
+            let before = self.download.out.take();
+            let Some(payload) = before.or_else(|| self.first.take().map(Into::into)) else { break };
+            if client.post(payload).is_err() {
+                return Poll::Ready(Ok(Step::End(End::Abort)));
+            }
+        }
+        Poll::Ready(Ok(Step::End(self.end_after_answer())))
+    }
+
+    fn end_after_answer(&mut self) -> End {
+        let more = self.rest.take();
+        if self.answer_persistent {
+            if self.client_ended && more.is_none() { End::Close } else { End::Next(more) }
+        } else if self.client_ended && more.is_none() {
+            End::Close
+        } else {
+            End::Linger
+        }
+    }
+}
+
+/// Writes a small answer with the reason as text.
+fn write_page(out: &mut Vec<u8>, verdict: Verdict, to_head: bool, persistent: bool) {
+    let phrase = phrase(verdict.status);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    append_decimal(out, u64::from(verdict.status));
+    out.push(b' ');
+    out.extend_from_slice(phrase.as_bytes());
+    out.extend_from_slice(b"\r\nContent-Type: text/plain\r\nContent-Length: ");
+    // "404 Not Found: reason" and a line end.
+    append_decimal(out, (3 + 1 + phrase.len() + 2 + verdict.reason.len() + 1) as u64);
+    let connection: &[u8] = if persistent { b"\r\n\r\n" } else { b"\r\nConnection: close\r\n\r\n" };
+    out.extend_from_slice(connection);
+    if to_head {
+        return;
+    }
+    append_decimal(out, u64::from(verdict.status));
+    out.push(b' ');
+    out.extend_from_slice(phrase.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(verdict.reason.as_bytes());
+    out.push(b'\n');
+}
+
+/// Reason phrases of the statuses that Weir itself may send (requirements 18).
+fn phrase(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        404 => "Not Found",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "Error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages() {
+        let mut page = Vec::new();
+        write_page(&mut page, Error::NoPool.verdict(), false, true);
+        let wanted = "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 41\r\n\r\n\
+                      404 Not Found: no pool for this request\n";
+        let length = wanted.split("\r\n\r\n").last().unwrap().len();
+        assert_eq!(String::from_utf8(page).unwrap(), wanted.replace("41", &length.to_string()));
+        let mut page = Vec::new();
+        write_page(&mut page, Error::Syntax.verdict(), true, false);
+        assert!(page.ends_with(b"\r\nConnection: close\r\n\r\n"));
+    }
+}

@@ -1,0 +1,287 @@
+//! The answer on its way: from the member to the client.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use weir_core::limits::MAX_HEAD_BYTES;
+use weir_core::rt::{Lease, Payload, SendBuf};
+
+use super::Exchange;
+use crate::body::{Frame, Framing, Relay};
+use crate::connection::Client;
+use crate::error::Error;
+use crate::limits::MAX_INTERIM;
+use crate::message::{ClientSide, Response, ResponseFacts};
+
+/// State of the download.
+#[derive(Debug, Default)]
+pub(super) struct Download {
+    relay: Relay,
+    /// To be posted to the client as soon as it takes more.
+    pub(super) out: Option<Payload>,
+    /// A head that came in several leases.
+    gathered: Option<SendBuf>,
+    /// Member bytes that nobody has dealt with.
+    rest: Option<Lease>,
+    /// Some byte of the answer has come.
+    touched: bool,
+    /// The final head is on its way to the client: from here on an error can only cut.
+    pub(super) started: bool,
+    /// The client's connection goes on after this answer.
+    pub(super) persistent: bool,
+    /// The member's connection can carry another request.
+    pub(super) reusable: bool,
+    /// The member's stream was told to use large leases.
+    bulk: bool,
+    interim: u8,
+}
+
+impl Download {
+    /// Nothing but `out`.
+    pub(super) fn only(out: Option<Payload>) -> Download {
+        Download { out, ..Download::default() }
+    }
+
+    /// The client has to take something before anything else can happen.
+    pub(super) fn blocked(&self) -> bool {
+        self.out.is_some()
+    }
+
+    fn ended(&self) -> bool {
+        self.started && self.relay.ended()
+    }
+}
+
+/// How far the download came.
+pub(super) enum Down {
+    /// It has to wait.
+    Waits,
+    /// The whole answer has been posted.
+    Ended,
+    /// The member's connection failed before any byte of the answer.
+    Failed(Error),
+}
+
+impl Exchange {
+    /// Moves the answer on until the member or the client has to be waited for.
+    pub(super) fn drive_download(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &Client,
+        budget: &mut usize,
+    ) -> Result<Down, Error> {
+        while *budget > 0 {
+            if self.download.out.is_some() && !self.post_to_client(cx, client)? {
+                return Ok(Down::Waits);
+            }
+            if self.download.ended() {
+                match self.download.relay.take_end() {
+                    Some(end) => self.download.out = Some(end.into()),
+                    None => return Ok(Down::Ended),
+                }
+                continue;
+            }
+            let lease = match self.next_of_answer(cx) {
+                Poll::Pending => match self.download.relay.take_chunk_end() {
+                    Some(end) => {
+                        self.download.out = Some(end.into());
+                        continue;
+                    }
+                    None => return Ok(Down::Waits),
+                },
+                Poll::Ready(Ok(Some(lease))) => lease,
+                Poll::Ready(Ok(None)) => match self.end_of_member()? {
+                    Some(error) => return Ok(Down::Failed(error)),
+                    None => continue,
+                },
+                Poll::Ready(Err(error)) => {
+                    let error = Error::MemberReset(error.kind());
+                    return if self.download.touched {
+                        Err(error)
+                    } else {
+                        Ok(Down::Failed(error))
+                    };
+                }
+            };
+            *budget -= 1;
+            self.moved = true;
+            self.download.touched = true;
+            if self.download.started {
+                self.relay_answer(None, lease)?;
+            } else {
+                self.read_answer_head(lease, client)?;
+            }
+        }
+        Ok(Down::Waits)
+    }
+
+    fn next_of_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Lease>>> {
+        if let Some(lease) = self.download.rest.take() {
+            return Poll::Ready(Ok(Some(lease)));
+        }
+        let Some(connection) = &self.upstream else { return Poll::Ready(Ok(None)) };
+        let polled = connection.stream.poll_recv(cx);
+        if let Poll::Ready(Ok(Some(lease))) = &polled {
+            connection.member.counters.bytes_received.add(lease.len() as u64);
+        }
+        polled
+    }
+
+    /// The member has ended its side: that ends some bodies, and cuts everything else.
+    fn end_of_member(&mut self) -> Result<Option<Error>, Error> {
+        if !self.download.touched {
+            return Ok(Some(Error::MemberClosed));
+        }
+        if !self.download.started {
+            return Err(Error::MemberClosed);
+        }
+        let end = self.download.relay.end_by_close().ok_or(Error::MemberClosed)?;
+        if !end.is_empty() {
+            self.download.out = Some(end.into());
+        }
+        Ok(None)
+    }
+
+    /// Posts what is ready; false when the client has to be waited for.
+    fn post_to_client(&mut self, cx: &mut Context<'_>, client: &Client) -> Result<bool, Error> {
+        match client.stream.poll_send_ready(cx) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(Err(_)) => return Err(Error::ClientGone),
+            Poll::Ready(Ok(())) => {}
+        }
+        if let Some(payload) = self.download.out.take() {
+            client.post(payload).map_err(|_| Error::ClientGone)?;
+        }
+        self.moved = true;
+        Ok(true)
+    }
+
+    /// Takes more of the answer's head; once it is whole, writes it for the client.
+    fn read_answer_head(&mut self, mut lease: Lease, client: &Client) -> Result<(), Error> {
+        match self.download.gathered.take() {
+            None => match self.answer_head(&lease, client)? {
+                Some((len, out)) => {
+                    lease.advance(len);
+                    self.answer_head_done(out, lease)
+                }
+                None => {
+                    let mut gathered = SendBuf::new();
+                    gathered.extend_from_slice(&lease);
+                    self.download.gathered = Some(gathered);
+                    Ok(())
+                }
+            },
+            Some(mut gathered) => {
+                let before = gathered.len();
+                gathered.extend_from_slice(&lease);
+                let due = lease.contains(&b'\n') || gathered.len() > MAX_HEAD_BYTES;
+                let found = if due { self.answer_head(&gathered, client)? } else { None };
+                let Some((len, out)) = found else {
+                    self.download.gathered = Some(gathered);
+                    return Ok(());
+                };
+                lease.advance(len.saturating_sub(before).min(lease.len()));
+                self.answer_head_done(out, lease)
+            }
+        }
+    }
+
+    /// Behind a head: of the final answer the body, of an interim one the next head.
+    fn answer_head_done(&mut self, out: Option<SendBuf>, lease: Lease) -> Result<(), Error> {
+        if self.download.started {
+            if let Some(connection) = &self.upstream
+                && self.download.relay.is_bulk()
+            {
+                self.download.bulk = true;
+                connection.stream.expect_bulk(true);
+            }
+            return self.relay_answer(out, lease);
+        }
+        self.download.out = out.map(Into::into);
+        self.download.rest = (!lease.is_empty()).then_some(lease);
+        Ok(())
+    }
+
+    /// Parses; if the head is whole, writes it for the client. Returns its length and the new head
+    /// (none for an interim answer that this client cannot understand).
+    fn answer_head(
+        &mut self,
+        raw: &[u8],
+        client: &Client,
+    ) -> Result<Option<(usize, Option<SendBuf>)>, Error> {
+        let service = client.service();
+        let fields = &mut *service.fields.borrow_mut();
+        let parsed = Response::parse(raw, self.facts.is_head, fields);
+        let Some(response) = parsed.map_err(|_| Error::BadAnswer)? else { return Ok(None) };
+        let facts = response.facts;
+        let side = if facts.status < 200 {
+            self.take_interim(facts.status)?;
+            ClientSide { http11: true, persistent: true, chunked: false }
+        } else {
+            self.take_final(facts, client)
+        };
+        let out = (facts.status >= 200 || self.facts.http11).then(|| {
+            let mut out = SendBuf::new();
+            response.write(&mut out, side);
+            out
+        });
+        Ok(Some((response.len(), out)))
+    }
+
+    fn take_interim(&mut self, status: u16) -> Result<(), Error> {
+        self.download.interim += 1;
+        // 101: nobody asked for another protocol.
+        if status == 101 || self.download.interim > MAX_INTERIM {
+            return Err(Error::BadAnswer);
+        }
+        if status == 100 {
+            self.upload.expecting = false;
+        }
+        Ok(())
+    }
+
+    /// Decides how the final answer goes out.
+    fn take_final(&mut self, facts: ResponseFacts, client: &Client) -> ClientSide {
+        let until_close = facts.framing == Framing::UntilClose;
+        let delimited = !until_close && facts.framing != Framing::Chunked;
+        let chunked = !delimited && self.facts.http11;
+        let persistent = self.facts.persistent
+            && self.upload.ended()
+            && (delimited || chunked)
+            && !client.site().keepalive_timeout.is_zero()
+            && !client.service().is_draining();
+        let frame = if chunked { Frame::Chunked { open: false } } else { Frame::Plain };
+        self.download.relay = Relay::new(facts.framing, frame);
+        self.download.started = true;
+        self.download.persistent = persistent;
+        self.download.reusable = facts.persistent && !until_close;
+        if let Some(connection) = &self.upstream {
+            connection.member.counters.statuses.count(facts.status);
+        }
+        let counters = &client.site().counters;
+        counters.requests.add(1);
+        counters.statuses.count(facts.status);
+        ClientSide { http11: self.facts.http11, persistent, chunked }
+    }
+
+    /// Turns body bytes into the next payload, behind the head if it is still here.
+    fn relay_answer(&mut self, head: Option<SendBuf>, lease: Lease) -> Result<(), Error> {
+        let download = &mut self.download;
+        if download.relay.ended() || lease.is_empty() {
+            // More than the answer: whatever it is, nobody asked for it.
+            download.reusable &= lease.is_empty();
+            download.out = head.map(Into::into);
+            return Ok(());
+        }
+        let piece = download.relay.push(head, lease).map_err(|_| Error::BadAnswer)?;
+        download.out = piece.payload;
+        download.reusable &= piece.rest.is_none();
+        if download.bulk && download.relay.ended() {
+            download.bulk = false;
+            if let Some(connection) = &self.upstream {
+                connection.stream.expect_bulk(false);
+            }
+        }
+        Ok(())
+    }
+}

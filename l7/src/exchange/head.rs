@@ -1,0 +1,127 @@
+//! Reading the request's head, over as many leases as it takes, and turning it into the head for the
+//! member.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use weir_core::limits::MAX_HEAD_BYTES;
+use weir_core::rt::{Lease, SendBuf};
+
+use super::upload::Upload;
+use super::{End, Exchange, Phase, Step};
+use crate::body::Relay;
+use crate::connection::Client;
+use crate::error::{Error, Side};
+use crate::message::{self, Request, Via};
+use crate::route;
+use crate::upstream::Member;
+
+/// What a complete head came to.
+struct Prepared {
+    /// Bytes of the head, empty lines in front included.
+    len: usize,
+    /// The member, and the head for it.
+    routed: Result<(Rc<Member>, SendBuf), Error>,
+}
+
+impl Exchange {
+    pub(super) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &Client,
+    ) -> Poll<Result<Step, Error>> {
+        loop {
+            if let Some(lease) = self.rest.take() {
+                if let Some(phase) = self.read_head(lease, client)? {
+                    return Poll::Ready(Ok(Step::Go(phase)));
+                }
+                if self.waiting.is_none() {
+                    // The whole head has to come within one limit from its first byte (R2.3-408).
+                    self.waiting = Some(Side::Client);
+                    client.timer.set(client.site().client_timeout);
+                }
+            }
+            match client.poll_recv(cx) {
+                Poll::Ready(Ok(Some(lease))) => self.rest = Some(lease),
+                Poll::Ready(Ok(None) | Err(_)) => {
+                    client.site().counters.silent_closes.add(1);
+                    return Poll::Ready(Ok(Step::End(End::Close)));
+                }
+                Poll::Pending => {
+                    return client.timer.poll_expired(cx).map(|()| Err(Error::HeadTimeout));
+                }
+            }
+        }
+    }
+
+    /// Takes more of the head. Once it is whole, has it sent; `None` while it isn't.
+    fn read_head(&mut self, mut lease: Lease, client: &Client) -> Result<Option<Phase>, Error> {
+        let prepared = match self.gathered.take() {
+            None => match self.prepare(&lease, client)? {
+                Some(prepared) => {
+                    lease.advance(prepared.len);
+                    prepared
+                }
+                None => {
+                    let mut gathered = SendBuf::new();
+                    gathered.extend_from_slice(&lease);
+                    self.gathered = Some(gathered);
+                    return Ok(None);
+                }
+            },
+            Some(mut gathered) => {
+                let before = gathered.len();
+                gathered.extend_from_slice(&lease);
+                // Without a line end nothing new can be said, so a drip doesn't cost a parse a byte.
+                let due = lease.contains(&b'\n') || gathered.len() > MAX_HEAD_BYTES;
+                let prepared = if due { self.prepare(&gathered, client)? } else { None };
+                let Some(prepared) = prepared else {
+                    self.gathered = Some(gathered);
+                    return Ok(None);
+                };
+                lease.advance(prepared.len.saturating_sub(before).min(lease.len()));
+                prepared
+            }
+        };
+        self.rest = (!lease.is_empty()).then_some(lease);
+        self.upload = Upload::new(self.facts);
+        let (member, mut first) = prepared.routed?;
+        self.load_body(&mut first)?;
+        self.first = Some(first);
+        Ok(Some(self.dispatch(client, &member)))
+    }
+
+    /// Parses; if the head is whole, checks it, picks a member and writes the head for it.
+    fn prepare(&mut self, raw: &[u8], client: &Client) -> Result<Option<Prepared>, Error> {
+        let empty = message::empty_lines(raw);
+        let raw = raw.get(empty..).unwrap_or_default();
+        let service = client.service();
+        let fields = &mut *service.fields.borrow_mut();
+        let Some(request) = Request::parse(raw, fields)? else { return Ok(None) };
+        self.facts = request.facts;
+        let pool = client.site().pool.and_then(|pool| service.pools.get(pool));
+        let routed = route::pick(pool).map(|member| {
+            let mut first = SendBuf::new();
+            let via = Via { peer: client.peer.as_bytes(), member: member.host.as_bytes() };
+            request.write(&mut first, via);
+            (Rc::clone(member), first)
+        });
+        Ok(Some(Prepared { len: empty + request.len(), routed }))
+    }
+
+    /// Puts body bytes that came with the head behind it, if they are few: one send for all, and
+    /// all of it can be sent again.
+    fn load_body(&mut self, first: &mut SendBuf) -> Result<(), Error> {
+        if !self.upload.ended()
+            && let Some(lease) = self.rest.take()
+        {
+            if Relay::fits(first, &lease) {
+                self.upload.expecting = false;
+                self.rest = self.upload.relay.copy(first, lease).map_err(|_| Error::Chunk)?;
+            } else {
+                self.rest = Some(lease);
+            }
+        }
+        Ok(())
+    }
+}

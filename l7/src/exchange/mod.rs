@@ -1,0 +1,284 @@
+//! The heart: one request on one client connection and one member. Owns the order of things (read the
+//! head, choose a member, get a connection, relay both ways at once, answer for what went wrong) and
+//! every wait's time limit. A state machine polled by the connection's task; its box is used again
+//! for the next request. `upload` and `download` are its two directions, `answer` speaks for Weir.
+
+mod answer;
+mod download;
+mod head;
+mod upload;
+
+use std::mem;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use weir_core::rt::{Lease, SendBuf};
+
+use crate::connection::Client;
+use crate::error::{Error, Retry, Side};
+use crate::limits::{KEPT_REPLAY_BYTES, PIECES_PER_TURN};
+use crate::message::RequestFacts;
+use crate::upstream::{self, Connecting, Connection, Member};
+use download::{Down, Download};
+use upload::Upload;
+
+/// How a client connection goes on after an exchange.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// With the next request, of which these bytes are here already.
+    Next(Option<Lease>),
+    /// Send what is posted, then close.
+    Close,
+    /// The same, but the client may still be sending: listen for a while.
+    Linger,
+    /// Reset: the client must not take what it got for the whole answer.
+    Abort,
+}
+
+/// Where an exchange stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// Reading the request's head.
+    #[default]
+    Head,
+    /// Opening a connection to the member.
+    Connect,
+    /// Both directions at once.
+    Relay,
+    /// Weir's own answer is to be sent.
+    Answer,
+}
+
+/// What a phase came to.
+enum Step {
+    Go(Phase),
+    End(End),
+}
+
+/// The state of one request; one per request that is being served, kept for reuse.
+#[derive(Default)]
+pub(crate) struct Exchange {
+    phase: Phase,
+    /// A head that came in several leases.
+    gathered: Option<SendBuf>,
+    /// Client bytes that nobody has dealt with: head, body, or the next request.
+    rest: Option<Lease>,
+    /// The client has sent FIN; it may still read.
+    client_ended: bool,
+    facts: RequestFacts,
+    /// The head for the member, and body bytes that came with it, until there is a connection.
+    first: Option<SendBuf>,
+    /// The same, kept while a reused connection may still turn out to be dead.
+    replay: Vec<u8>,
+    connecting: Option<Connecting>,
+    upstream: Option<Connection>,
+    reused: bool,
+    /// What the member's connection had sent before this request.
+    sent_before: u64,
+    upload: Upload,
+    download: Download,
+    /// Whom the timer is set for.
+    waiting: Option<Side>,
+    /// Something moved since the timer was set.
+    moved: bool,
+    /// The connection may go on after Weir's own answer.
+    answer_persistent: bool,
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exchange")
+            .field("phase", &self.phase)
+            .field("facts", &self.facts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Exchange {
+    /// Makes a cleared exchange begin with the first bytes of a request.
+    #[inline]
+    pub(crate) fn begin(&mut self, lease: Lease) {
+        debug_assert!(self.upstream.is_none() && self.phase == Phase::Head);
+        self.rest = Some(lease);
+    }
+
+    /// Lets go of everything but the memory that the next request can use.
+    pub(crate) fn clear(&mut self) {
+        let mut replay = mem::take(&mut self.replay);
+        replay.clear();
+        replay.shrink_to(KEPT_REPLAY_BYTES);
+        *self = Exchange { replay, ..Exchange::default() };
+    }
+
+    /// Goes on until the exchange has ended or has to wait.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<End> {
+        loop {
+            let polled = match self.phase {
+                Phase::Head => self.poll_head(cx, client),
+                Phase::Connect => self.poll_connect(cx, client),
+                Phase::Relay => self.poll_relay(cx, client),
+                Phase::Answer => self.poll_answer(cx, client),
+            };
+            match polled {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(Step::Go(phase))) => self.phase = phase,
+                Poll::Ready(Ok(Step::End(end))) => return Poll::Ready(end),
+                Poll::Ready(Err(error)) => match self.fail(error, client) {
+                    Step::Go(phase) => self.phase = phase,
+                    Step::End(end) => return Poll::Ready(end),
+                },
+            }
+        }
+    }
+
+    /// Has the request sent: on an idle connection if there is one.
+    fn dispatch(&mut self, client: &Client, member: &Rc<Member>) -> Phase {
+        match client.service().idle.take(member) {
+            Some(connection) => {
+                self.replay.clear();
+                self.replay.extend_from_slice(self.first.as_deref().map_or(&[], Vec::as_slice));
+                self.launch(connection, true)
+            }
+            None => self.start_connecting(client, member),
+        }
+    }
+
+    fn start_connecting(&mut self, client: &Client, member: &Rc<Member>) -> Phase {
+        let limit = client.site().connect_timeout;
+        self.connecting = Some(upstream::connect(Rc::clone(member), limit));
+        Phase::Connect
+    }
+
+    fn poll_connect(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Result<Step, Error>> {
+        // The limit is in the future itself.
+        let polled = match &mut self.connecting {
+            Some(connecting) => connecting.as_mut().poll(cx),
+            None => Poll::Ready(Err(Error::MemberClosed)),
+        };
+        match polled {
+            Poll::Ready(connected) => {
+                self.connecting = None;
+                let phase = self.launch(connected?, false);
+                Poll::Ready(Ok(Step::Go(phase)))
+            }
+            Poll::Pending => {
+                if self.upload.ended() {
+                    self.watch_client(cx, client)?;
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Gives the request to a connection.
+    fn launch(&mut self, connection: Connection, reused: bool) -> Phase {
+        connection.member.counters.requests.add(1);
+        self.reused = reused;
+        self.sent_before = connection.stream.bytes_sent();
+        self.upload.out = self.first.take().map(Into::into);
+        self.upstream = Some(connection);
+        self.moved = true;
+        Phase::Relay
+    }
+
+    fn poll_relay(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Result<Step, Error>> {
+        let mut budget = PIECES_PER_TURN;
+        if !self.upload.done() {
+            self.drive_upload(cx, client, &mut budget)?;
+        }
+        match self.drive_download(cx, client, &mut budget)? {
+            Down::Waits => {}
+            Down::Ended => return Poll::Ready(Ok(Step::End(self.finish(client)))),
+            Down::Failed(error) => return Poll::Ready(self.try_again(client, error)),
+        }
+        if self.upload.done() {
+            self.watch_client(cx, client)?;
+        }
+        if budget == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.wait(cx, client)
+    }
+
+    /// While nothing is due from the client: keeps what it sends for later, notes the end of its
+    /// side (a half-close, no reason to stop) and finds out when its connection breaks.
+    fn watch_client(&mut self, cx: &mut Context<'_>, client: &Client) -> Result<(), Error> {
+        if self.rest.is_some() || self.client_ended {
+            return Ok(());
+        }
+        match client.poll_recv(cx) {
+            Poll::Ready(Ok(Some(lease))) => self.rest = Some(lease),
+            Poll::Ready(Ok(None)) => self.client_ended = true,
+            Poll::Ready(Err(_)) => return Err(Error::ClientGone),
+            Poll::Pending => {}
+        }
+        Ok(())
+    }
+
+    /// Sets the limit for the present wait, anew whenever something has moved.
+    fn wait(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Result<Step, Error>> {
+        let on_client = self.download.blocked() || self.upload.waits_for_client();
+        let side = if on_client { Side::Client } else { Side::Member };
+        if self.moved || self.waiting != Some(side) {
+            let site = client.site();
+            client.timer.set(if on_client { site.client_timeout } else { site.member_timeout });
+            self.waiting = Some(side);
+            self.moved = false;
+        }
+        if client.timer.poll_expired(cx).is_pending() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Err(match side {
+            Side::Client if self.download.blocked() => Error::ClientStalled,
+            Side::Client => Error::BodyTimeout,
+            Side::Member | Side::Internal => Error::AnswerTimeout,
+        }))
+    }
+
+    /// A connection failed before any byte of the answer. If it was a reused one it may just have
+    /// been closed by the member, and the request goes once more, to a fresh connection.
+    fn try_again(&mut self, client: &Client, error: Error) -> Result<Step, Error> {
+        let connection = self.upstream.take();
+        let (Some(connection), true) = (connection, self.reused) else { return Err(error) };
+        let unsent = connection.stream.bytes_sent() == self.sent_before;
+        let allowed = match error.verdict().retry {
+            Retry::Never => false,
+            Retry::IfSafe => unsent || self.facts.idempotent,
+            Retry::Always => true,
+        };
+        if !allowed || self.upload.streamed {
+            return Err(error);
+        }
+        let member = Rc::clone(&connection.member);
+        drop(connection);
+        member.counters.reuse_retries.add(1);
+        let mut first = SendBuf::new();
+        first.extend_from_slice(&self.replay);
+        self.first = Some(first);
+        self.upload.broken = false;
+        Ok(Step::Go(self.start_connecting(client, &member)))
+    }
+
+    /// The answer is out: parts with the member's connection and the client's in the right way.
+    fn finish(&mut self, client: &Client) -> End {
+        if let Some(connection) = self.upstream.take()
+            && self.download.reusable
+            && self.upload.done()
+            && !self.upload.broken
+        {
+            client.service().idle.put(connection, client.site().member_timeout);
+        }
+        let more = self.rest.take();
+        if !self.upload.done() {
+            End::Linger
+        } else if self.download.persistent {
+            if self.client_ended && more.is_none() { End::Close } else { End::Next(more) }
+        } else if more.is_some() || (self.facts.persistent && !self.client_ended) {
+            // It didn't ask for the close, so that a request of it may be on its way.
+            End::Linger
+        } else {
+            End::Close
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The request on its way: from the client to the member.
+
+use std::task::{Context, Poll};
+
+use weir_core::rt::{Lease, Payload};
+
+use super::Exchange;
+use crate::body::{Frame, Framing, Relay};
+use crate::connection::Client;
+use crate::error::Error;
+use crate::message::RequestFacts;
+
+/// State of the upload.
+#[derive(Debug, Default)]
+pub(super) struct Upload {
+    pub(super) relay: Relay,
+    /// To be posted to the member as soon as it takes more.
+    pub(super) out: Option<Payload>,
+    /// Body bytes were taken that no replay has.
+    pub(super) streamed: bool,
+    /// The member's connection takes no more. It may have answered all the same.
+    pub(super) broken: bool,
+    /// The client waits for 100 Continue before it sends the body.
+    pub(super) expecting: bool,
+    /// The client's stream was told to use large leases.
+    bulk: bool,
+}
+
+impl Upload {
+    pub(super) fn new(facts: RequestFacts) -> Upload {
+        let frame = match facts.framing {
+            Framing::Chunked => Frame::Chunked { open: false },
+            _ => Frame::Plain,
+        };
+        let relay = Relay::new(facts.framing, frame);
+        let expecting = facts.expects_continue && !relay.ended();
+        Upload { relay, expecting, ..Upload::default() }
+    }
+
+    /// All of the request has come from the client.
+    pub(super) fn ended(&self) -> bool {
+        self.relay.ended()
+    }
+
+    /// All of the request has come and was posted.
+    #[inline]
+    pub(super) fn done(&self) -> bool {
+        self.relay.finished() && self.out.is_none()
+    }
+
+    /// Nothing can go on before the client sends.
+    pub(super) fn waits_for_client(&self) -> bool {
+        !self.relay.ended() && self.out.is_none() && !self.expecting && !self.broken
+    }
+}
+
+impl Exchange {
+    /// Moves the request on until the member or the client has to be waited for.
+    pub(super) fn drive_upload(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &Client,
+        budget: &mut usize,
+    ) -> Result<(), Error> {
+        while *budget > 0 {
+            if self.upload.out.is_some() && !self.post_to_member(cx) {
+                return Ok(());
+            }
+            if self.upload.broken {
+                return Ok(());
+            }
+            if let Some(end) = self.upload.relay.take_end() {
+                self.upload.out = Some(end.into());
+                continue;
+            }
+            if self.upload.ended() {
+                return Ok(());
+            }
+            let Some(lease) = self.next_of_body(cx, client)? else {
+                match self.upload.relay.take_chunk_end() {
+                    Some(end) => self.upload.out = Some(end.into()),
+                    None => return Ok(()),
+                }
+                continue;
+            };
+            *budget -= 1;
+            self.upload.expecting = false;
+            self.upload.streamed = true;
+            self.moved = true;
+            let piece = self.upload.relay.push(None, lease).map_err(|_| Error::Chunk)?;
+            self.upload.out = piece.payload;
+            self.rest = piece.rest;
+            let bulk = self.upload.relay.is_bulk();
+            if bulk != self.upload.bulk {
+                self.upload.bulk = bulk;
+                client.stream.expect_bulk(bulk);
+            }
+        }
+        Ok(())
+    }
+
+    fn next_of_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &Client,
+    ) -> Result<Option<Lease>, Error> {
+        if let Some(lease) = self.rest.take() {
+            return Ok(Some(lease));
+        }
+        match client.poll_recv(cx) {
+            Poll::Ready(Ok(Some(lease))) => Ok(Some(lease)),
+            Poll::Ready(Ok(None)) => {
+                self.client_ended = true;
+                Err(Error::BodyCut)
+            }
+            Poll::Ready(Err(_)) => Err(Error::ClientGone),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    /// Posts what is ready; false when the member's connection has to be waited for.
+    fn post_to_member(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(connection) = &self.upstream else { return false };
+        let posted = match connection.stream.poll_send_ready(cx) {
+            Poll::Pending => return false,
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) => match self.upload.out.take() {
+                Some(payload) => {
+                    let len = payload.len() as u64;
+                    connection.member.counters.bytes_sent.add(len);
+                    connection.stream.post(payload)
+                }
+                None => Ok(()),
+            },
+        };
+        if posted.is_err() {
+            // What the member may have said before stands in the stream: the download decides.
+            self.upload.broken = true;
+            self.upload.out = None;
+        }
+        self.moved = true;
+        true
+    }
+}

@@ -1,0 +1,39 @@
+//! Bounds that only HTTP forwarding has; the shared ones stand in `weir_core::limits`.
+
+use std::time::Duration;
+
+use weir_core::limits::{LARGE_LEASE, MAX_HEADERS, SMALL_LEASE};
+
+/// Fields that the first, cheap attempt at a head has room for.
+pub(crate) const USUAL_HEADERS: usize = 64;
+/// Options that the Connection fields of one head may name, "close" and "keep-alive" included.
+pub(crate) const MAX_CONNECTION_OPTIONS: usize = 32;
+/// Hexadecimal digits of a chunk size.
+pub(crate) const MAX_CHUNK_DIGITS: u8 = 16;
+/// Bytes of a trailer section.
+pub(crate) const MAX_TRAILER_BYTES: u32 = 65_536;
+/// Body bytes that are copied behind a head or a chunk prefix, rather than sent from their lease.
+pub(crate) const COPY_MAX: usize = SMALL_LEASE;
+/// Body bytes still to come from which on a stream is told to use large leases.
+pub(crate) const BULK_BYTES: u64 = 32_768;
+/// Body pieces that one exchange moves before the other tasks have a turn.
+pub(crate) const PIECES_PER_TURN: usize = 16;
+/// Interim (1xx) answers that a member may give to one request.
+pub(crate) const MAX_INTERIM: u8 = 32;
+/// Idle connections kept for one member on one shard.
+pub(crate) const MAX_IDLE_PER_MEMBER: u32 = 128;
+/// How often idle member connections are looked through for those whose time is over.
+pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Exchange states kept for reuse on one shard.
+pub(crate) const FREE_EXCHANGES: usize = 1_024;
+/// Bytes of a kept replay buffer; a larger one is given back to the allocator.
+pub(crate) const KEPT_REPLAY_BYTES: usize = 16_384;
+/// While draining: how long a connection may stay idle before it is closed.
+pub(crate) const DRAIN_IDLE: Duration = Duration::from_secs(1);
+/// Bytes discarded from a client that still sends after its final answer.
+pub(crate) const LINGER_BYTES: u64 = 8 << 20;
+/// How long such a client is listened to.
+pub(crate) const LINGER_TIME: Duration = Duration::from_secs(5);
+
+const _: () = assert!(USUAL_HEADERS < MAX_HEADERS);
+const _: () = assert!(COPY_MAX <= LARGE_LEASE);

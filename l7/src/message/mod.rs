@@ -1,0 +1,88 @@
+//! Pure: request and response heads. Owns finding the pieces (httparse), checking again what httparse
+//! lets pass, and writing a head anew from the pieces; what goes on is never the raw bytes.
+//! Knows no socket. A parsed head borrows the received bytes and is dropped before any wait; what
+//! must live on stands in the small `RequestFacts` and `ResponseFacts`. Called by `exchange`.
+
+mod fields;
+mod request;
+mod response;
+mod target;
+mod write;
+
+pub(crate) use request::{Request, RequestFacts, Via};
+pub(crate) use response::{ClientSide, Response, ResponseFacts};
+pub(crate) use write::{append_decimal, append_hex};
+
+pub(crate) use fields::Field;
+
+/// A part of a head, as offsets into it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn new(start: usize, end: usize) -> Span {
+        // A head has at most `MAX_HEAD_BYTES` and a lease behind it, so offsets fit.
+        Span { start: start as u32, end: end as u32 }
+    }
+
+    /// Where `part` stands in `raw`, of which it must be a slice.
+    fn of(raw: &[u8], part: &[u8]) -> Span {
+        let start = (part.as_ptr() as usize).wrapping_sub(raw.as_ptr() as usize);
+        debug_assert!(start + part.len() <= raw.len());
+        Span::new(start, start + part.len())
+    }
+
+    fn start(self) -> usize {
+        self.start as usize
+    }
+
+    fn end(self) -> usize {
+        self.end as usize
+    }
+
+    fn get(self, raw: &[u8]) -> &[u8] {
+        raw.get(self.start()..self.end()).unwrap_or_default()
+    }
+}
+
+/// What is wrong with a head, whichever side sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// Not the grammar.
+    Syntax,
+    /// A bare LF or CR.
+    LineEnd,
+    /// A version other than 1.0 and 1.1.
+    Version,
+    /// Too many fields, or too many connection options.
+    TooMany,
+    /// Content-Length is repeated or no number.
+    Length,
+}
+
+impl From<httparse::Error> for Flaw {
+    fn from(error: httparse::Error) -> Flaw {
+        match error {
+            httparse::Error::NewLine => Flaw::LineEnd,
+            httparse::Error::Version => Flaw::Version,
+            httparse::Error::TooManyHeaders => Flaw::TooMany,
+            httparse::Error::HeaderName
+            | httparse::Error::HeaderValue
+            | httparse::Error::Status
+            | httparse::Error::Token => Flaw::Syntax,
+        }
+    }
+}
+
+/// Bytes of empty lines (CR LF) in front of a request, which are skipped (RFC 9112, 2.2).
+pub(crate) fn empty_lines(raw: &[u8]) -> usize {
+    raw.chunks_exact(2).take_while(|pair| pair == b"\r\n").count() * 2
+}
+
+/// The elements of a comma-separated list, trimmed; empty ones are left out.
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|part| !part.is_empty())
+}

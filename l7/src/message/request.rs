@@ -1,0 +1,287 @@
+//! Pure: request heads: parsing, all checks that lead to a refusal, and writing for the member.
+
+use std::mem::MaybeUninit;
+
+use httparse::{Header, Status};
+use weir_core::limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_URI_BYTES};
+
+use super::fields::{Coding, Common, Field, Kind, collect, is_named};
+use super::target::{self, Target};
+use super::write::{Lines, append_decimal};
+use super::{Flaw, Span};
+use crate::body::Framing;
+use crate::error::Error;
+use crate::limits::USUAL_HEADERS;
+
+/// What is remembered of a request while its exchange lasts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RequestFacts {
+    /// HTTP/1.1 rather than 1.0.
+    pub(crate) http11: bool,
+    /// The client wants its connection kept.
+    pub(crate) persistent: bool,
+    /// HEAD: the answer has no body.
+    pub(crate) is_head: bool,
+    /// Sending it twice does what sending it once does (RFC 9110, 9.2.2).
+    pub(crate) idempotent: bool,
+    /// The client waits for 100 Continue.
+    pub(crate) expects_continue: bool,
+    /// How the body is delimited.
+    pub(crate) framing: Framing,
+}
+
+/// A request head, borrowed from the received bytes.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    raw: &'a [u8],
+    fields: &'a [Field],
+    method: Span,
+    target: Target,
+    has_host: bool,
+    forwarded_for: bool,
+    names_fields: bool,
+    /// What outlives it.
+    pub(crate) facts: RequestFacts,
+}
+
+/// What a request is given on its way to a member.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Via<'a> {
+    /// The client's address, appended to X-Forwarded-For.
+    pub(crate) peer: &'a [u8],
+    /// Host for a request that came without one (HTTP/1.0): the member's address.
+    pub(crate) member: &'a [u8],
+}
+
+impl From<Flaw> for Error {
+    fn from(flaw: Flaw) -> Error {
+        match flaw {
+            Flaw::Syntax => Error::Syntax,
+            Flaw::LineEnd => Error::LineEnd,
+            Flaw::Version => Error::Version,
+            Flaw::TooMany => Error::TooManyFields,
+            Flaw::Length => Error::Length,
+        }
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Parses the head at the start of `raw` (no empty lines in front); `None` while it is
+    /// incomplete. `scratch` holds the fields. Errors: all of R2.3-400a, 400c, 414, 501.
+    pub(crate) fn parse(
+        raw: &'a [u8],
+        scratch: &'a mut Vec<Field>,
+    ) -> Result<Option<Request<'a>>, Error> {
+        let mut headers = [const { MaybeUninit::<Header<'_>>::uninit() }; USUAL_HEADERS];
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(raw, &mut headers) {
+            Ok(Status::Complete(len)) => Request::check(raw, len, &request, scratch).map(Some),
+            Ok(Status::Partial) => incomplete(raw).map(|()| None),
+            Err(httparse::Error::TooManyHeaders) => parse_long(raw, scratch),
+            Err(error) => Err(refusal(error, raw)),
+        }
+    }
+
+    /// Bytes of the head.
+    pub(crate) fn len(&self) -> usize {
+        self.raw.len()
+    }
+
+    fn check(
+        raw: &'a [u8],
+        len: usize,
+        found: &httparse::Request<'_, 'a>,
+        fields: &'a mut Vec<Field>,
+    ) -> Result<Request<'a>, Error> {
+        let method = found.method.unwrap_or_default().as_bytes();
+        let path = found.path.unwrap_or_default().as_bytes();
+        if path.len() > MAX_URI_BYTES {
+            return Err(Error::UriTooLong);
+        }
+        if len > MAX_HEAD_BYTES {
+            return Err(Error::HeadTooLarge);
+        }
+        if method == b"CONNECT" {
+            return Err(Error::Connect);
+        }
+        let raw = raw.get(..len).unwrap_or_default();
+        let http11 = found.version == Some(1);
+        let method_span = Span::of(raw, method);
+        if method_span.start() != 0 {
+            return Err(Error::LineEnd);
+        }
+        let common = collect(raw, found.headers, fields)?;
+        let target = target::parse(method, path, Span::of(raw, path).start())?;
+        let rest = survey(raw, fields)?;
+        if http11 && !rest.host {
+            return Err(Error::Host);
+        }
+        Ok(Request {
+            raw,
+            fields,
+            method: method_span,
+            target,
+            has_host: rest.host,
+            forwarded_for: rest.forwarded_for,
+            names_fields: common.named,
+            facts: RequestFacts {
+                http11,
+                persistent: !common.close && (http11 || common.keep_alive),
+                is_head: method == b"HEAD",
+                idempotent: is_idempotent(method),
+                // A 1.0 client cannot wait for an interim answer (RFC 9110, 10.1.1).
+                expects_continue: rest.expects && http11,
+                framing: framing(&common, http11)?,
+            },
+        })
+    }
+
+    /// Appends the head for the member: HTTP/1.1, hop-by-hop fields removed, X-Forwarded-For with
+    /// the client's address, the body's framing as `facts.framing` says.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, via: Via<'_>) {
+        let raw = self.raw;
+        out.reserve(raw.len() + via.peer.len() + via.member.len() + 64);
+        out.extend_from_slice(self.method.get(raw));
+        out.push(b' ');
+        out.extend_from_slice(self.target.alone);
+        out.extend_from_slice(self.target.path.get(raw));
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        let mut lines = Lines::new(raw, out, 0);
+        for field in self.fields {
+            match field.kind {
+                Kind::Pass
+                    if !self.names_fields || !is_named(raw, self.fields, field.name.get(raw)) =>
+                {
+                    lines.forward(field);
+                }
+                Kind::Host => match self.target.authority {
+                    Some(authority) => lines.write(field.name.get(raw), authority.get(raw)),
+                    None => lines.forward(field),
+                },
+                Kind::Expect if self.facts.expects_continue => lines.forward(field),
+                _ => {}
+            }
+        }
+        let out = lines.finish();
+        if !self.has_host {
+            let host = self.target.authority.map_or(via.member, |a| a.get(raw));
+            append_field(out, b"Host", host);
+        }
+        self.write_forwarded_for(out, via.peer);
+        match self.facts.framing {
+            Framing::Length(length) => {
+                out.extend_from_slice(b"Content-Length: ");
+                append_decimal(out, length);
+                out.extend_from_slice(b"\r\n");
+            }
+            Framing::Chunked => append_field(out, b"Transfer-Encoding", b"chunked"),
+            Framing::None | Framing::UntilClose => {}
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn write_forwarded_for(&self, out: &mut Vec<u8>, peer: &[u8]) {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        if self.forwarded_for {
+            for field in self.fields.iter().filter(|f| f.kind == Kind::ForwardedFor) {
+                let value = field.value.get(self.raw);
+                if !value.is_empty() {
+                    out.extend_from_slice(value);
+                    out.extend_from_slice(b", ");
+                }
+            }
+        }
+        out.extend_from_slice(peer);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn append_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The rare head with more than `USUAL_HEADERS` fields.
+#[cold]
+#[inline(never)]
+fn parse_long<'a>(raw: &'a [u8], fields: &'a mut Vec<Field>) -> Result<Option<Request<'a>>, Error> {
+    let mut headers = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(raw, &mut headers) {
+        Ok(Status::Complete(len)) => Request::check(raw, len, &request, fields).map(Some),
+        Ok(Status::Partial) => incomplete(raw).map(|()| None),
+        Err(error) => Err(refusal(error, raw)),
+    }
+}
+
+/// What httparse refuses; a URI that is too long is named first (C16).
+#[cold]
+fn refusal(error: httparse::Error, raw: &[u8]) -> Error {
+    incomplete(raw).err().unwrap_or_else(|| Flaw::from(error).into())
+}
+
+/// Limits that already hold for a head whose end has not come: the target (414, tested first,
+/// C16), then the whole.
+#[cold]
+fn incomplete(raw: &[u8]) -> Result<(), Error> {
+    let line = raw.split(|&b| b == b'\n').next().unwrap_or_default();
+    let mut words = line.split(|&b| b == b' ');
+    words.next();
+    if words.next().is_some_and(|target| target.len() > MAX_URI_BYTES) {
+        return Err(Error::UriTooLong);
+    }
+    if raw.len() > MAX_HEAD_BYTES { Err(Error::HeadTooLarge) } else { Ok(()) }
+}
+
+/// What only requests have.
+#[derive(Default)]
+struct Survey {
+    host: bool,
+    forwarded_for: bool,
+    expects: bool,
+}
+
+fn survey(raw: &[u8], fields: &[Field]) -> Result<Survey, Error> {
+    let mut found = Survey::default();
+    for field in fields {
+        match field.kind {
+            Kind::Host => {
+                if found.host || !target::is_host(field.value.get(raw)) {
+                    return Err(Error::Host);
+                }
+                found.host = true;
+            }
+            Kind::ForwardedFor => found.forwarded_for = true,
+            Kind::Expect => {
+                if !field.value.get(raw).eq_ignore_ascii_case(b"100-continue") {
+                    return Err(Error::Expectation);
+                }
+                found.expects = true;
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// How a request's body is delimited (RFC 9112, 6.3), refusing all that is ambiguous.
+fn framing(common: &Common, http11: bool) -> Result<Framing, Error> {
+    match common.coding {
+        Coding::Absent => Ok(common.length.map_or(Framing::None, Framing::Length)),
+        Coding::Unknown => Err(Error::UnknownCoding),
+        Coding::Confused => Err(Error::Coding),
+        _ if common.length.is_some() || !http11 => Err(Error::LengthAndCoding),
+        Coding::Chunked => Ok(Framing::Chunked),
+        Coding::Identity => Ok(Framing::None),
+    }
+}
+
+fn is_idempotent(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

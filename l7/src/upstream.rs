@@ -1,0 +1,213 @@
+//! Connections to members: opening them, and keeping the idle ones of one shard. Owns the idle lists
+//! (last in, first out, one a member) and their janitor, which drops a connection as soon as its
+//! member closes it or its time is over. Knows nothing of HTTP. Used by `exchange`.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_core::obs::MemberCounters;
+use weir_core::rt::{self, ConnectOptions, EventQueue, TcpStream, Timer};
+use weir_core::time::clock::Mono;
+
+use crate::error::Error;
+use crate::limits::{MAX_IDLE_PER_MEMBER, SWEEP_INTERVAL};
+
+/// Ends a list of slots.
+const NONE: u32 = u32::MAX;
+
+/// A member as this shard sees it. One per shard and member.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// The same as text, for Host.
+    pub(crate) host: Box<str>,
+    /// What this shard counts for it.
+    pub(crate) counters: Arc<MemberCounters>,
+    /// The newest idle connection's slot.
+    newest: Cell<u32>,
+    /// Idle connections.
+    idle: Cell<u32>,
+}
+
+impl Member {
+    /// A member at `address` without connections.
+    pub(crate) fn new(address: SocketAddr, counters: Arc<MemberCounters>) -> Member {
+        let host = address.to_string().into_boxed_str();
+        Member { address, host, counters, newest: Cell::new(NONE), idle: Cell::new(0) }
+    }
+}
+
+/// An open connection to a member, counted as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// The socket.
+    pub(crate) stream: TcpStream,
+    /// Whom it leads to.
+    pub(crate) member: Rc<Member>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.member.counters.active_connections.fall();
+    }
+}
+
+/// A connection in the making. Boxed: it is rare beside reuse, and its size is the runtime's matter.
+pub(crate) type Connecting = Pin<Box<dyn Future<Output = Result<Connection, Error>>>>;
+
+/// Begins to connect to `member`, for at most `limit`.
+pub(crate) fn connect(member: Rc<Member>, limit: Duration) -> Connecting {
+    Box::pin(async move {
+        let options = ConnectOptions { source: None, timeout: Some(limit) };
+        match TcpStream::connect(member.address, &options).await {
+            Ok(stream) => {
+                member.counters.connections.add(1);
+                member.counters.active_connections.rise();
+                Ok(Connection { stream, member })
+            }
+            Err(error) => {
+                member.counters.connect_failures.add(1);
+                Err(match error.kind() {
+                    io::ErrorKind::TimedOut => Error::ConnectTimeout,
+                    kind => Error::ConnectFailed(kind),
+                })
+            }
+        }
+    })
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// `None`: free, `next` leads to another free slot.
+    connection: Option<Connection>,
+    expires: Mono,
+    /// The next newer one of the same member.
+    previous: u32,
+    /// The next older one of the same member.
+    next: u32,
+}
+
+/// The idle connections of one shard, all members.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    slots: RefCell<Slots>,
+    /// Tokens are slot numbers. One that comes late finds the slot free or in other use, and then
+    /// asks the connection in it.
+    events: Rc<EventQueue>,
+}
+
+#[derive(Debug)]
+struct Slots {
+    all: Vec<Slot>,
+    free: u32,
+}
+
+impl Idle {
+    /// No connections yet.
+    pub(crate) fn new() -> Rc<Idle> {
+        let slots = RefCell::new(Slots { all: Vec::new(), free: NONE });
+        Rc::new(Idle { slots, events: EventQueue::new() })
+    }
+
+    /// The newest idle connection to `member` that is fit for use.
+    #[inline]
+    pub(crate) fn take(&self, member: &Rc<Member>) -> Option<Connection> {
+        while member.newest.get() != NONE {
+            let (connection, expires) = self.remove(member.newest.get())?;
+            if !connection.stream.has_event() && expires > rt::now() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Keeps `connection` for at most `limit`; closes it when there are enough (C38).
+    #[inline]
+    pub(crate) fn put(&self, connection: Connection, limit: Duration) {
+        let member = &connection.member;
+        if connection.stream.has_event() || member.idle.get() >= MAX_IDLE_PER_MEMBER {
+            return;
+        }
+        let slots = &mut *self.slots.borrow_mut();
+        let at = if slots.free == NONE { slots.all.len() as u32 } else { slots.free };
+        connection.stream.watch(&self.events, at);
+        let older = member.newest.replace(at);
+        count_idle(member, 1);
+        if let Some(older) = slots.all.get_mut(older as usize) {
+            older.previous = at;
+        }
+        let expires = rt::now().plus(limit);
+        let slot = Slot { connection: Some(connection), expires, previous: NONE, next: older };
+        match slots.all.get_mut(at as usize) {
+            Some(free) => {
+                slots.free = free.next;
+                *free = slot;
+            }
+            None => slots.all.push(slot),
+        }
+    }
+
+    /// Takes slot `at` out of its list; `None` when it is free.
+    fn remove(&self, at: u32) -> Option<(Connection, Mono)> {
+        let slots = &mut *self.slots.borrow_mut();
+        let slot = slots.all.get_mut(at as usize)?;
+        let connection = slot.connection.take()?;
+        let (previous, next, expires) = (slot.previous, slot.next, slot.expires);
+        slot.next = std::mem::replace(&mut slots.free, at);
+        match slots.all.get_mut(previous as usize) {
+            Some(newer) => newer.next = next,
+            None => connection.member.newest.set(next),
+        }
+        if let Some(older) = slots.all.get_mut(next as usize) {
+            older.previous = previous;
+        }
+        count_idle(&connection.member, u32::MAX);
+        Some((connection, expires))
+    }
+
+    /// Drops what members close and what has been idle for too long. Runs as long as the shard.
+    pub(crate) async fn janitor(self: Rc<Idle>) {
+        let timer = Timer::new();
+        loop {
+            match timer.limit(SWEEP_INTERVAL, self.events.next()).await {
+                Ok(token) => self.look_at(token),
+                Err(rt::Elapsed) => self.sweep(),
+            }
+        }
+    }
+
+    fn look_at(&self, at: u32) {
+        let spoilt = (self.slots.borrow().all.get(at as usize))
+            .and_then(|slot| slot.connection.as_ref())
+            .is_some_and(|connection| connection.stream.has_event());
+        if spoilt {
+            self.remove(at);
+        }
+    }
+
+    fn sweep(&self) {
+        let now = rt::now();
+        let slots = self.slots.borrow().all.len() as u32;
+        for at in 0..slots {
+            let over = (self.slots.borrow().all.get(at as usize))
+                .is_some_and(|slot| slot.connection.is_some() && slot.expires <= now);
+            if over {
+                self.remove(at);
+            }
+        }
+    }
+}
+
+/// Adds `change` (wrapping) to the member's idle connections.
+fn count_idle(member: &Member, change: u32) {
+    let idle = member.idle.get().wrapping_add(change);
+    member.idle.set(idle);
+    member.counters.idle_connections.set(u64::from(idle));
+}

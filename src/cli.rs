@@ -1,0 +1,94 @@
+//! The command line. Owns the grammar and the exit codes; runs nothing itself.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::build_info;
+
+/// Exit code for a bad file or a failed start.
+pub const EXIT_FAILED: u8 = 1;
+/// Exit code for a bad command line (clap uses the same).
+pub const EXIT_USAGE: u8 = 2;
+
+/// An elastic load balancer for bare-metal Linux.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version = build_info::LONG_VERSION, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the load balancer in the foreground
+    ///
+    /// SIGTERM and SIGINT drain and stop, a second one stops at once. Exit code 0 after a clean
+    /// drain, 1 when the start failed or connections had to be cut.
+    Serve {
+        /// The configuration file (TOML)
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Validate a configuration file: exit code 0, or 1 with every error and its place
+    Check {
+        /// The configuration file (TOML)
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Show the balancer at work on loopback: no configuration, no other program
+    Demo {
+        /// How long to put it under load
+        #[arg(long, value_name = "N", default_value_t = 10,
+              value_parser = clap::value_parser!(u64).range(3..=25))]
+        seconds: u64,
+    },
+    /// Ask the running process to reload its file (not supported yet)
+    Reload(Later),
+    /// Replace the running program without losing a connection (not supported yet)
+    Upgrade(Later),
+    /// Make certificates for trying things out (not supported yet)
+    Gencert(Later),
+    /// Show the state of the running process (not supported yet)
+    Status(Later),
+    /// Look for the cause of a problem (not supported yet)
+    Diagnose(Later),
+    /// Show or set quotas (not supported yet)
+    Quota(Later),
+}
+
+/// The arguments of a command that does not exist yet: anything is taken, nothing is done.
+#[derive(Debug, clap::Args)]
+pub struct Later {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _ignored: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn seconds_have_a_range() {
+        assert!(Cli::try_parse_from(["weir", "demo", "--seconds", "3"]).is_ok());
+        for bad in ["0", "26", "-1", "x"] {
+            assert!(Cli::try_parse_from(["weir", "demo", "--seconds", bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn later_commands_take_any_argument() {
+        let cli = Cli::try_parse_from(["weir", "reload", "--pid", "1", "--config=x"]).unwrap();
+        assert!(matches!(cli.command, Command::Reload(_)));
+    }
+}

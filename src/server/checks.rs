@@ -1,0 +1,135 @@
+//! The start-up checks: does this host give what Weir needs? Kernel and ring are judged by
+//! `core::rt`; this file adds the descriptor limit and turns all findings into one answer.
+
+use anyhow::{Result, anyhow, bail};
+use weir_core::net::sys::{self, Limit};
+use weir_core::rt;
+
+/// Descriptors that a process holds before any shard: stdio, admin listener, its poller, a spare.
+const PROCESS_FDS: u64 = 16;
+/// Descriptors of one shard beside its listeners: rings, eventfds, mailbox, spare.
+const SHARD_FDS: u64 = 16;
+/// A proxied connection: one descriptor towards the client, one towards the member.
+const CONNECTION_FDS: u64 = 2;
+/// Fewer connections than this are no load balancer: starting fails.
+const MIN_CONNECTIONS: u64 = 64;
+/// Fewer connections than this get a warning.
+const FEW_CONNECTIONS: u64 = 4_096;
+
+/// Checks the host before anything is bound; logs what was found and raises the soft
+/// RLIMIT_NOFILE to the hard one.
+///
+/// # Errors
+/// Everything that is missing, at once, each with what, why and the cure.
+pub fn host() -> Result<()> {
+    let report = rt::probe();
+    for line in &report.found {
+        tracing::info!("{line}");
+    }
+    for line in &report.warnings {
+        tracing::warn!("{line}");
+    }
+    if !report.errors.is_empty() {
+        bail!("this host cannot run Weir:\n  {}", report.errors.join("\n  "));
+    }
+    Ok(())
+}
+
+/// Raises the descriptor limit and checks it against what `shards` shards with `listeners`
+/// listening sockets each need.
+///
+/// # Errors
+/// When fewer than 64 connections would fit; with the sum and the cure.
+pub fn descriptors(shards: usize, listeners: usize) -> Result<()> {
+    let limit = sys::raise_nofile()
+        .or_else(|_| sys::nofile())
+        .map_err(|e| anyhow!("cannot read RLIMIT_NOFILE: {e}"))?;
+    let need = Need::of(shards, listeners);
+    let room = need.connections_within(limit);
+    if room < MIN_CONNECTIONS {
+        bail!("{}", need.complaint(limit));
+    }
+    if room < FEW_CONNECTIONS {
+        tracing::warn!("{}", need.complaint(limit));
+    } else {
+        tracing::info!("{}; room for {room} connections", need.sum(limit));
+    }
+    Ok(())
+}
+
+/// The descriptors that are needed before the first connection.
+#[derive(Clone, Copy, Debug)]
+struct Need {
+    shards: u64,
+    listeners: u64,
+}
+
+impl Need {
+    fn of(shards: usize, listeners: usize) -> Need {
+        let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        Need { shards: wide(shards), listeners: wide(listeners) }
+    }
+
+    fn fixed(self) -> u64 {
+        let per_shard = SHARD_FDS.saturating_add(self.listeners);
+        self.shards.saturating_mul(per_shard).saturating_add(PROCESS_FDS)
+    }
+
+    fn connections_within(self, limit: Limit) -> u64 {
+        limit.soft.saturating_sub(self.fixed()) / CONNECTION_FDS
+    }
+
+    fn sum(self, limit: Limit) -> String {
+        format!(
+            "descriptors: {} of {} are taken by {} shards with {} listening sockets each",
+            self.fixed(),
+            limit.soft,
+            self.shards,
+            self.listeners
+        )
+    }
+
+    fn complaint(self, limit: Limit) -> String {
+        let enough = self.fixed().saturating_add(FEW_CONNECTIONS * CONNECTION_FDS);
+        format!(
+            "{}; that leaves room for {} connections, two descriptors each. Raise the limit to \
+             at least {enough}: LimitNOFILE=1048576 in the systemd unit, ulimit -Hn in the shell \
+             that starts Weir, --ulimit nofile=1048576 for a container",
+            self.sum(limit),
+            self.connections_within(limit)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(soft: u64) -> Limit {
+        Limit { soft, hard: soft }
+    }
+
+    #[test]
+    fn the_sum_counts_shards_listeners_and_connections() {
+        let need = Need::of(2, 3);
+        assert_eq!(need.fixed(), PROCESS_FDS + 2 * (SHARD_FDS + 3));
+        assert_eq!(need.connections_within(at(need.fixed())), 0);
+        assert_eq!(need.connections_within(at(need.fixed() + 201)), 100);
+        assert_eq!(need.connections_within(at(0)), 0);
+    }
+
+    #[test]
+    fn the_complaint_names_sum_and_cure() {
+        let text = Need::of(2, 1).complaint(at(128));
+        assert!(text.contains("50 of 128"), "{text}");
+        assert!(text.contains("room for 39 connections"), "{text}");
+        assert!(text.contains("at least 8242") && text.contains("LimitNOFILE"), "{text}");
+    }
+
+    #[test]
+    fn absurd_numbers_do_not_overflow() {
+        let need = Need::of(usize::MAX, usize::MAX);
+        assert_eq!(need.connections_within(at(u64::MAX)), 0);
+        assert!(descriptors(usize::MAX, usize::MAX).is_err());
+    }
+}

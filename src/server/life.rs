@@ -1,0 +1,160 @@
+//! Pure: what the process does on signals, reports and as time passes. Running, then draining,
+//! then the end. Told the time and the events; sends nothing itself.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use weir_core::time::clock::Mono;
+
+use crate::shard::{News, Report};
+
+/// Signals that the process takes over before any thread starts.
+pub const SIGNALS: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1];
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing; go on waiting.
+    Wait,
+    /// Tell systemd and all shards that the process drains.
+    Drain,
+    /// Tell the user why a signal did nothing.
+    Say(&'static str),
+    /// Stop everything.
+    End(End),
+}
+
+/// Why the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Every connection ended by itself.
+    Drained,
+    /// The shutdown timeout is over.
+    TimedOut,
+    /// A second SIGTERM or SIGINT came.
+    AtOnce,
+    /// This shard died.
+    Lost(usize),
+}
+
+/// The state of the process.
+#[derive(Clone, Debug)]
+pub struct Life {
+    shards: usize,
+    timeout: Duration,
+    draining: Option<Draining>,
+}
+
+#[derive(Clone, Debug)]
+struct Draining {
+    until: Mono,
+    waiting: BTreeSet<usize>,
+}
+
+impl Life {
+    /// A running process of `shards` shards, which waits `timeout` for a drain.
+    pub fn new(shards: usize, timeout: Duration) -> Life {
+        Life { shards, timeout, draining: None }
+    }
+
+    /// A signal came.
+    pub fn signal(&mut self, number: i32, now: Mono) -> Step {
+        match number {
+            libc::SIGTERM | libc::SIGINT if self.draining.is_some() => Step::End(End::AtOnce),
+            libc::SIGTERM | libc::SIGINT => {
+                let waiting = (0..self.shards).collect();
+                self.draining = Some(Draining { until: now.plus(self.timeout), waiting });
+                Step::Drain
+            }
+            libc::SIGHUP => Step::Say("SIGHUP: reload is not supported yet; nothing changed"),
+            libc::SIGUSR1 => Step::Say("SIGUSR1: there are no log files to reopen yet"),
+            _ => Step::Wait,
+        }
+    }
+
+    /// A shard reported.
+    pub fn report(&mut self, report: &Report) -> Step {
+        match (&report.news, &mut self.draining) {
+            (News::Drained, Some(draining)) => {
+                draining.waiting.remove(&report.shard);
+                if draining.waiting.is_empty() { Step::End(End::Drained) } else { Step::Wait }
+            }
+            (News::Ended | News::Failed(_), _) => Step::End(End::Lost(report.shard)),
+            (News::Ready | News::Drained, _) => Step::Wait,
+        }
+    }
+
+    /// Time passed.
+    pub fn tick(&self, now: Mono) -> Step {
+        match &self.draining {
+            Some(draining) if now >= draining.until => Step::End(End::TimedOut),
+            _ => Step::Wait,
+        }
+    }
+
+    /// True from the first SIGTERM or SIGINT on.
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(30);
+
+    fn at(seconds: u64) -> Mono {
+        Mono::from_nanos(0).plus(Duration::from_secs(seconds))
+    }
+
+    fn drained(shard: usize) -> Report {
+        Report { shard, news: News::Drained }
+    }
+
+    #[test]
+    fn sigterm_drains_and_ends_when_all_shards_are_empty() {
+        let mut life = Life::new(2, TIMEOUT);
+        assert_eq!(life.signal(libc::SIGTERM, at(1)), Step::Drain);
+        assert_eq!(life.report(&drained(1)), Step::Wait);
+        assert_eq!(life.report(&drained(1)), Step::Wait);
+        assert_eq!(life.report(&drained(0)), Step::End(End::Drained));
+    }
+
+    #[test]
+    fn a_second_signal_ends_at_once() {
+        let mut life = Life::new(1, TIMEOUT);
+        assert_eq!(life.signal(libc::SIGINT, at(1)), Step::Drain);
+        assert_eq!(life.signal(libc::SIGTERM, at(1)), Step::End(End::AtOnce));
+    }
+
+    #[test]
+    fn the_drain_has_a_limit() {
+        let mut life = Life::new(1, TIMEOUT);
+        assert_eq!(life.tick(at(1_000_000)), Step::Wait);
+        life.signal(libc::SIGTERM, at(1));
+        assert_eq!(life.tick(at(30)), Step::Wait);
+        assert_eq!(life.tick(at(31)), Step::End(End::TimedOut));
+    }
+
+    #[test]
+    fn other_signals_are_harmless() {
+        let mut life = Life::new(1, TIMEOUT);
+        for signal in [libc::SIGHUP, libc::SIGUSR1] {
+            assert!(matches!(life.signal(signal, at(1)), Step::Say(_)));
+            assert!(!life.is_draining());
+        }
+    }
+
+    #[test]
+    fn a_shard_that_dies_ends_the_process() {
+        let mut life = Life::new(2, TIMEOUT);
+        let dead = Report { shard: 1, news: News::Ended };
+        assert_eq!(life.report(&dead), Step::End(End::Lost(1)));
+    }
+
+    #[test]
+    fn a_drained_report_without_a_drain_is_ignored() {
+        assert_eq!(Life::new(1, TIMEOUT).report(&drained(0)), Step::Wait);
+    }
+}

@@ -1,0 +1,142 @@
+//! The command line: exit codes and messages (interface section 1). Nothing here serves traffic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod process;
+
+use std::net::TcpListener;
+
+use process::{File, config, weir};
+
+/// Exit code, stdout, stderr.
+fn run(args: &[&str]) -> (i32, String, String) {
+    let out = assert_cmd::Command::from_std(weir()).args(args).timeout(process::LIMIT).unwrap();
+    text(&out)
+}
+
+fn failing(args: &[&str]) -> (i32, String) {
+    let assert =
+        assert_cmd::Command::from_std(weir()).args(args).timeout(process::LIMIT).assert().failure();
+    let (code, _, stderr) = text(assert.get_output());
+    (code, stderr)
+}
+
+fn text(out: &std::process::Output) -> (i32, String, String) {
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (out.status.code().unwrap(), lossy(&out.stdout), lossy(&out.stderr))
+}
+
+fn serve(text: &str) -> (i32, String) {
+    let file = File::new(text);
+    failing(&["serve", "--config", file.path.to_str().unwrap()])
+}
+
+#[test]
+fn a_bad_command_line_is_exit_code_2() {
+    for args in [
+        &["--nonsense"][..],
+        &["serve"],
+        &["serve", "--config"],
+        &["check", "--config", "a", "b"],
+        &["demo", "--seconds", "0"],
+        &["fly"],
+        &[],
+    ] {
+        let (code, stderr) = failing(args);
+        assert_eq!(code, 2, "{args:?}: {stderr}");
+        assert!(stderr.contains("--help"), "{args:?}: {stderr}");
+    }
+}
+
+#[test]
+fn commands_of_later_versions_say_so() {
+    for command in ["reload", "upgrade", "gencert", "status", "diagnose", "quota"] {
+        let (code, stderr) = failing(&[command, "--config", "x"]);
+        assert_eq!(code, 2);
+        assert!(stderr.contains(&format!("`weir {command}` is not supported yet")), "{stderr}");
+    }
+}
+
+#[test]
+fn version_and_help_are_exit_code_0() {
+    let (code, stdout, _) = run(&["--version"]);
+    assert_eq!(code, 0);
+    assert!(stdout.starts_with(&format!("weir {} (commit ", env!("CARGO_PKG_VERSION"))));
+    assert!(stdout.contains("rustc 1."), "{stdout}");
+    let (code, stdout, _) = run(&["--help"]);
+    assert!(code == 0 && stdout.contains("serve") && stdout.contains("demo"), "{stdout}");
+}
+
+#[test]
+fn a_missing_file_is_exit_code_1() {
+    for command in ["serve", "check"] {
+        let (code, stderr) = failing(&[command, "--config", "/nonexistent/weir.toml"]);
+        assert_eq!(code, 1);
+        assert!(stderr.contains("/nonexistent/weir.toml"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_bad_file_names_every_place() {
+    let text = config("[0]", 1, 0, &[]).replace("protocol_port = 0", "protocol_prot = 0");
+    let text = text.replace("cores = [0]", "cores = \"many\"");
+    let file = File::new(&text);
+    for command in ["serve", "check"] {
+        let (code, stderr) = failing(&[command, "--config", file.path.to_str().unwrap()]);
+        assert_eq!(code, 1);
+        for place in ["weir.toml:3:", "weir.toml:14:"] {
+            assert!(stderr.contains(place), "no {place} in: {stderr}");
+        }
+        assert!(stderr.contains("protocol_port"), "no suggestion in: {stderr}");
+    }
+}
+
+#[test]
+fn a_good_file_passes_the_check() {
+    let file = File::new(&config("[0]", 1, 0, &[(([127, 0, 0, 1], 9).into(), 1)]));
+    let (code, stdout, _) = run(&["check", "--config", file.path.to_str().unwrap()]);
+    assert_eq!(code, 0);
+    assert!(stdout.contains("valid: 1 listener, 1 pool, 1 member"), "{stdout}");
+}
+
+#[test]
+fn a_busy_port_names_port_and_owner() {
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    let (code, stderr) = serve(&config("[0]", 1, port, &[]));
+    assert_eq!(code, 1);
+    assert!(stderr.contains("listener `web`"), "{stderr}");
+    assert!(stderr.contains(&format!("127.0.0.1:{port}")), "{stderr}");
+    assert!(stderr.contains(&format!("(pid {})", std::process::id())), "{stderr}");
+    assert!(!stderr.contains("ready"), "{stderr}");
+}
+
+#[test]
+fn a_busy_admin_port_is_refused_the_same_way() {
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = held.local_addr().unwrap().to_string();
+    let text = config("[0]", 1, 0, &[]).replace("127.0.0.1:0", &addr);
+    let (code, stderr) = serve(&text);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("`admin`") && stderr.contains(&addr), "{stderr}");
+    assert!(stderr.contains(&format!("(pid {})", std::process::id())), "{stderr}");
+}
+
+#[test]
+fn a_core_that_does_not_exist_is_refused() {
+    let (code, stderr) = serve(&config("[0, 900]", 1, 0, &[]));
+    assert_eq!(code, 1);
+    assert!(stderr.contains("core 900 does not exist"), "{stderr}");
+}
+
+#[test]
+fn too_few_descriptors_are_refused_with_the_sum() {
+    let file = File::new(&config("[0]", 1, 0, &[]));
+    let weir = env!("CARGO_BIN_EXE_weir");
+    let script = format!("ulimit -n 96; exec {weir} serve --config {}", file.path.display());
+    let mut shell = assert_cmd::Command::new("sh");
+    let assert = shell.args(["-c", &script]).timeout(process::LIMIT).assert().failure();
+    let (code, _, stderr) = text(assert.get_output());
+    assert_eq!(code, 1);
+    assert!(stderr.contains("of 96 are taken by 1 shard"), "{stderr}");
+    assert!(stderr.contains("LimitNOFILE="), "{stderr}");
+}

@@ -1,0 +1,61 @@
+# Sourced by tests/run and tests/soak: the programs that the tests run, and the Debian packages they come from.
+
+# program:package
+needed_programs="
+cc:gcc
+make:make
+git:git
+curl:curl
+wrk:wrk
+h2load:nghttp2-client
+openssl:openssl
+python3:python3
+ip:iproute2
+taskset:util-linux
+nginx:nginx
+haproxy:haproxy
+"
+
+# missing_packages : those whose program is not there, one a line.
+missing_packages() {
+  local pair
+  for pair in $needed_programs; do
+    command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
+  done
+}
+
+# install_packages : nothing when all are there; else apt, as root or through sudo, starting no service.
+install_packages() {
+  local missing
+  missing=$(missing_packages | tr '\n' ' ')
+  if [ -z "$missing" ]; then
+    echo "all needed programs are installed"
+    return 0
+  fi
+  local root=()
+  [ "$(id -u)" = 0 ] || root=(sudo -n)
+  if ! command -v apt-get >/dev/null || ! "${root[@]}" true 2>/dev/null; then
+    echo "missing packages (Debian's names): $missing" >&2
+    echo "install them as root: apt-get install --no-install-recommends $missing" >&2
+    return 1
+  fi
+  echo "installing: $missing"
+  without_services "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get -q install -y --no-install-recommends $missing &&
+    [ -z "$(missing_packages)" ]
+}
+
+# without_services COMMAND… : runs apt so that the packages' daemons are not started. The switch for that is
+# a policy file; one that is there already stays, ours goes again whatever happens.
+without_services() (
+  policy=/usr/sbin/policy-rc.d
+  root=()
+  [ "$(id -u)" = 0 ] || root=(sudo -n)
+  if [ ! -e "$policy" ]; then
+    trap '"${root[@]}" rm -f "$policy"' EXIT
+    trap 'exit 130' INT TERM
+    printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
+    "${root[@]}" chmod 755 "$policy"
+  fi
+  "${root[@]}" apt-get -q update && "$@"
+)

@@ -1,0 +1,340 @@
+//! A running `weir serve` for tests: started on free ports, watched through its stderr, ended by
+//! its own process id. Also small members and clients on plain threads.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use weir_core::time::clock;
+
+/// Nothing in these tests takes longer on a working machine.
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// The built program.
+pub fn weir() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.stdin(Stdio::null()).env_remove("NOTIFY_SOCKET");
+    command
+}
+
+/// A configuration with one listener on a free port of loopback in front of `members`.
+pub fn config(cores: &str, timeout: u64, port: u16, members: &[(SocketAddr, u8)]) -> String {
+    let member = |(at, (addr, weight)): (usize, &(SocketAddr, u8))| {
+        format!(
+            "{{ name = \"m{at}\", address = \"{}\", protocol_port = {}, weight = {weight} }}",
+            addr.ip(),
+            addr.port()
+        )
+    };
+    let members: Vec<String> = members.iter().enumerate().map(member).collect();
+    format!(
+        r#"version = 1
+[runtime]
+cores = {cores}
+shutdown_timeout = {timeout}
+[admin]
+listen = "127.0.0.1:0"
+[[loadbalancer]]
+name = "front"
+vip_address = "127.0.0.1"
+[[listener]]
+name = "web"
+loadbalancer = "front"
+protocol = "HTTP"
+protocol_port = {port}
+default_pool = "app"
+[[pool]]
+name = "app"
+protocol = "HTTP"
+lb_algorithm = "ROUND_ROBIN"
+members = [ {} ]
+"#,
+        members.join(", ")
+    )
+}
+
+/// A folder with a configuration file in it.
+pub struct File {
+    pub path: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl File {
+    pub fn new(text: &str) -> File {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weir.toml");
+        std::fs::write(&path, text).unwrap();
+        File { path, _folder: folder }
+    }
+}
+
+/// A running server; dropping it kills it.
+pub struct Server {
+    child: Child,
+    lines: Receiver<String>,
+    pub log: Vec<String>,
+    pub ready: String,
+    pub web: SocketAddr,
+    pub admin: SocketAddr,
+    _file: File,
+}
+
+impl Server {
+    pub fn start(text: &str) -> Server {
+        Server::start_with(text, |_| {})
+    }
+
+    /// Starts it and waits for the ready line.
+    pub fn start_with(text: &str, prepare: impl FnOnce(&mut Command)) -> Server {
+        let file = File::new(text);
+        let mut command = weir();
+        command.args(["serve", "--config"]).arg(&file.path).stderr(Stdio::piped());
+        prepare(&mut command);
+        let mut child = command.spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let _test_is_over = sender.send(line);
+            }
+        });
+        let nowhere: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let mut server = Server {
+            child,
+            lines,
+            log: Vec::new(),
+            ready: String::new(),
+            web: nowhere,
+            admin: nowhere,
+            _file: file,
+        };
+        server.ready = server.line_with("weir: ready: ");
+        server.web = address_after(&server.ready, "web http://");
+        server.admin = address_after(&server.ready, "admin http://");
+        server
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line of stderr that contains `words`.
+    pub fn line_with(&mut self, words: &str) -> String {
+        loop {
+            match self.lines.recv_timeout(LIMIT) {
+                Ok(line) => {
+                    self.log.push(line.clone());
+                    if line.contains(words) {
+                        return line;
+                    }
+                }
+                Err(e) => panic!("no line with `{words}` ({e}); stderr:\n{}", self.log.join("\n")),
+            }
+        }
+    }
+
+    /// Sends a signal by name ("TERM").
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let done = Command::new("sh").args(["-c", "kill -$0 $1", name, &pid]).status().unwrap();
+        assert!(done.success());
+    }
+
+    /// Waits for its end; the exit status, all of stderr, and how long that took.
+    pub fn wait(mut self) -> (ExitStatus, String, Duration) {
+        let start = clock::mono();
+        loop {
+            match self.lines.recv_timeout(LIMIT) {
+                Ok(line) => self.log.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("still runs:\n{}", self.log.join("\n")),
+            }
+        }
+        let status = self.child.wait().unwrap();
+        (status, self.log.join("\n"), clock::mono().since(start))
+    }
+
+    /// The metrics' text.
+    pub fn metrics(&self) -> String {
+        let answer = get(self.admin, "/metrics");
+        assert_eq!(answer.status, 200);
+        answer.body
+    }
+
+    /// The value of one series; 0 when there is none.
+    pub fn metric(&self, series: &str) -> f64 {
+        let text = self.metrics();
+        let value = text.lines().find_map(|l| l.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |v| v.parse().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _already_gone = self.child.kill();
+        let _already_reaped = self.child.wait();
+    }
+}
+
+fn address_after(line: &str, words: &str) -> SocketAddr {
+    let rest = line.split_once(words).unwrap_or_else(|| panic!("no {words}in {line}")).1;
+    let end = rest.find([' ', ',', ';']).unwrap_or(rest.len());
+    rest[..end].parse().unwrap()
+}
+
+/// An answer as a client sees it.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+/// One GET on a connection of its own.
+pub fn get(addr: SocketAddr, path: &str) -> Answer {
+    let mut client = Client::connect(addr);
+    client.send(path, "Connection: close\r\n");
+    client.answer().unwrap()
+}
+
+/// A client with a connection that it may keep.
+pub struct Client(BufReader<TcpStream>);
+
+impl Client {
+    pub fn connect(addr: SocketAddr) -> Client {
+        Client::over(TcpStream::connect_timeout(&addr, LIMIT).unwrap())
+    }
+
+    pub fn over(stream: TcpStream) -> Client {
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        Client(BufReader::new(stream))
+    }
+
+    pub fn try_send(&mut self, path: &str) -> std::io::Result<()> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+        self.0.get_mut().write_all(request.as_bytes())
+    }
+
+    pub fn send(&mut self, path: &str, headers: &str) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n{headers}\r\n");
+        self.0.get_mut().write_all(request.as_bytes()).unwrap();
+    }
+
+    /// The next answer, read by its Content-Length; an error when the connection ends before.
+    pub fn answer(&mut self) -> std::io::Result<Answer> {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if self.0.read_line(&mut head)? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap();
+        let length = head
+            .lines()
+            .filter_map(|l| l.split_once(':'))
+            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+            .map(|(_, value)| value.trim().parse().unwrap());
+        let mut body = Vec::new();
+        match length {
+            Some(n) => {
+                body.resize(n, 0);
+                self.0.read_exact(&mut body)?;
+            }
+            None => {
+                self.0.read_to_end(&mut body)?;
+            }
+        }
+        Ok(Answer { status, head, body: String::from_utf8(body).unwrap() })
+    }
+}
+
+/// A member on threads: answers every request with its name, once `gate` is open.
+pub struct Member {
+    pub addr: SocketAddr,
+    pub requests: Arc<AtomicU64>,
+    gate: Arc<Gate>,
+}
+
+/// Holds answers back until it is opened.
+pub struct Gate {
+    open: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let open = self.open.lock().unwrap();
+        drop(self.changed.wait_timeout_while(open, LIMIT, |open| !*open).unwrap());
+    }
+}
+
+impl Member {
+    pub fn start(name: &'static str) -> Member {
+        Member::new(name, true)
+    }
+
+    /// A member that holds its answers back.
+    pub fn shut(name: &'static str) -> Member {
+        Member::new(name, false)
+    }
+
+    fn new(name: &'static str, open: bool) -> Member {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let requests = Arc::new(AtomicU64::new(0));
+        let gate = Arc::new(Gate { open: Mutex::new(open), changed: Condvar::new() });
+        let shared = (requests.clone(), gate.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (requests, gate) = shared.clone();
+                std::thread::spawn(move || serve(&stream, name, &requests, &gate));
+            }
+        });
+        Member { addr, requests, gate }
+    }
+
+    pub fn open(&self) {
+        *self.gate.open.lock().unwrap() = true;
+        self.gate.changed.notify_all();
+    }
+
+    /// Waits until it has seen `n` requests.
+    pub fn wait_for(&self, n: u64) {
+        until("requests at the member", || self.requests.load(Relaxed) >= n);
+    }
+}
+
+fn serve(stream: &TcpStream, name: &str, requests: &AtomicU64, gate: &Gate) {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        match reader.read_line(&mut line) {
+            Ok(0) | Err(_) => return,
+            Ok(_) if line != "\r\n" => continue,
+            Ok(_) => {}
+        }
+        requests.fetch_add(1, Relaxed);
+        gate.pass();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
+        let mut out = stream;
+        if out.write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits for a condition; fails after [`LIMIT`].
+pub fn until(what: &str, condition: impl Fn() -> bool) {
+    let end = clock::mono().plus(LIMIT);
+    while !condition() {
+        assert!(clock::mono() < end, "waited in vain for: {what}");
+        std::thread::yield_now();
+    }
+}

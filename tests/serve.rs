@@ -1,0 +1,249 @@
+//! `weir serve` end to end: a process, members and clients on loopback.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod process;
+
+use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use process::{Client, File, LIMIT, Member, Server, config, get, until, weir};
+
+/// "At once", on a machine that other tests keep busy.
+const SOON: Duration = Duration::from_secs(3);
+
+#[test]
+fn weights_hold_and_the_metrics_add_up() {
+    let members = [Member::start("one"), Member::start("two"), Member::start("three")];
+    let spec = [(members[0].addr, 1), (members[1].addr, 2), (members[2].addr, 3)];
+    let server = Server::start(&config("[0]", 5, 0, &spec));
+    let mut kept = Client::connect(server.web);
+    for _ in 0..300 {
+        kept.send("/", "");
+        assert_eq!(kept.answer().unwrap().status, 200);
+    }
+    for _ in 0..300 {
+        assert_eq!(get(server.web, "/").status, 200);
+    }
+    let counts: Vec<u64> = members.iter().map(|m| m.requests.load(Relaxed)).collect();
+    assert_eq!(counts, [100, 200, 300]);
+    assert_eq!(server.metric(r#"weir_requests_total{listener="web"}"#), 600.0);
+    assert_eq!(server.metric(r#"weir_responses_total{listener="web",code="200"}"#), 600.0);
+    assert_eq!(server.metric(r#"weir_connections_total{listener="web"}"#), 301.0);
+    for (at, count) in counts.iter().enumerate() {
+        let series = format!(r#"weir_member_requests_total{{pool="app",member="m{at}"}}"#);
+        assert_eq!(server.metric(&series), *count as f64);
+        let codes =
+            format!(r#"weir_member_responses_total{{pool="app",member="m{at}",code="200"}}"#);
+        assert_eq!(server.metric(&codes), *count as f64);
+    }
+    until("one active connection", || {
+        server.metric(r#"weir_active_connections{listener="web"}"#) == 1.0
+    });
+    assert!(server.metric(r#"weir_ring_completions_total{shard="0"}"#) > 600.0);
+    assert_eq!(server.metric("weir_shards"), 1.0);
+}
+
+#[test]
+fn two_shards_share_a_free_port() {
+    let member = Member::start("m");
+    let server = Server::start(&config("\"auto\"", 5, 0, &[(member.addr, 1)]));
+    let shards = server.metric("weir_shards");
+    assert!(server.ready.contains(if shards > 1.0 { "shards: cores " } else { "shard: core " }));
+    assert_ne!(server.web.port(), 0);
+    let clients: Vec<Client> = (0..64).map(|_| Client::connect(server.web)).collect();
+    for mut client in clients {
+        client.send("/", "");
+        assert_eq!(client.answer().unwrap().body, "m");
+    }
+    assert_eq!(server.metric(r#"weir_requests_total{listener="web"}"#), 64.0);
+}
+
+#[test]
+fn health_is_answered_and_other_paths_are_not() {
+    let server = Server::start(&config("[0]", 5, 0, &[]));
+    let health = get(server.admin, "/healthz");
+    assert_eq!((health.status, health.body.as_str()), (200, "ok\n"));
+    assert_eq!(get(server.admin, "/").status, 404);
+    assert!(get(server.admin, "/metrics").head.contains("text/plain; version=0.0.4"));
+}
+
+#[test]
+fn sigterm_and_sigint_end_an_idle_server_with_0() {
+    for signal in ["TERM", "INT"] {
+        let server = Server::start(&config("[0]", 5, 0, &[]));
+        let web = server.web;
+        server.signal(signal);
+        let (status, log, took) = server.wait();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(took < SOON, "{took:?}");
+        assert!(TcpStream::connect(web).is_err());
+    }
+}
+
+#[test]
+fn idle_kept_connections_do_not_hold_the_end_up() {
+    let member = Member::start("m");
+    let server = Server::start(&config("[0]", 15, 0, &[(member.addr, 1)]));
+    let mut kept = Client::connect(server.web);
+    kept.send("/", "");
+    kept.answer().unwrap();
+    server.signal("TERM");
+    let (status, log, took) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(took < SOON, "{took:?}");
+}
+
+#[test]
+fn a_request_in_flight_gets_its_whole_answer() {
+    let member = Member::shut("patience");
+    let mut server = Server::start(&config("[0]", 15, 0, &[(member.addr, 1)]));
+    let mut client = Client::connect(server.web);
+    client.send("/", "");
+    member.wait_for(1);
+    server.signal("TERM");
+    server.line_with("draining 1 client connection");
+    until("503 from /healthz", || get(server.admin, "/healthz").status == 503);
+    assert_eq!(server.metric("weir_draining"), 1.0);
+    member.open();
+    let answer = client.answer().unwrap();
+    assert_eq!((answer.status, answer.body.as_str()), (200, "patience"));
+    let (status, log, _) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn a_second_signal_stops_at_once_and_counts_the_cut() {
+    let member = Member::shut("never");
+    let mut server = Server::start(&config("[0]", 60, 0, &[(member.addr, 1)]));
+    let mut client = Client::connect(server.web);
+    client.send("/", "");
+    member.wait_for(1);
+    server.signal("TERM");
+    server.line_with("draining 1 client connection");
+    server.signal("TERM");
+    let (status, log, took) = server.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("second signal; 1 client connection was cut"), "{log}");
+    assert!(took < SOON, "{took:?}");
+    assert!(client.answer().is_err());
+}
+
+#[test]
+fn the_shutdown_timeout_cuts_what_is_left() {
+    let member = Member::shut("never");
+    let server = Server::start(&config("[0]", 1, 0, &[(member.addr, 1)]));
+    let mut client = Client::connect(server.web);
+    client.send("/", "");
+    member.wait_for(1);
+    server.signal("TERM");
+    let (status, log, took) = server.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("stopped after 1 s; 1 client connection was cut"), "{log}");
+    assert!(log.contains("shutdown_timeout"), "{log}");
+    assert!(took < SOON, "{took:?}");
+}
+
+#[test]
+fn a_second_weir_on_the_same_port_is_refused() {
+    let first = Server::start(&config("\"auto\"", 5, 0, &[]));
+    let file = File::new(&config("\"auto\"", 5, first.web.port(), &[]));
+    let assert = assert_cmd::Command::from_std(weir())
+        .args(["serve", "--config"])
+        .arg(&file.path)
+        .timeout(LIMIT)
+        .assert()
+        .code(1);
+    let stderr = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    assert!(stderr.contains(&format!("in use by weir (pid {})", first.pid())), "{stderr}");
+}
+
+#[test]
+fn hup_and_usr1_are_harmless() {
+    let mut server = Server::start(&config("[0]", 5, 0, &[]));
+    server.signal("HUP");
+    server.line_with("reload is not supported yet");
+    server.signal("USR1");
+    server.line_with("SIGUSR1");
+    assert_eq!(get(server.admin, "/healthz").status, 200);
+}
+
+#[test]
+fn systemd_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut buffer = [0; 64];
+    let mut next = || {
+        let n = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..n]).into_owned()
+    };
+    let server = Server::start_with(&config("[0]", 5, 0, &[]), |command| {
+        command.env("NOTIFY_SOCKET", &path);
+    });
+    assert!(next().contains("READY=1"));
+    server.signal("TERM");
+    assert!(next().contains("STOPPING=1"));
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+/// Connections that were complete before the drain get whole answers; nothing is reset.
+#[test]
+fn a_drain_under_load_loses_nothing() {
+    const KEPT: usize = 32;
+    const ROUNDS: usize = 3;
+    for round in 0..ROUNDS {
+        let member = Member::start("whole");
+        let server = Server::start(&config("\"auto\"", 10, 0, &[(member.addr, 1)]));
+        let web = server.web;
+        let kept: Vec<_> =
+            (0..KEPT).map(|_| std::thread::spawn(move || keep_asking(web))).collect();
+        let fresh = std::thread::spawn(move || ask_anew(web));
+        member.wait_for(2_000);
+        server.signal("TERM");
+        let (status, log, _) = server.wait();
+        assert_eq!(status.code(), Some(0), "round {round}: {log}");
+        for client in kept {
+            let answers = client.join().unwrap();
+            assert!(answers > 0, "round {round}: a client was never served");
+        }
+        assert!(fresh.join().unwrap() > 0);
+    }
+}
+
+/// Asks on one connection until the server closes it; the number of answers. An answer that says
+/// `Connection: close` is the last; without one only a close before the request's first byte was
+/// answered counts as clean, and an answer is never cut.
+fn keep_asking(web: std::net::SocketAddr) -> u64 {
+    let mut client = Client::connect(web);
+    let mut answers = 0;
+    loop {
+        if client.try_send("/").is_err() {
+            return answers;
+        }
+        match client.answer() {
+            Ok(answer) => {
+                assert_eq!((answer.status, answer.body.as_str()), (200, "whole"));
+                answers += 1;
+                if answer.head.to_ascii_lowercase().contains("connection: close") {
+                    return answers;
+                }
+            }
+            Err(e) => panic!("request {answers} of a kept connection got no answer: {e}"),
+        }
+    }
+}
+
+/// A connection for each request until none is accepted any more.
+fn ask_anew(web: std::net::SocketAddr) -> u64 {
+    let mut answers = 0;
+    while let Ok(stream) = TcpStream::connect_timeout(&web, Duration::from_millis(300)) {
+        let mut client = Client::over(stream);
+        client.send("/", "Connection: close\r\n");
+        assert_eq!(client.answer().unwrap().status, 200);
+        answers += 1;
+    }
+    answers
+}
