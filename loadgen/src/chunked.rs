@@ -1,5 +1,5 @@
-//! Pure: the chunked coding (RFC 9112 section 7.1), read to be thrown away. Strict: only CRLF ends a line, a
-//! size has one to sixteen hexadecimal digits. Used by `response` and `request`.
+//! Pure: the chunked coding (RFC 9112 section 7.1), read to be thrown away. Strict: only CRLF
+//! ends a line, a size has one to sixteen hexadecimal digits. Used by `response` and `request`.
 
 use crate::limits::MAX_CHUNK_LINE;
 

@@ -1,5 +1,5 @@
-//! The command line: its flags (fixed by the interface), and what they mean as a [`Plan`]. Does nothing itself.
-//! Called by `commands`.
+//! The command line: its flags (fixed by the interface), and what they mean as a [`Plan`]. Does
+//! nothing itself. Called by `commands`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! One connection to the target: opens it, sends a request, reads the answer, says what went wrong. Knows no
-//! schedule and counts nothing. Called by `shard` and `idle`; one per connection.
+//! One connection to the target: opens it, sends a request, reads the answer, says what went
+//! wrong. Knows no schedule and counts nothing. Called by `shard` and `idle`; one per connection.
 
 use std::cell::Cell;
 use std::fmt;
@@ -147,8 +147,8 @@ impl<O: Observer> Client<O> {
         quiet
     }
 
-    /// Sends one request and reads its answer; connects first where needed. `start` is the point from which
-    /// latencies count (when the request was due).
+    /// Sends one request and reads its answer; connects first where needed. `start` is the point
+    /// from which latencies count (when the request was due).
     pub(crate) async fn exchange(&mut self, start: Mono, begun: Mono) -> Result<Answer, Failure> {
         let Client { wire, observer, open, reader, timer, connecting } = self;
         let attempt = async {
@@ -197,8 +197,8 @@ async fn connect(wire: &Wire, observer: &impl Observer) -> Result<Open, Failure>
     Ok(Open { stream, served: 0 })
 }
 
-/// The kept connection if it is still good, else a new one. A connection that the target closed between two
-/// requests is replaced quietly; bytes that nobody asked for are an error.
+/// The kept connection if it is still good, else a new one. A connection that the target closed
+/// between two requests is replaced quietly; bytes that nobody asked for are an error.
 async fn ready(
     kept: &Cell<Option<Open>>,
     wire: &Wire,

@@ -1,5 +1,5 @@
-//! What each command of the binary does, and its exit code. Everything that reaches a terminal is written here.
-//! Called by `main`.
+//! What each command of the binary does, and its exit code. Everything that reaches a terminal is
+//! written here. Called by `main`.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Parser;
-use weir_core::rt::Signals;
+use weir_core::rt::{self, Signals};
 
 use crate::cli::{Cli, Command, IdleArgs, RunArgs, ServeArgs};
 use crate::engine::{self, RunError};
@@ -92,6 +92,7 @@ fn run(mut args: RunArgs) -> Result<u8, Problem> {
     let json = args.json.take();
     let (plan, fail_if) = args.plan().map_err(usage)?;
     let json = json.map(|path| Output::open(&path)).transpose()?;
+    check_machine(exit::UNTESTABLE)?;
     let live = Live::new(&plan);
     stop_on_signal(&live)?;
     let mut view = Progress::new();
@@ -135,6 +136,12 @@ fn block_signals() -> Result<Signals, Problem> {
         .map_err(|error| Problem(exit::OTHER, format!("cannot take over signals: {error}")))
 }
 
+/// What the runtime needs of the kernel and its limits; before any thread starts.
+fn check_machine(code: u8) -> Result<(), Problem> {
+    let errors = rt::probe().errors;
+    if errors.is_empty() { Ok(()) } else { Err(Problem(code, errors.join("\nloadgen: "))) }
+}
+
 fn publish(report: &Report, json: Option<Output>) -> Result<(), Problem> {
     let to_stdout = json.as_ref().is_some_and(|output| output.file.is_none());
     if let Some(output) = json {
@@ -162,6 +169,7 @@ fn judge(report: &Report, fail_if: &[FailIf]) -> bool {
 fn hold(args: IdleArgs) -> Result<u8, Problem> {
     let plan = args.plan().map_err(usage)?;
     let json = args.json.as_deref().map(Output::open).transpose()?;
+    check_machine(exit::UNTESTABLE)?;
     let report = idle::run(&plan, args.hold, args.pid)?;
     let to_stdout = json.as_ref().is_some_and(|output| output.file.is_none());
     if let Some(output) = json {
@@ -176,6 +184,7 @@ fn hold(args: IdleArgs) -> Result<u8, Problem> {
 }
 
 fn serve(args: ServeArgs) -> Result<u8, Problem> {
+    check_machine(exit::OTHER)?;
     let signals = block_signals()?;
     let origins = Origins::start(args.core, args.specs()).map_err(|error| match error {
         OriginError::Spec(why) => usage(why),
@@ -206,7 +215,8 @@ fn print(text: &str) -> Result<(), Problem> {
     }
 }
 
-/// Where JSON goes. Opened before the run, so that a wrong path costs no run; emptied only when it is written.
+/// Where JSON goes. Opened before the run, so that a wrong path costs no run; emptied only when
+/// it is written.
 struct Output {
     path: PathBuf,
     /// `None` = stdout.

@@ -1,5 +1,5 @@
-//! Reads `/proc`: processor time and memory of the target, of our own threads, and our limits. Keeps no state.
-//! Called by `engine`, `shard`, `idle` and `cli`.
+//! Reads `/proc`: processor time and memory of the target, of our own threads, and our limits.
+//! Keeps no state. Called by `engine`, `shard`, `idle` and `cli`.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,8 @@ use std::time::Duration;
 /// Ticks a second in `/proc/PID/stat`: USER_HZ, 100 on every machine that io_uring runs on.
 const USER_HZ: u64 = 100;
 
-/// Processor time that a process has used, user and system, all threads, ended ones included. Steps of 10 ms.
+/// Processor time that a process has used, user and system, all threads, ended ones included.
+/// Steps of 10 ms.
 ///
 /// # Errors
 /// There is no such process, or `/proc` isn't mounted.
@@ -17,7 +18,8 @@ pub fn process_cpu(pid: u32) -> io::Result<Duration> {
     stat_ticks(&text).map(ticks).ok_or_else(|| odd("stat"))
 }
 
-/// Resident memory of a process in bytes: the sum over its mappings where we may read it (exact), else VmRSS.
+/// Resident memory of a process in bytes: the sum over its mappings where we may read it (exact),
+/// else VmRSS.
 ///
 /// # Errors
 /// There is no such process.
@@ -31,12 +33,14 @@ pub fn resident(pid: u32) -> io::Result<u64> {
     kilobytes(&text, "VmRSS:").ok_or_else(|| odd("status"))
 }
 
-/// Processor time that the calling thread has used, to the nanosecond; `None` where the kernel doesn't tell.
+/// Processor time that the calling thread has used, to the nanosecond; `None` where the kernel
+/// doesn't tell.
 pub fn thread_cpu() -> Option<Duration> {
     schedstat(&fs::read_to_string("/proc/thread-self/schedstat").ok()?)
 }
 
-/// Processor time of those threads of our process whose name starts with `prefix`; `None` when there is none.
+/// Processor time of those threads of our process whose name starts with `prefix`; `None` when
+/// there is none.
 pub fn own_threads_cpu(prefix: &str) -> Option<Duration> {
     let mut sum = None;
     for task in fs::read_dir("/proc/self/task").ok()?.flatten() {

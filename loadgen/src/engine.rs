@@ -1,6 +1,7 @@
-//! The coordinator of a run: starts the shards, gives them a common start, samples the live counters once a
-//! second, takes the target's processor time over the measured window, and merges what the shards counted. Runs
-//! on the caller's thread and blocks it. Called by `commands` and by library users.
+//! The coordinator of a run: starts the shards, gives them a common start, samples the live
+//! counters once a second, takes the target's processor time over the measured window, and merges
+//! what the shards counted. Runs on the caller's thread and blocks it. Called by `commands` and
+//! by library users.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -66,8 +67,8 @@ pub fn run(plan: &Plan) -> Result<Report, RunError> {
     run_with(plan, &Live::new(plan), &mut |_| {})
 }
 
-/// The same, watched: `live` shows the counters at any time and can stop the run; `on_second` is called once a
-/// second on the calling thread (from the start of the warm-up).
+/// The same, watched: `live` shows the counters at any time and can stop the run; `on_second` is
+/// called once a second on the calling thread (from the start of the warm-up).
 ///
 /// # Errors
 /// As [`run`].
@@ -151,7 +152,8 @@ fn open_connections(plan: &Plan, live: &Live, ended: &Receiver<()>) -> bool {
     !(live.is_stopped() || (shard::opens_early(plan) && all_failed))
 }
 
-/// Waits for the end of a shard for at most `limit`: how many ended (0 or 1); `None` when all are gone.
+/// Waits for the end of a shard for at most `limit`: how many ended (0 or 1); `None` when all are
+/// gone.
 fn wait(ended: &Receiver<()>, limit: Duration) -> Option<usize> {
     match ended.recv_timeout(limit) {
         Ok(()) => Some(1),
@@ -204,7 +206,8 @@ impl<'a> Sampler<'a> {
         self.last = (timing.start, self.live.snapshot());
     }
 
-    /// Samples at every whole second and at the edges of the measured window until all shards have ended.
+    /// Samples at every whole second and at the edges of the measured window until all shards
+    /// have ended.
     fn watch(&mut self, ended: &Receiver<()>) {
         let Some(timing) = self.timing else { return };
         let mut left = self.plan.shards();
@@ -231,7 +234,8 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    /// The next whole second counted from the start of the measured window, or an edge of the window.
+    /// The next whole second counted from the start of the measured window, or an edge of the
+    /// window.
     fn boundary_after(&self, timing: Timing, now: Mono) -> Mono {
         const SECOND: u64 = 1_000_000_000;
         if now < timing.measure {
@@ -334,8 +338,8 @@ pub(crate) fn check_descriptors(plan: &Plan) -> Result<(), RunError> {
     let needed = plan.connections as u64 + limits::SPARE_DESCRIPTORS;
     match cpu::descriptor_limit() {
         Some(limit) if limit < needed => Err(RunError::Limit(format!(
-            "{} connections need {needed} open files and this process may have {limit}: raise the limit \
-             (ulimit -n {needed}, or LimitNOFILE= of the systemd unit) or take fewer --connections",
+            "{} connections need {needed} open files and this process may have {limit}: raise \
+             the limit (ulimit -n {needed}, or LimitNOFILE= of the systemd unit) or take fewer --connections",
             plan.connections
         ))),
         _ => Ok(()),

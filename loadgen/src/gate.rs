@@ -1,5 +1,5 @@
-//! Waiting inside one shard: a flag that opens once, and a bounded number of permits. No threads, no sockets.
-//! Used by `shard`, `idle` and their tasks.
+//! Waiting inside one shard: a flag that opens once, and a bounded number of permits. No threads,
+//! no sockets. Used by `shard`, `idle` and their tasks.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

@@ -1,5 +1,6 @@
-//! Pure: finds a whole message head in bytes that arrive in any pieces. Owns the bytes of a head that came
-//! in parts; a head that arrives at once is parsed where it lies. Used by `response` and `request`.
+//! Pure: finds a whole message head in bytes that arrive in any pieces. Owns the bytes of a head
+//! that came in parts; a head that arrives at once is parsed where it lies. Used by `response`
+//! and `request`.
 
 use crate::limits::MAX_HEAD;
 
@@ -23,9 +24,11 @@ impl HeadBuffer {
         self.partial.is_empty()
     }
 
-    /// Takes bytes of the head. Answers how many of `data` belong to it, and its meaning once it is whole.
+    /// Takes bytes of the head. Answers how many of `data` belong to it, and its meaning once it
+    /// is whole.
     ///
-    /// The parser only ever sees whole lines, so that the verdict doesn't depend on how the bytes were cut.
+    /// The parser only ever sees whole lines, so that the verdict doesn't depend on how the bytes
+    /// were cut.
     pub(crate) fn feed<T>(
         &mut self,
         data: &[u8],
@@ -64,7 +67,8 @@ impl HeadBuffer {
     }
 }
 
-/// What the fields of a head say about framing and the connection. Shared by requests and responses.
+/// What the fields of a head say about framing and the connection. Shared by requests and
+/// responses.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Framing {
     /// Content-Length, when present.

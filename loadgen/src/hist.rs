@@ -1,5 +1,5 @@
-//! Pure: latency histograms in nanoseconds: three significant digits, up to five minutes. Used by `record`
-//! (one set a shard) and `report` (merged).
+//! Pure: latency histograms in nanoseconds: three significant digits, up to five minutes. Used by
+//! `record` (one set a shard) and `report` (merged).
 
 use std::time::Duration;
 
@@ -69,7 +69,8 @@ impl Hist {
         })
     }
 
-    /// How many fell up to each of the bounds 1, 2, 5, 10, … µs; from the first to the last that holds any.
+    /// How many fell up to each of the bounds 1, 1.5, 2, 3, 5, 7, 10, … µs; from the first to the
+    /// last that holds any.
     pub fn buckets(&self) -> Vec<Bucket> {
         let bucket = |bound| Bucket { up_to: Duration::from_nanos(bound).as_secs_f64(), count: 0 };
         let bounds: Vec<u64> = bounds().collect();
@@ -89,10 +90,11 @@ impl Hist {
     }
 }
 
-/// 1, 2, 5, 10, … µs in nanoseconds, up to the largest latency.
+/// 1, 1.5, 2, 3, 5, 7, 10, … µs in nanoseconds, up to the largest latency.
 fn bounds() -> impl Iterator<Item = u64> {
     let top = u64::try_from(MAX_LATENCY.as_nanos()).unwrap_or(u64::MAX);
-    let steps = (0..9).flat_map(|power| [1, 2, 5].map(|n| n * 1_000 * 10u64.pow(power)));
+    let steps =
+        (0..9).flat_map(|power| [10, 15, 20, 30, 50, 70].map(|n| n * 100 * 10u64.pow(power)));
     steps.take_while(move |&bound| bound < top).chain(std::iter::once(top))
 }
 
@@ -174,7 +176,7 @@ mod tests {
     #[test]
     fn buckets_trim_what_is_empty() {
         let buckets = of(&[30_000, 45_000, 150_000]).buckets();
-        let expected = [(50e-6, 2), (100e-6, 0), (200e-6, 1)];
+        let expected = [(30e-6, 1), (50e-6, 1), (70e-6, 0), (100e-6, 0), (150e-6, 1)];
         assert_eq!(buckets.iter().map(|b| (b.up_to, b.count)).collect::<Vec<_>>(), expected);
         assert!(Hist::new().unwrap().buckets().is_empty());
     }

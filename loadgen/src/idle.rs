@@ -1,5 +1,5 @@
-//! `loadgen idle`: opens many connections, makes one request on each, holds them, and says what each costs the
-//! target in resident memory. Called by `commands`.
+//! `loadgen idle`: opens many connections, makes one request on each, holds them, and says what each
+//! costs the target in resident memory. Called by `commands`.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -68,8 +68,9 @@ impl Observer for Unwatched {
     fn closed(&self) {}
 }
 
-/// Opens `plan.connections` connections to `plan.target` from one shard, holds them for `hold`, and reads the
-/// memory of process `pid` before and at the end. Blocks. Of the plan, rate, length and reuse don't matter.
+/// Opens `plan.connections` connections to `plan.target` from one shard, holds them for `hold`,
+/// and reads the memory of process `pid` before and at the end. Blocks. Of the plan, rate, length
+/// and reuse don't matter.
 ///
 /// # Errors
 /// As a run; connections that fail are counted as long as one succeeds.
@@ -91,7 +92,9 @@ pub fn run(plan: &Plan, hold: Duration, pid: Option<u32>) -> Result<IdleReport, 
         let begun = mono();
         let shared = open_all(&wire, count).await;
         let opening = mono().since(begun).as_secs_f64();
-        rt::sleep(hold).await;
+        if shared.held.get() > 0 {
+            rt::sleep(hold).await;
+        }
         let rss_held = resident();
         shared.release.open();
         shared.all_left.wait().await;

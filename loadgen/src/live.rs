@@ -1,5 +1,6 @@
-//! What can be seen of a run while it goes on: counters that each shard writes without a lock and anybody reads.
-//! Owns the stop flag too. Written by `shard`, read by `engine`, the progress view and `weir demo`.
+//! What can be seen of a run while it goes on: counters that each shard writes without a lock and
+//! anybody reads. Owns the stop flag too. Written by `shard`, read by `engine`, the progress view
+//! and `weir demo`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -31,7 +32,8 @@ impl Live {
         Arc::new(Live { shards, stop: AtomicBool::new(false), start: AtomicU64::new(0) })
     }
 
-    /// Ends the run soon; it still gives a report of what was measured. From any thread, also before the start.
+    /// Ends the run soon; it still gives a report of what was measured. From any thread, also
+    /// before the start.
     pub fn stop(&self) {
         self.stop.store(true, Relaxed);
     }
@@ -68,7 +70,8 @@ impl Live {
     }
 }
 
-/// One shard's counters. That shard is the only writer. Aligned so that no two shards share a cache line.
+/// One shard's counters. That shard is the only writer. Aligned so that no two shards share a
+/// cache line.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct ShardLive {
@@ -213,7 +216,8 @@ impl Snapshot {
         self.answers + self.error_count() - self.errors_of(ErrorClass::Status)
     }
 
-    /// Total latency at the share `q` (0–1) of answers, in seconds, within 12.5 %; `None` without answers.
+    /// Total latency at the share `q` (0–1) of answers, in seconds, within 12.5 %; `None` without
+    /// answers.
     pub fn quantile(&self, q: f64) -> Option<f64> {
         let all: u64 = self.steps.iter().sum();
         let rank = ((all as f64 * q).ceil() as u64).clamp(1, all.max(1));

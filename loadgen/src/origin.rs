@@ -1,5 +1,6 @@
-//! Embedded origin servers: members for tests, for `weir demo` and for `loadgen serve`. Owns their description,
-//! the handle to kill and revive them from another thread, and their accept loops. One shard serves them all.
+//! Embedded origin servers: members for tests, for `weir demo` and for `loadgen serve`. Owns
+//! their description, the handle to kill and revive them from another thread, and their accept
+//! loops. One shard serves them all.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -65,8 +66,8 @@ impl Delay {
     }
 }
 
-/// What an origin is and how it answers: any method, any path, HTTP/1.1 with keep-alive and pipelining; request
-/// bodies are read and thrown away; each answer carries `X-Origin: name`.
+/// What an origin is and how it answers: any method, any path, HTTP/1.1 with keep-alive and
+/// pipelining; request bodies are read and thrown away; each answer carries `X-Origin: name`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OriginSpec {
     /// Value of the X-Origin field; letters, digits, `-`, `_`, `.`.
@@ -181,7 +182,8 @@ enum Action {
 }
 
 impl Origins {
-    /// Starts one shard (pinned to `core`, if given) that serves `specs`. All listen when it returns.
+    /// Starts one shard (pinned to `core`, if given) that serves `specs`. All listen when it
+    /// returns.
     ///
     /// # Errors
     /// A bad spec, a port in use, or a shard that can't start; then nothing is left running.
@@ -245,8 +247,8 @@ impl Origins {
         self.stats.get(index).map_or(0, |stats| stats.open.get())
     }
 
-    /// Kills origin `index` like a crash: its connections end with RST, new ones are refused. Its port stays
-    /// reserved. Nothing happens when it is dead already.
+    /// Kills origin `index` like a crash: its connections end with RST, new ones are refused. Its
+    /// port stays reserved. Nothing happens when it is dead already.
     ///
     /// # Errors
     /// No such origin, or its shard doesn't answer within 5 s.
@@ -286,8 +288,8 @@ impl Drop for Origins {
     }
 }
 
-/// An origin before it runs: its port is held by a socket that never listens, so that no other program and no
-/// outgoing connection takes the port while the origin is dead.
+/// An origin before it runs: its port is held by a socket that never listens, so that no other
+/// program and no outgoing connection takes the port while the origin is dead.
 struct Seat {
     spec: OriginSpec,
     addr: SocketAddr,
@@ -325,7 +327,8 @@ fn listening(addr: SocketAddr) -> io::Result<OwnedFd> {
     Ok(StdListener::from(socket).into())
 }
 
-/// One origin on its shard; shared by its tasks. `epoch` grows when it is killed: tasks of an older epoch end.
+/// One origin on its shard; shared by its tasks. `epoch` grows when it is killed: tasks of an
+/// older epoch end.
 pub(crate) struct Member {
     pub(crate) spec: OriginSpec,
     pub(crate) stats: Arc<OriginStats>,

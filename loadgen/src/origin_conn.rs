@@ -1,5 +1,5 @@
-//! One connection of an origin: reads requests, waits its delay, answers. The answers' bytes are made once.
-//! Called by `origin`, which also ends it when the origin is killed.
+//! One connection of an origin: reads requests, waits its delay, answers. The answers' bytes are
+//! made once. Called by `origin`, which also ends it when the origin is killed.
 
 use std::io;
 use std::time::Duration;

@@ -1,10 +1,11 @@
-//! Pure: who sends when. Closed loop, constant rate, quota, warm-up; no socket, no clock: `now` is an argument.
-//! Owned by `shard`, asked by each connection before each request.
+//! Pure: who sends when. Closed loop, constant rate, quota, warm-up; no socket, no clock: `now`
+//! is an argument. Owned by `shard`, asked by each connection before each request.
 //!
-//! Constant rate means that request k of the run is due at exactly start + k / rate, whatever the target does. A
-//! free connection takes the next due request; when none is free the request waits, and its latency is measured
-//! from the point at which it was due. That is what corrects for coordinated omission: a stall of the target shows
-//! in all requests that it delayed, not only in those that were under way.
+//! Constant rate means that request k of the run is due at exactly start + k / rate, whatever the
+//! target does. A free connection takes the next due request; when none is free the request
+//! waits, and its latency is measured from the point at which it was due. That is what corrects
+//! for coordinated omission: a stall of the target shows in all requests that it delayed, not
+//! only in those that were under way.
 
 use std::time::Duration;
 
@@ -58,7 +59,8 @@ impl Schedule {
     pub fn due_before(&self, now: Mono) -> u64 {
         let elapsed = now.since(self.start).as_nanos();
         // Request k is due before `now` when floor(overall · 10⁹ / rate) < elapsed, so when
-        // overall · 10⁹ < elapsed · rate: count the overall numbers below that, then ours among them.
+        // overall · 10⁹ < elapsed · rate: count the overall numbers below that, then ours among
+        // them.
         let overall = (elapsed * u128::from(self.rate)).div_ceil(1_000_000_000);
         let ours = overall.saturating_sub(u128::from(self.shard));
         u64::try_from(ours.div_ceil(u128::from(self.shards))).unwrap_or(u64::MAX)
@@ -126,7 +128,8 @@ impl Pacer {
         self.max_backlog
     }
 
-    /// Requests that were due inside the measured window and were never sent (constant rate with an end).
+    /// Requests that were due inside the measured window and were never sent (constant rate with
+    /// an end).
     pub fn unsent(&self, stopped: Mono) -> u64 {
         let (Some(schedule), Some(end)) = (&self.schedule, self.timing.end) else { return 0 };
         let until = end.min(stopped);
@@ -136,8 +139,8 @@ impl Pacer {
 
     /// Whether a request counts that was due or begun with `ticket` and ended at `done`.
     ///
-    /// Closed loop with an end: by the moment at which it ended, so that slow answers bias the throughput in
-    /// neither direction. Otherwise: by the moment at which it was to start.
+    /// Closed loop with an end: by the moment at which it ended, so that slow answers bias the
+    /// throughput in neither direction. Otherwise: by the moment at which it was to start.
     pub fn counts(&self, ticket: Ticket, done: Mono) -> bool {
         match (self.schedule, self.timing.end) {
             (None, Some(end)) => done >= self.timing.measure && done < end,
@@ -189,7 +192,8 @@ mod tests {
                 .map(Mono::nanos)
                 .collect();
             due.sort_unstable();
-            let expected: Vec<u64> = (0..20 * shards as u64).map(|k| whole.due(k).nanos()).collect();
+            let all = 0..20 * shards as u64;
+            let expected: Vec<u64> = all.map(|k| whole.due(k).nanos()).collect();
             prop_assert_eq!(due, expected);
         }
 
@@ -236,7 +240,8 @@ mod tests {
 
     #[test]
     fn backlog_and_unsent_are_told() {
-        // 1000 a second for one second after one of warm-up; the target answers nothing from 1.5 s on.
+        // 1000 a second for one second after one of warm-up; the target answers nothing from 1.5
+        // s on.
         let schedule = Schedule::new(at(0), 1000, 0, 1);
         let mut pacer = Pacer::new(timing(0, SECOND, Some(2 * SECOND)), Some(schedule), None);
         for k in 0..1500 {
@@ -262,8 +267,8 @@ mod tests {
         assert!(open.counts(Ticket { due: Some(at(199)), warm: false }, at(500)));
     }
 
-    /// A run on virtual time: `connections` in front of a target whose answer to a request sent at t comes at
-    /// `answer(t)`. Gives latencies from the due time and from the sending.
+    /// A run on virtual time: `connections` in front of a target whose answer to a request sent
+    /// at t comes at `answer(t)`. Gives latencies from the due time and from the sending.
     fn simulate(
         rate: u64,
         seconds: u64,
@@ -290,9 +295,9 @@ mod tests {
 
     #[test]
     fn a_stall_shows_in_every_request_it_delayed() {
-        // 1 ms an answer, but nothing between second 5 and 6. 1000 requests were due meanwhile, waiting up to a
-        // second and then for those before them; ten connections serve 10,000 a second, so the backlog that grew
-        // at 1000 a second for one second is gone after 1/9 s.
+        // 1 ms an answer, but nothing between second 5 and 6. 1000 requests were due meanwhile,
+        // waiting up to a second and then for those before them; ten connections serve 10,000 a
+        // second, so the backlog that grew at 1000 a second for one second is gone after 1/9 s.
         let stall = |sent: u64| match sent + 1_000_000 {
             done if (5 * SECOND..6 * SECOND).contains(&done) => 6 * SECOND + 1_000_000,
             done => done,
@@ -300,8 +305,9 @@ mod tests {
         let (corrected, naive) = simulate(1000, 10, 10, stall);
         assert_eq!(corrected.count(), 10_000);
         let p = |hist: &Hist, q| hist.quantile(q).as_secs_f64();
-        // In theory: latency falls in a line from 1 s to 1 ms over the 1111 requests that were delayed, so the
-        // slowest 1 % of 10,000 are the first 100 of those: p99 = 1 s · (1 - 100/1111).
+        // In theory: latency falls in a line from 1 s to 1 ms over the 1111 requests that were
+        // delayed, so the slowest 1 % of 10,000 are the first 100 of those: p99 = 1 s · (1 -
+        // 100/1111).
         let theory = 1.0 - 100.0 / 1111.0;
         assert!((p(&corrected, 0.99) / theory - 1.0).abs() < 0.05, "{}", p(&corrected, 0.99));
         // Uncorrected, ten requests of 10,000 noticed: p99 shows nothing.

@@ -1,5 +1,5 @@
-//! Pure: what a run is asked to do, checked before anything starts, and the bytes of its requests. Built by
-//! `cli` and by library users; read by `engine`, `shard` and `client`.
+//! Pure: what a run is asked to do, checked before anything starts, and the bytes of its
+//! requests. Built by `cli` and by library users; read by `engine`, `shard` and `client`.
 
 use std::time::Duration;
 
@@ -45,7 +45,8 @@ pub struct Plan {
     pub connections: usize,
     /// When it ends.
     pub length: Length,
-    /// Requests a second, due at exact times; `None` = closed loop (each connection sends when it got its answer).
+    /// Requests a second, due at exact times; `None` = closed loop (each connection sends when it
+    /// got its answer).
     pub rate: Option<u64>,
     /// Cores, one shard each; empty = one shard that isn't pinned.
     pub cores: Vec<usize>,
@@ -73,7 +74,8 @@ pub struct Plan {
 pub struct PlanError(pub String);
 
 impl Plan {
-    /// Ten seconds of GET over 64 kept connections from one unpinned shard, after one second of warm-up.
+    /// Ten seconds of GET over 64 kept connections from one unpinned shard, after one second of
+    /// warm-up.
     pub fn new(target: Target) -> Plan {
         Plan {
             target,

@@ -1,4 +1,5 @@
-//! Pure: what one shard counts about the measured window. One per shard; merged by `report` at the end.
+//! Pure: what one shard counts about the measured window. One per shard; merged by `report` at
+//! the end.
 
 use std::fmt;
 
@@ -117,7 +118,8 @@ pub(crate) struct Recorder {
     pub(crate) total: Hist,
     /// From the sending to the last byte: uncorrected, at a constant rate only.
     pub(crate) service: Hist,
-    /// How late loadgen itself sent a request for which a connection was free, at a constant rate only.
+    /// How late loadgen itself sent a request for which a connection was free, at a constant rate
+    /// only.
     pub(crate) lateness: Hist,
     pub(crate) answers: u64,
     pub(crate) errors: [u64; ErrorClass::COUNT],

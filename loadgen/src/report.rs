@@ -1,5 +1,5 @@
-//! Pure: the result of a run. The field names are those of the JSON; times are seconds. Built by `engine`,
-//! written by `commands`, judged by `verdict`, shown by `text`.
+//! Pure: the result of a run. The field names are those of the JSON; times are seconds. Built by
+//! `engine`, written by `commands`, judged by `verdict`, shown by `text`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -67,7 +67,7 @@ pub struct Report {
     pub bytes: Bytes,
     /// Latencies by phase.
     pub latency: Phases,
-    /// Total latency, bars at 1, 2, 5, 10, … µs.
+    /// Total latency, bars at 1, 1.5, 2, 3, 5, 7, 10, … µs.
     pub distribution: Vec<Bucket>,
     /// Requests still unanswered when the run ended; they are in no other number.
     pub unfinished: u64,
@@ -98,7 +98,8 @@ pub struct Rate {
     pub reached: Option<bool>,
     /// Requests that were due and never sent, for want of a free connection (constant rate).
     pub unsent: u64,
-    /// Most requests that waited for a free connection at one time (constant rate), summed over the shards.
+    /// Most requests that waited for a free connection at one time (constant rate), summed over
+    /// the shards.
     pub max_backlog: u64,
 }
 
@@ -117,14 +118,15 @@ pub struct Phases {
     /// TCP handshakes alone (of the opening and the measured window).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub connect: Option<Summary>,
-    /// From the request's start to the first byte of its answer. Closed loop: the start is when the request began,
-    /// a connect it needed included; constant rate: when it was due.
+    /// From the request's start to the first byte of its answer. Closed loop: the start is when
+    /// the request began, a connect it needed included; constant rate: when it was due.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub first_byte: Option<Summary>,
     /// From the start to the last byte.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub total: Option<Summary>,
-    /// Constant rate: from the sending to the last byte, that is without the correction for coordinated omission.
+    /// Constant rate: from the sending to the last byte, that is without the correction for
+    /// coordinated omission.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub service: Option<Summary>,
     /// Constant rate: how late loadgen itself sent a request although a connection was free.
@@ -331,8 +333,9 @@ fn notes(report: &Report) -> Vec<String> {
     }
     if let (Some(false), Some(asked)) = (report.rate.reached, report.rate.asked) {
         notes.push(format!(
-            "TARGET RATE NOT REACHED: {} of {} requests a second; {} were due and never sent. Latencies count from \
-             when each request was due. More --connections help if the target is merely far away",
+            "TARGET RATE NOT REACHED: {} of {} requests a second; {} were due and never \
+             sent. Latencies count from when each request was due. More --connections help if the \
+             target is merely far away",
             units::rate(report.rate.achieved),
             units::count(asked),
             units::count(report.rate.unsent),
@@ -342,7 +345,8 @@ fn notes(report: &Report) -> Vec<String> {
         && own.busy > 0.95
     {
         notes.push(format!(
-            "loadgen's own {} {:.0} % busy: it may itself be the bottleneck; give it more or other --cores",
+            "loadgen's own {} {:.0} % busy: it may itself be the bottleneck; give it more or \
+             other --cores",
             if report.cores.len() == 1 { "core was" } else { "cores were" },
             own.busy * 100.0,
         ));
@@ -376,8 +380,8 @@ fn connect_cure(cause: &str) -> Option<String> {
     let cause = cause.to_string();
     if cause.contains("os error 99") {
         Some(
-            "client ports ran out (EADDRNOTAVAIL): widen net.ipv4.ip_local_port_range, keep connections alive, or \
-             wait until those in TIME_WAIT are gone"
+            "client ports ran out (EADDRNOTAVAIL): widen net.ipv4.ip_local_port_range, \
+             keep connections alive, or wait until those in TIME_WAIT are gone"
                 .to_string(),
         )
     } else if cause.contains("os error 24") || cause.contains("os error 23") {

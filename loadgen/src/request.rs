@@ -1,5 +1,5 @@
-//! Pure: reads requests as an origin server needs them: where one ends, and how to answer. Knows no socket.
-//! Bodies are read and thrown away. Called by `origin_conn`.
+//! Pure: reads requests as an origin server needs them: where one ends, and how to answer. Knows
+//! no socket. Bodies are read and thrown away. Called by `origin_conn`.
 
 use std::mem::MaybeUninit;
 

@@ -1,5 +1,6 @@
-//! Pure: reads one HTTP/1 response after another and throws the bodies away (RFC 9112). Knows no socket and no
-//! clock. Written for judging: what a balancer must not send is an error here. Called by `client`.
+//! Pure: reads one HTTP/1 response after another and throws the bodies away (RFC 9112). Knows no
+//! socket and no clock. Written for judging: what a balancer must not send is an error here.
+//! Called by `client`.
 
 use std::mem::MaybeUninit;
 

@@ -1,5 +1,5 @@
-//! One core's share of a run: its connections, its part of the schedule, its counts. Started by `engine`; nothing
-//! here is seen by another thread but the counters of `live`.
+//! One core's share of a run: its connections, its part of the schedule, its counts. Started by
+//! `engine`; nothing here is seen by another thread but the counters of `live`.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -49,7 +49,8 @@ pub(crate) struct Outcome {
     pub(crate) cpu: Option<Duration>,
 }
 
-/// Whether connections are opened before the clock of the run starts: not when opening is what is measured.
+/// Whether connections are opened before the clock of the run starts: not when opening is what is
+/// measured.
 pub(crate) fn opens_early(plan: &Plan) -> bool {
     plan.reuse == Reuse::KeepAlive
 }
@@ -151,7 +152,8 @@ async fn connection(shard: Rc<Shard>, wire: Arc<Wire>, slot: usize) {
 }
 
 impl Shard {
-    /// The common start, set by the coordinator when every shard is ready; `None` when it was stopped before.
+    /// The common start, set by the coordinator when every shard is ready; `None` when it was
+    /// stopped before.
     async fn wait_for_start(&self) -> Option<Mono> {
         loop {
             if self.live.is_stopped() {
@@ -227,8 +229,8 @@ impl Shard {
         self.record(|recorder| recorder.cause(failure.class, || failure.to_string()));
     }
 
-    /// Waits for the end of the run. At a constant rate, what was sent in time may still be answered. Gives the
-    /// processor time that this thread used in the measured window.
+    /// Waits for the end of the run. At a constant rate, what was sent in time may still be
+    /// answered. Gives the processor time that this thread used in the measured window.
     async fn measure(&self, timing: Timing, grace: Duration) -> Option<Duration> {
         self.until(Some(timing.measure)).await;
         let before = cpu::thread_cpu();

@@ -20,8 +20,8 @@ impl Target {
     /// Reads a URL. The scheme may be left out (`127.0.0.1:8080/x` is http).
     ///
     /// # Errors
-    /// A message with cause and cure: an unknown or not yet supported scheme, user information, no host, a bad port,
-    /// or a byte that may not stand in a request target.
+    /// A message with cause and cure: an unknown or not yet supported scheme, user information,
+    /// no host, a bad port, or a byte that may not stand in a request target.
     pub fn parse(url: &str) -> Result<Target, String> {
         let rest = match url.split_once("://") {
             None => url,

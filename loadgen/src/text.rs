@@ -1,5 +1,5 @@
-//! Pure: the report as people read it: aligned columns, units, a distribution and a line of what each second did.
-//! Called by `commands` and by `weir demo` through [`Report::to_text`].
+//! Pure: the report as people read it: aligned columns, units, a distribution and a line of what
+//! each second did. Called by `commands` and by `weir demo` through [`Report::to_text`].
 
 use std::fmt::Write;
 
@@ -14,7 +14,8 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 const BAR_WIDTH: usize = 40;
 /// Columns of the line of seconds.
 const SPARK_WIDTH: usize = 60;
-/// Rows of the distribution below this share of all (and beyond the tenth) are put into their neighbour.
+/// Rows of the distribution below this share of all (and beyond the tenth) are put into their
+/// neighbour.
 const LEAST_SHARE: f64 = 0.000_05;
 
 impl Report {

@@ -1,4 +1,5 @@
-//! Pure: `--fail-if`. Reads conditions like `errors>0` or `total.p99>20ms` and holds them against a report.
+//! Pure: `--fail-if`. Reads conditions like `errors>0` or `total.p99>20ms` and holds them against
+//! a report.
 
 use std::fmt;
 
@@ -57,13 +58,14 @@ enum Operator {
     Equal,
 }
 
-const METRICS: &str = "errors, errors.connect, errors.timeout, errors.reset, errors.bad_response, errors.status, \
-    requests, rate, min, mean, p50, p75, p90, p99, p999, p9999, max, and these after connect. first_byte. total. \
-    or service.";
+const METRICS: &str = "errors, errors.connect, errors.timeout, errors.reset, \
+    errors.bad_response, errors.status, requests, rate, min, mean, p50, p75, p90, p99, p999, \
+    p9999, max, and these after connect. first_byte. total. or service.";
 
 impl FailIf {
-    /// Reads `METRIC OP VALUE`: op is `>` `>=` `<` `<=` or `==`; a latency has a unit (`20ms`), errors may be
-    /// given in percent of all requests (`errors>0.1%`). Without a phase, a latency means the total.
+    /// Reads `METRIC OP VALUE`: op is `>` `>=` `<` `<=` or `==`; a latency has a unit (`20ms`),
+    /// errors may be given in percent of all requests (`errors>0.1%`). Without a phase, a latency
+    /// means the total.
     ///
     /// # Errors
     /// A message that names the fault and what is possible.
@@ -104,8 +106,8 @@ impl FailIf {
         Ok(FailIf { text: text.to_string(), metric, operator, limit })
     }
 
-    /// What was measured, when the condition holds; `None` when the run passes it. A latency that was not
-    /// measured holds no condition.
+    /// What was measured, when the condition holds; `None` when the run passes it. A latency that
+    /// was not measured holds no condition.
     pub fn holds(&self, report: &Report) -> Option<String> {
         let (value, shown) = self.metric.of(report)?;
         let holds = match self.operator {

@@ -18,8 +18,9 @@ pub fn plan(addr: SocketAddr, connections: usize, requests: u64) -> Plan {
     plan
 }
 
-/// A server that reads until an empty line and then writes `answer`, again and again, in pieces of `piece` bytes;
-/// with `close` it closes after one answer. Its threads end with the test process.
+/// A server that reads until an empty line and then writes `answer`, again and again, in pieces
+/// of `piece` bytes; with `close` it closes after one answer. Its threads end with the test
+/// process.
 pub struct Scripted {
     pub addr: SocketAddr,
     pub connections: Arc<AtomicUsize>,
