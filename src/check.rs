@@ -4,6 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::logging;
+
 /// Prints warnings and a summary.
 ///
 /// # Errors
@@ -11,17 +13,17 @@ use anyhow::Result;
 pub fn check(path: &Path) -> Result<()> {
     let loaded = weir_core::config::load(path)?;
     for warning in &loaded.warnings {
-        eprintln!("{warning}");
+        logging::say(warning);
     }
     let config = &loaded.config;
     let members: usize = config.pools.iter().map(|pool| pool.members.len()).sum();
-    println!(
+    logging::answer(format_args!(
         "{}: valid: {}, {}, {}",
         path.display(),
         count(config.listeners.len(), "listener"),
         count(config.pools.len(), "pool"),
         count(members, "member"),
-    );
+    ));
     Ok(())
 }
 

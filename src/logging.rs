@@ -1,8 +1,14 @@
-//! The program's own messages: text lines on stderr. Access logs are none of its business.
+//! The program's own messages: text lines on stderr, answers on stdout. Access logs are none of
+//! its business. A reader that has gone away (a closed pipe) is no reason to end: unlike the
+//! standard macros nothing here panics.
+
+use std::fmt::Display;
+use std::io::Write;
 
 use tracing::Level;
 
-/// Sends what `tracing` gets from now on, from `level` upwards, to stderr. Calling it twice does nothing.
+/// Sends what `tracing` gets from now on, from `level` upwards, to stderr. Calling it twice does
+/// nothing.
 pub fn init(level: Level) {
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let _already_set = tracing_subscriber::fmt()
@@ -10,5 +16,16 @@ pub fn init(level: Level) {
         .with_max_level(level)
         .with_target(false)
         .with_ansi(ansi)
+        .log_internal_errors(false)
         .try_init();
+}
+
+/// Writes one line to stderr.
+pub fn say(line: impl Display) {
+    let _nobody_reads = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Writes one line to stdout.
+pub fn answer(line: impl Display) {
+    let _nobody_reads = writeln!(std::io::stdout(), "{line}");
 }

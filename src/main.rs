@@ -1,13 +1,14 @@
 //! Weir, an elastic load balancer: the program.
 //!
 //! Data path: `main` → [`server`] (process life) → [`shard`] (one core's life) → `weir_l7`.
-//! Beside it: [`admin`] (metrics), `check`.
+//! Beside it: [`admin`] (metrics), [`demo`], `check`.
 #![forbid(unsafe_code)]
 
 mod admin;
 mod build_info;
 mod check;
 mod cli;
+mod demo;
 mod logging;
 mod server;
 mod shard;
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve { config } => server::serve(&config),
         Command::Check { config } => check::check(&config),
-        Command::Demo { .. } => return not_yet("demo"),
+        Command::Demo { seconds } => demo::run(seconds),
         Command::Reload(_) => return not_yet("reload"),
         Command::Upgrade(_) => return not_yet("upgrade"),
         Command::Gencert(_) => return not_yet("gencert"),
@@ -43,12 +44,14 @@ fn main() -> ExitCode {
 /// Mistakes of a file begin with their place, so that editors can jump there; all else with us.
 fn complain(error: &anyhow::Error) {
     match error.downcast_ref::<Failure>() {
-        Some(failure) => eprintln!("{}", failure.to_string().trim_end()),
-        None => eprintln!("weir: {error:#}"),
+        Some(failure) => logging::say(failure.to_string().trim_end()),
+        None => logging::say(format_args!("weir: {error:#}")),
     }
 }
 
 fn not_yet(command: &str) -> ExitCode {
-    eprintln!("weir: `weir {command}` is not supported yet; see `weir --help` for what is");
+    logging::say(format_args!(
+        "weir: `weir {command}` is not supported yet; see `weir --help` for what is"
+    ));
     ExitCode::from(EXIT_USAGE)
 }

@@ -137,6 +137,6 @@ fn too_few_descriptors_are_refused_with_the_sum() {
     let assert = shell.args(["-c", &script]).timeout(process::LIMIT).assert().failure();
     let (code, _, stderr) = text(assert.get_output());
     assert_eq!(code, 1);
-    assert!(stderr.contains("of 96 are taken by 1 shard"), "{stderr}");
+    assert!(stderr.contains("of 96 are taken by 1 shard with"), "{stderr}");
     assert!(stderr.contains("LimitNOFILE="), "{stderr}");
 }

@@ -59,10 +59,10 @@ pub const SEND_BUFFERS_POOLED: usize = 1_024;
 /// Bytes that `send_copy` copies at a time.
 pub const COPY_PIECE: usize = SEND_BUFFER_KEPT;
 
-/// Bytes of registered memory of a shard's glommio executor, whose own I/O is not used.
-pub const GLOMMIO_IO_MEMORY: usize = 64 << 10;
+/// Bytes of registered memory of a shard's executor, whose own I/O is not used.
+pub const EXECUTOR_IO_MEMORY: usize = 64 << 10;
 /// Entries of that executor's rings.
-pub const GLOMMIO_RING_DEPTH: usize = 32;
+pub const EXECUTOR_RING_DEPTH: usize = 32;
 
 /// How long a listener waits after it ran out of descriptors or memory, in milliseconds.
 pub const ACCEPT_BACKOFF_MS: u64 = 100;

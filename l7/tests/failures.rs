@@ -108,6 +108,7 @@ fn malformed_answers() {
     let mut client = shard.client();
     client.send(GET);
     assert_eq!(client.answer().status, 103);
+    client.conn.reset();
 }
 
 /// An answer that can't be completed is cut: never a short body that looks whole.

@@ -81,7 +81,7 @@ metrics! {
     RING_TURNS Counter "weir_ring_turns_total" ["shard"],
         "Turns of the shard's loop.";
     RING_ENTERS Counter "weir_ring_enters_total" ["shard"],
-        "io_uring_enter system calls.";
+        "System calls into the ring, each for many operations.";
     RING_SLEEPS Counter "weir_ring_sleeps_total" ["shard"],
         "Turns in which the shard had nothing to do and slept in the kernel.";
     RING_SUBMISSIONS Counter "weir_ring_submissions_total" ["shard"],

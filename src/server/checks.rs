@@ -81,11 +81,11 @@ impl Need {
 
     fn sum(self, limit: Limit) -> String {
         format!(
-            "descriptors: {} of {} are taken by {} shards with {} listening sockets each",
+            "descriptors: {} of {} are taken by {} with {} each",
             self.fixed(),
             limit.soft,
-            self.shards,
-            self.listeners
+            count(self.shards, "shard"),
+            count(self.listeners, "listening socket")
         )
     }
 
@@ -99,6 +99,10 @@ impl Need {
             self.connections_within(limit)
         )
     }
+}
+
+fn count(n: u64, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ pub fn serve(path: &Path) -> Result<()> {
     let ready = ready_line(&config, &groups, &cores, admin.addr());
     let shards = Shards::start(&config, &cores, groups, seed())?;
     admin.start(Source::new(&config, shards.obs()))?;
-    eprintln!("{ready}");
+    logging::say(ready);
     tell_systemd(&[NotifyState::Ready]);
     let end = supervise(&signals, &shards, &admin, config.runtime.shutdown_timeout)?;
     finish(end, shards, &config)
@@ -123,7 +123,7 @@ fn ready_line(
 
 /// Waits on signals and shards until something ends the process.
 fn supervise(signals: &Signals, shards: &Shards, admin: &Admin, limit: Duration) -> Result<End> {
-    let mut life = Life::new(shards.obs().len(), limit);
+    let mut life = Life::new(shards.count(), limit);
     loop {
         let tick = if life.is_draining() { DRAIN_TICK } else { IDLE_TICK };
         let signal = signals.wait(Some(tick)).context("cannot wait for signals")?;

@@ -88,6 +88,11 @@ impl Shards {
         Ok(())
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.shards.len()
+    }
+
     /// Counters of all shards, for the metrics.
     pub fn obs(&self) -> Vec<Arc<ShardObs>> {
         self.shards.iter().map(|s| Arc::clone(&s.obs)).collect()

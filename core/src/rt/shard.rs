@@ -93,8 +93,8 @@ where
     let placement = config.core.map_or(Placement::Unbound, Placement::Fixed);
     let thread = LocalExecutorBuilder::new(placement)
         .name(&name)
-        .io_memory(limits::GLOMMIO_IO_MEMORY)
-        .ring_depth(limits::GLOMMIO_RING_DEPTH)
+        .io_memory(limits::EXECUTOR_IO_MEMORY)
+        .ring_depth(limits::EXECUTOR_RING_DEPTH)
         .spawn(move || async move { Shard::live(&config, main) });
     match thread {
         Ok(thread) => Ok(ShardHandle { name, thread }),

@@ -242,14 +242,15 @@ impl WakerSlot {
         self.0.take();
     }
 
-    /// Wakes whoever waits; true when somebody did.
-    pub(super) fn wake(&self) -> bool {
-        let waker = self.0.take();
-        let waited = waker.is_some();
-        if let Some(waker) = waker {
+    pub(super) fn take(&self) -> Option<Waker> {
+        self.0.take()
+    }
+
+    /// Wakes whoever waits.
+    pub(super) fn wake(&self) {
+        if let Some(waker) = self.0.take() {
             waker.wake();
         }
-        waited
     }
 }
 

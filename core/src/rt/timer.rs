@@ -70,16 +70,26 @@ impl Timers {
         let mut due = self.due.take();
         self.wheel.borrow_mut().advance(now.millis(), &mut due);
         for key in due.drain(..) {
-            let slots = self.slots.borrow();
-            let slot = &slots[key as usize];
-            let deadline = slot.deadline.get();
-            if deadline <= now.millis() {
-                slot.waiter.wake();
-            } else if deadline != NEVER {
-                self.wheel.borrow_mut().set(key, deadline);
+            // Wakers may be anybody's: none is called while something of ours is borrowed.
+            if let Some(waker) = self.fire(key, now) {
+                waker.wake();
             }
         }
         self.due.replace(due);
+    }
+
+    /// The wheel's time for `key` has come: whom to wake, if its real deadline has come too.
+    fn fire(&self, key: u32, now: Mono) -> Option<Waker> {
+        let slots = self.slots.borrow();
+        let slot = slots.get(key as usize)?;
+        let deadline = slot.deadline.get();
+        if deadline <= now.millis() {
+            return slot.waiter.take();
+        }
+        if deadline != NEVER {
+            self.wheel.borrow_mut().set(key, deadline);
+        }
+        None
     }
 
     /// Timers that exist.
@@ -88,13 +98,15 @@ impl Timers {
     }
 
     fn advance_exact(&self, now: Mono) {
-        let mut exact = self.exact.borrow_mut();
-        while let Some(entry) = exact.first_entry() {
-            if entry.key().0 > now.nanos() {
-                break;
-            }
-            entry.remove().wake();
+        while let Some(waker) = self.next_exact(now) {
+            waker.wake();
         }
+    }
+
+    fn next_exact(&self, now: Mono) -> Option<Waker> {
+        let mut exact = self.exact.borrow_mut();
+        let first = exact.first_entry()?;
+        (first.key().0 <= now.nanos()).then(|| first.remove())
     }
 
     fn take_slot(&self) -> u32 {

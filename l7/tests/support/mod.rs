@@ -332,7 +332,7 @@ pub struct Conn {
 }
 
 impl Conn {
-    fn new(stream: TcpStream) -> Conn {
+    pub fn new(stream: TcpStream) -> Conn {
         stream.set_read_timeout(Some(SOON)).unwrap();
         stream.set_write_timeout(Some(SOON)).unwrap();
         stream.set_nodelay(true).unwrap();
