@@ -197,8 +197,8 @@ async fn connect(wire: &Wire, observer: &impl Observer) -> Result<Open, Failure>
     Ok(Open { stream, served: 0 })
 }
 
-/// The kept connection if it is still good, else a new one. A connection that the target closed
-/// between two requests is replaced quietly; bytes that nobody asked for are an error.
+/// The kept connection if it is still good, else a new one. A connection that the target closed or
+/// reset between two requests is replaced quietly; bytes that nobody asked for are an error.
 async fn ready(
     kept: &Cell<Option<Open>>,
     wire: &Wire,

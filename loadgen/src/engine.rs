@@ -339,7 +339,8 @@ pub(crate) fn check_descriptors(plan: &Plan) -> Result<(), RunError> {
     match cpu::descriptor_limit() {
         Some(limit) if limit < needed => Err(RunError::Limit(format!(
             "{} connections need {needed} open files and this process may have {limit}: raise \
-             the limit (ulimit -n {needed}, or LimitNOFILE= of the systemd unit) or take fewer --connections",
+             the limit (ulimit -n {needed}, or LimitNOFILE= of the systemd unit) or take fewer \
+             --connections",
             plan.connections
         ))),
         _ => Ok(()),

@@ -1,5 +1,5 @@
-//! `loadgen idle`: opens many connections, makes one request on each, holds them, and says what each
-//! costs the target in resident memory. Called by `commands`.
+//! `loadgen idle`: opens many connections, makes one request on each, holds them, and says what
+//! each costs the target in resident memory. Called by `commands`.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

@@ -377,18 +377,16 @@ fn notes(report: &Report) -> Vec<String> {
 
 /// R4.5-3: running out of client ports or descriptors is named with its cure.
 fn connect_cure(cause: &str) -> Option<String> {
-    let cause = cause.to_string();
-    if cause.contains("os error 99") {
-        Some(
-            "client ports ran out (EADDRNOTAVAIL): widen net.ipv4.ip_local_port_range, \
-             keep connections alive, or wait until those in TIME_WAIT are gone"
-                .to_string(),
-        )
-    } else if cause.contains("os error 24") || cause.contains("os error 23") {
-        Some("no more open files were allowed: raise the limit (ulimit -n)".to_string())
+    let errno = |number| cause.contains(&format!("os error {number}"));
+    let cure = if errno(libc::EADDRNOTAVAIL) {
+        "client ports ran out (EADDRNOTAVAIL): widen net.ipv4.ip_local_port_range, keep \
+         connections alive, or wait until those in TIME_WAIT are gone"
+    } else if errno(libc::EMFILE) || errno(libc::ENFILE) {
+        "no more open files were allowed: raise the limit (ulimit -n)"
     } else {
-        None
-    }
+        return None;
+    };
+    Some(cure.to_string())
 }
 
 #[cfg(test)]

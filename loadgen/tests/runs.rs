@@ -241,7 +241,10 @@ fn seeded_errors_repeat() {
 
 #[test]
 fn a_killed_and_revived_origin_shows_errors_and_recovers() {
-    let origins = Arc::new(origin());
+    // With the delay nearly every connection has a request under way at any time.
+    let mut spec = OriginSpec::new("a");
+    spec.delay = Delay::Fixed(Duration::from_millis(5));
+    let origins = Origins::start(None, vec![spec]).unwrap();
     let addr = origins.addrs()[0];
     let mut plan = plan(addr, 8, 0);
     plan.length = Length::Duration(Duration::from_secs(600));
