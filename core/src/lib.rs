@@ -2,7 +2,8 @@
 //!
 //! A module uses only modules named earlier in this list:
 //! `limits` → `counter` → `time` → `model` → `config` → `pool` → `rt` → `net` → `obs`.
-//! A blank line between the declarations keeps rustfmt from sorting them. (`acl`, `control`, `tls` and `table` join with the issues that need them.)
+//! A blank line between the declarations keeps rustfmt from sorting them. (`acl`, `control`, `tls`
+//! and `table` join with the issues that need them.)
 
 pub mod limits;
 

@@ -2,7 +2,8 @@
 //!
 //! Relations between bounds are asserted at compile time at the end of the file.
 
-/// Bytes of a request or response head, the start line and the last empty line included (C16, R2.3-400c).
+/// Bytes of a request or response head, the start line and the last empty line included (C16,
+/// R2.3-400c).
 pub const MAX_HEAD_BYTES: usize = 65_536;
 /// Header fields of one head; more is a 400 (interface, `max_headers`).
 pub const MAX_HEADERS: usize = 1_000;

@@ -1,5 +1,5 @@
-//! Where a request goes: the listener's default pool (forwarding policies join with their issue) and
-//! in it the member whose turn it is.
+//! Where a request goes: the listener's default pool (forwarding policies join with their issue)
+//! and in it the member whose turn it is.
 
 use std::cell::RefCell;
 use std::rc::Rc;

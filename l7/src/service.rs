@@ -59,9 +59,10 @@ struct Open {
 }
 
 impl Service {
-    /// A service for all listeners and pools of `config`, counting into `obs`, whose blocks stand in
-    /// the same order. `seed` sets where each pool's round robin starts; give each shard its own.
-    /// Must be called on the shard: it starts the task that looks after idle member connections.
+    /// A service for all listeners and pools of `config`, counting into `obs`, whose blocks stand
+    /// in the same order. `seed` sets where each pool's round robin starts; give each shard its
+    /// own. Must be called on the shard: it starts the task that looks after idle member
+    /// connections.
     pub fn new(config: &Config, obs: &ShardObs, seed: u64) -> Rc<Service> {
         let idle = Idle::new();
         let janitor = rt::spawn(Rc::clone(&idle).janitor());

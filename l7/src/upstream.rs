@@ -1,6 +1,6 @@
-//! Connections to members: opening them, and keeping the idle ones of one shard. Owns the idle lists
-//! (last in, first out, one a member) and their janitor, which drops a connection as soon as its
-//! member closes it or its time is over. Knows nothing of HTTP. Used by `exchange`.
+//! Connections to members: opening them, and keeping the idle ones of one shard. Owns the idle
+//! lists (last in, first out, one a member) and their janitor, which drops a connection as soon as
+//! its member closes it or its time is over. Knows nothing of HTTP. Used by `exchange`.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -59,7 +59,8 @@ impl Drop for Connection {
     }
 }
 
-/// A connection in the making. Boxed: it is rare beside reuse, and its size is the runtime's matter.
+/// A connection in the making. Boxed: it is rare beside reuse, and its size is the runtime's
+/// matter.
 pub(crate) type Connecting = Pin<Box<dyn Future<Output = Result<Connection, Error>>>>;
 
 /// Begins to connect to `member`, for at most `limit`.

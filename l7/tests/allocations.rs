@@ -1,5 +1,5 @@
-//! A request on warm connections allocates nothing: shown by counting what the shard's thread asks of
-//! the allocator. One test only, since the count is the process's.
+//! A request on warm connections allocates nothing: shown by counting what the shard's thread asks
+//! of the allocator. One test only, since the count is the process's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 #![allow(unsafe_code, reason = "an allocator that counts can only be written so")]
 

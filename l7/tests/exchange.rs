@@ -51,7 +51,8 @@ fn head_for_the_member() {
     // R5.10-1, and X-Forwarded-For appended.
     assert_eq!(
         answer.text(),
-        "GET /x HTTP/1.1\r\nHost: other\r\nAccept: */*\r\nX-Forwarded-For: 9.9.9.9, 127.0.0.1\r\n\r\n"
+        "GET /x HTTP/1.1\r\nHost: other\r\nAccept: */*\r\n\
+         X-Forwarded-For: 9.9.9.9, 127.0.0.1\r\n\r\n"
     );
     let answer = shard.once("GET /y HTTP/1.0\r\n\r\n");
     assert!(answer.text().contains(&format!("\r\nHost: {}\r\n", member.address)));

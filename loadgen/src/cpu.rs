@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-/// Ticks a second in `/proc/PID/stat`: USER_HZ, 100 on every machine that io_uring runs on.
+/// Ticks a second in `/proc/PID/stat`: USER_HZ, 100 on every machine that Weir runs on.
 const USER_HZ: u64 = 100;
 
 /// Processor time that a process has used, user and system, all threads, ended ones included.

@@ -2,8 +2,9 @@
 //! received bytes are lent out. Owns the memory; `stream::recv` decides which group a receive uses.
 //!
 //! A group reserves address space for its largest size but touches only what is used: free buffers
-//! are a stack, and only a small set of them is published to the kernel at a time. The set grows when
-//! the kernel runs out (ENOBUFS), so memory follows the load and stays bounded by the group's size.
+//! are a stack, and only a small set of them is published to the kernel at a time. The set grows
+//! when the kernel runs out (ENOBUFS), so memory follows the load and stays bounded by the group's
+//! size.
 
 use std::io;
 use std::mem::ManuallyDrop;
@@ -139,9 +140,9 @@ impl BufferGroup {
     fn write_entry(&mut self, buffer: u16) {
         let index = usize::from(self.tail & (self.ring_entries - 1));
         let address = self.address(buffer);
-        // SAFETY: `index < ring_entries`; the kernel reads entries only up to the published tail, and
-        // at most `ring_entries` are published, so it is not reading this one. The entry's last field
-        // overlaps the tail only in entry 0, and the setters below leave that field alone.
+        // SAFETY: `index < ring_entries`; the kernel reads entries only up to the published tail,
+        // and at most `ring_entries` are published, so it is not reading this one. The entry's last
+        // field overlaps the tail only in entry 0, and the setters below leave that field alone.
         let entry = unsafe { &mut *self.ring.start.cast::<BufRingEntry>().add(index).as_ptr() };
         entry.set_addr(address.as_ptr() as u64);
         entry.set_len(self.size as u32);
@@ -150,8 +151,8 @@ impl BufferGroup {
     }
 
     fn publish_tail(&self) {
-        // SAFETY: the ring mapping starts with an initialised entry; the tail is an aligned u16 in it,
-        // which the kernel only reads.
+        // SAFETY: the ring mapping starts with an initialised entry; the tail is an aligned u16 in
+        // it, which the kernel only reads.
         let tail = unsafe {
             let tail = BufRingEntry::tail(self.ring.start.cast::<BufRingEntry>().as_ptr());
             AtomicU16::from_ptr(tail.cast_mut())

@@ -1,4 +1,5 @@
-//! Outgoing connections: one connect operation, its options, and its end when nobody waits any more.
+//! Outgoing connections: one connect operation, its options, and its end when nobody waits any
+//! more.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -98,7 +99,8 @@ pub(super) async fn connect(addr: SocketAddr, options: &ConnectOptions) -> io::R
         shard.opened();
         let address = &connecting.address;
         let op = Op::Connect(Rc::clone(connecting));
-        // SAFETY: the address lies in the reference-counted `Connecting`, which the operation keeps.
+        // SAFETY: the address lies in the reference-counted `Connecting`, which the operation
+        // keeps.
         let id = unsafe {
             shard.submit(op, || {
                 opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build()

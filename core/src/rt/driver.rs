@@ -1,5 +1,6 @@
-//! The turn: run what is runnable, enter the kernel once, hand out what came back. Owns the loop and
-//! its bounds; what an operation's completion means is the business of the object it belongs to.
+//! The turn: run what is runnable, enter the kernel once, hand out what came back. Owns the loop
+//! and its bounds; what an operation's completion means is the business of the object it belongs
+//! to.
 
 use io_uring::{opcode, types};
 
@@ -115,8 +116,8 @@ impl Shard {
     fn arm_wake(&self) {
         let count = self.wake_count.as_ptr().cast::<u8>();
         let fd = types::Fd(self.inbox.event_fd());
-        // SAFETY: the eight bytes are boxed in the shard, which waits for its operations before it goes
-        // (or leaks them), and nobody else uses them.
+        // SAFETY: the eight bytes are boxed in the shard, which waits for its operations before it
+        // goes (or leaks them), and nobody else uses them.
         unsafe { self.submit(Op::Wake, || opcode::Read::new(fd, count, 8).build()) };
     }
 

@@ -1,5 +1,5 @@
-//! A queue of tokens for streams that nobody is receiving from (idle upstream connections): one task
-//! watches many of them. Owns the tokens and the waiting task's waker.
+//! A queue of tokens for streams that nobody is receiving from (idle upstream connections): one
+//! task watches many of them. Owns the tokens and the waiting task's waker.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -1,8 +1,8 @@
 //! Faults on demand, for tests: makes the ring misbehave in ways that the kernel may at any time.
 //! Owns the dice; the places that throw them are in `driver`, `stream` and `listener`.
 //!
-//! All faults are real ones (the kernel itself then reports ENOBUFS, ECANCELED, a short send, an ended
-//! multishot), except for a refused accept, whose completion is rewritten.
+//! All faults are real ones (the kernel itself then reports ENOBUFS, ECANCELED, a short send, an
+//! ended multishot), except for a refused accept, whose completion is rewritten.
 
 use std::cell::Cell;
 

@@ -41,7 +41,8 @@ impl Inbox {
         self.woken.pop()
     }
 
-    /// Announces that the shard is about to sleep; false when it must not, since something is waiting.
+    /// Announces that the shard is about to sleep; false when it must not, since something is
+    /// waiting.
     pub(super) fn may_sleep(&self) -> bool {
         // Sequentially consistent on both sides: either the waker sees `asleep` and writes the
         // eventfd, or we see its entry here.
@@ -65,12 +66,12 @@ impl Inbox {
     }
 }
 
-/// All inboxes by shard number. Wake-ups from other threads are rare, so a lock is good enough here;
-/// nothing on a request's path takes it.
+/// All inboxes by shard number. Wake-ups from other threads are rare, so a lock is good enough
+/// here; nothing on a request's path takes it.
 static INBOXES: RwLock<Vec<Option<Arc<Inbox>>>> = RwLock::new(Vec::new());
 
-/// Makes an inbox and the shard number that goes with it. Numbers of ended shards are not used again
-/// until all 65,536 are, so that a stale waker finds nobody.
+/// Makes an inbox and the shard number that goes with it. Numbers of ended shards are not used
+/// again until all 65,536 are, so that a stale waker finds nobody.
 pub(super) fn register() -> io::Result<(u16, Arc<Inbox>)> {
     let inbox = Arc::new(Inbox::new()?);
     let mut inboxes = INBOXES.write().unwrap_or_else(PoisonError::into_inner);

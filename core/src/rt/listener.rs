@@ -1,5 +1,5 @@
-//! Listening sockets: one multishot accept each, what to do when descriptors run out, and an end that
-//! resets nobody whose handshake the kernel has completed.
+//! Listening sockets: one multishot accept each, what to do when descriptors run out, and an end
+//! that resets nobody whose handshake the kernel has completed.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -27,7 +27,8 @@ use crate::limits;
 /// Options of a listening socket.
 #[derive(Clone, Debug)]
 pub struct ListenOptions {
-    /// Completed connections that may wait to be accepted; the kernel cuts it to net.core.somaxconn.
+    /// Completed connections that may wait to be accepted; the kernel cuts it to
+    /// net.core.somaxconn.
     pub backlog: u32,
     /// Join the port's SO_REUSEPORT group.
     pub reuse_port: bool,
@@ -160,8 +161,8 @@ impl ListenerInner {
 pub struct TcpListener(Rc<ListenerInner>);
 
 impl TcpListener {
-    /// Binds `addr` and listens; SO_REUSEADDR, and IPV6_V6ONLY for IPv6. Accepted connections inherit
-    /// TCP_NODELAY.
+    /// Binds `addr` and listens; SO_REUSEADDR, and IPV6_V6ONLY for IPv6. Accepted connections
+    /// inherit TCP_NODELAY.
     ///
     /// # Errors
     /// The kernel's: address in use, not available, permission denied …
@@ -213,8 +214,8 @@ impl TcpListener {
     /// run out, it counts that, closes one waiting connection, and goes on after a pause.
     ///
     /// # Errors
-    /// `NotConnected` after `stop_accepting`, once everything has been handed out; else what makes the
-    /// socket unusable.
+    /// `NotConnected` after `stop_accepting`, once everything has been handed out; else what makes
+    /// the socket unusable.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
             match self.next().await? {
@@ -255,8 +256,8 @@ impl TcpListener {
 
     /// Takes no new handshakes from now on, without resetting a connection that the kernel has
     /// completed: SYNs are dropped, `accept` goes on handing out connections, and fails with
-    /// `NotConnected` once none has come for `quiet`. Then drop the listener; a client whose SYN was
-    /// dropped tries again and is refused.
+    /// `NotConnected` once none has come for `quiet`. Then drop the listener; a client whose SYN
+    /// was dropped tries again and is refused.
     ///
     /// # Errors
     /// When the kernel takes no filter; the listener then stops all the same, but a connection that

@@ -32,8 +32,8 @@ pub struct Sender<T>(Arc<Shared<T>>);
 #[derive(Debug)]
 pub struct Receiver<T>(Arc<Shared<T>>);
 
-/// A mailbox for at most `capacity` undelivered values (at least 1). Make it anywhere, then move the
-/// receiver into the shard's main closure.
+/// A mailbox for at most `capacity` undelivered values (at least 1). Make it anywhere, then move
+/// the receiver into the shard's main closure.
 pub fn mailbox<T: Send>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Shared {
         queue: ArrayQueue::new(capacity.max(1)),
@@ -75,7 +75,8 @@ impl<T> Drop for Sender<T> {
 }
 
 impl<T: Send> Receiver<T> {
-    /// The next value; `None` when it is empty and all senders are gone. A dropped future loses nothing.
+    /// The next value; `None` when it is empty and all senders are gone. A dropped future loses
+    /// nothing.
     pub async fn recv(&mut self) -> Option<T> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }

@@ -1,8 +1,9 @@
-//! The runtime: pinned shards, tasks, timers, and sockets over io_uring. The only door to glommio and
-//! io_uring; nothing outside names them.
+//! The runtime: pinned shards, tasks, timers, and sockets over io_uring. The only door to glommio
+//! and io_uring; nothing outside names them.
 //!
-//! A shard is one thread with its own ring. Its driver turns: run what is runnable, enter the kernel
-//! once (submit, and sleep if there is nothing to do), hand out the completions, advance the timers.
+//! A shard is one thread with its own ring. Its driver turns: run what is runnable, enter the
+//! kernel once (submit, and sleep if there is nothing to do), hand out the completions, advance the
+//! timers.
 //!
 //! | module | owns |
 //! | --- | --- |
@@ -14,7 +15,8 @@
 //! | `buffers`, `payload` | leases of received bytes; what is sent |
 //! | `listener`, `connect`, `stream`, `udp` | sockets |
 //! | `readable`, `signals`, `events` | other things to wait for |
-//! | `features`, `probe`, `fault`, `stats`, `sys` | switches, start-up checks, faults for tests, counters, socket calls |
+//! | `features`, `probe`, `fault` | switches, start-up checks, faults for tests |
+//! | `stats`, `sys`, `place` | counters, socket calls, a cell |
 #![allow(unsafe_code, reason = "the kernel's queues and buffers; each block says why it is sound")]
 
 mod buffers;

@@ -1,6 +1,6 @@
-//! The table of operations that the kernel holds. Owns the link from a completion's `user_data` back
-//! to the object it belongs to, and with it the object's life: an entry keeps its socket and buffers
-//! alive until the operation's final completion, whatever has been dropped meanwhile.
+//! The table of operations that the kernel holds. Owns the link from a completion's `user_data`
+//! back to the object it belongs to, and with it the object's life: an entry keeps its socket and
+//! buffers alive until the operation's final completion, whatever has been dropped meanwhile.
 
 use std::num::NonZeroU64;
 use std::rc::Rc;

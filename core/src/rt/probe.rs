@@ -1,5 +1,5 @@
-//! The start-up probe: what the kernel allows, before any shard is started. Owns the texts that name
-//! what is missing, why it is needed, and the cure.
+//! The start-up probe: what the kernel allows, before any shard is started. Owns the texts that
+//! name what is missing, why it is needed, and the cure.
 
 use std::io;
 
@@ -129,8 +129,8 @@ fn probe_memlock(report: &mut ProbeReport) {
     }
 }
 
-/// glommio registers for membarrier when it first parks, which stalls every thread that runs then for
-/// some 50 ms; done here, while there is only one, it costs nothing.
+/// glommio registers for membarrier when it first parks, which stalls every thread that runs then
+/// for some 50 ms; done here, while there is only one, it costs nothing.
 fn register_membarrier() {
     const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 1 << 4;
     // SAFETY: takes numbers only; a kernel without it answers ENOSYS, which changes nothing.

@@ -103,8 +103,8 @@ impl Ring {
         }
     }
 
-    /// Submits what is queued, runs the kernel's deferred work, and waits for a completion if `wait`
-    /// is given: at most that long.
+    /// Submits what is queued, runs the kernel's deferred work, and waits for a completion if
+    /// `wait` is given: at most that long.
     pub(super) fn enter(&mut self, wait: Option<Wait>) {
         self.stats.enters.add(1);
         let pending = self.io.submission().len() as u32;
@@ -122,8 +122,8 @@ impl Ring {
         // vouched for in `push`.
         let entered = unsafe { self.io.submitter().enter(pending, want, flags, Some(&args)) };
         if let Err(error) = entered {
-            // ETIME: the wait is over. EINTR: a signal. EBUSY, EAGAIN: reap first, then again. All are
-            // answered by going on; what was not submitted stays queued for the next turn.
+            // ETIME: the wait is over. EINTR: a signal. EBUSY, EAGAIN: reap first, then again. All
+            // are answered by going on; what was not submitted stays queued for the next turn.
             let expected = [libc::ETIME, libc::EINTR, libc::EBUSY, libc::EAGAIN];
             if !error.raw_os_error().is_some_and(|code| expected.contains(&code)) {
                 self.complain(&error);
@@ -135,7 +135,7 @@ impl Ring {
     #[cold]
     fn complain(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.complained, true) {
-            tracing::error!(%error, "io_uring_enter fails unexpectedly; this shard may stand still");
+            tracing::error!(%error, "io_uring_enter fails; this shard may stand still");
         }
     }
 

@@ -1,5 +1,6 @@
-//! One shard: a pinned thread with its ring, tasks, buffers and timers. Owns their creation and their
-//! orderly end; `driver` turns it. Everything else in `rt` reaches the shard of its thread through
+//! One shard: a pinned thread with its ring, tasks, buffers and timers. Owns their creation and
+//! their orderly end; `driver` turns it. Everything else in `rt` reaches the shard of its thread
+//! through
 //! `with`.
 
 use std::cell::{Cell, RefCell};
@@ -77,9 +78,9 @@ impl<T: Send + 'static> ShardHandle<T> {
     }
 }
 
-/// Starts a shard, on which `main` runs. When `main` ends, the other tasks are dropped, all operations
-/// cancelled, and the thread ends. Shards should live as long as the process: each one's glommio
-/// executor leaves a descriptor behind.
+/// Starts a shard, on which `main` runs. When `main` ends, the other tasks are dropped, all
+/// operations cancelled, and the thread ends. Shards should live as long as the process: each one's
+/// glommio executor leaves a descriptor behind.
 ///
 /// # Errors
 /// When the thread cannot be started. A ring that cannot be made shows in [`ShardHandle::join`].
@@ -235,8 +236,8 @@ impl Shard {
     /// Hands an operation of `op` to the ring; `build` makes the entry.
     ///
     /// # Safety
-    /// Everything that the entry points at must be owned by `op`, or otherwise stay valid and unmoved
-    /// until the operation's final completion.
+    /// Everything that the entry points at must be owned by `op`, or otherwise stay valid and
+    /// unmoved until the operation's final completion.
     pub(super) unsafe fn submit(&self, op: Op, build: impl FnOnce() -> squeue::Entry) -> OpId {
         let id = self.ops.borrow_mut().insert(op);
         let entry = build().user_data(id.user_data());
@@ -290,8 +291,8 @@ impl Shard {
         }
     }
 
-    /// After the last turn: the ring goes first, so that the kernel lets go of all buffers. Memory that
-    /// a lease still points into is left alone for good.
+    /// After the last turn: the ring goes first, so that the kernel lets go of all buffers. Memory
+    /// that a lease still points into is left alone for good.
     fn take_apart(self) {
         let Shard { ring, groups, ops, wake_count, .. } = self;
         let clean = ops.borrow().live() == 0;
@@ -303,8 +304,8 @@ impl Shard {
             }
         }
         if !clean {
-            // The kernel may still hold operations (their files' release lags behind the ring's): what
-            // they point at must outlive them.
+            // The kernel may still hold operations (their files' release lags behind the ring's):
+            // what they point at must outlive them.
             std::mem::forget((ops, wake_count));
         }
     }

@@ -14,8 +14,9 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Blocks `signals` (libc's numbers) in this thread and those it will start, and takes them over.
-    /// Call it in `main`, before there are other threads. (std's `Command` unblocks them in children.)
+    /// Blocks `signals` (libc's numbers) in this thread and those it will start, and takes them
+    /// over. Call it in `main`, before there are other threads. (std's `Command` unblocks them in
+    /// children.)
     ///
     /// # Errors
     /// `InvalidInput` for a number that is no signal; else the kernel's.

@@ -133,8 +133,8 @@ impl Tasks {
         self.slots.borrow().len() - self.free.borrow().len()
     }
 
-    /// Polls what is runnable now, once each; what becomes runnable meanwhile waits for the next turn.
-    /// Returns the number of tasks that panicked.
+    /// Polls what is runnable now, once each; what becomes runnable meanwhile waits for the next
+    /// turn. Returns the number of tasks that panicked.
     pub(super) fn run(&self) -> u64 {
         let batch = self.runnable.borrow().len();
         let mut panics = 0;

@@ -1,5 +1,6 @@
 //! Timers of a shard: the wheel for time limits (milliseconds, cheap to set anew) and exact points
-//! for whoever needs them (nanoseconds, dearer). Owns both; the driver sleeps until `next`, then calls
+//! for whoever needs them (nanoseconds, dearer). Owns both; the driver sleeps until `next`, then
+//! calls
 //! `advance`.
 
 use std::cell::{Cell, RefCell};
@@ -24,8 +25,8 @@ const NEVER: u64 = u64::MAX;
 
 #[derive(Debug)]
 struct Slot {
-    /// When the timer really expires, in ms. The wheel may hold an earlier time: then the slot is put
-    /// back when that one comes, which makes setting a later time a mere store.
+    /// When the timer really expires, in ms. The wheel may hold an earlier time: then the slot is
+    /// put back when that one comes, which makes setting a later time a mere store.
     deadline: Cell<u64>,
     waiter: WakerSlot,
 }
@@ -150,8 +151,8 @@ impl Timers {
 }
 
 /// A reusable timer of this shard. Setting a later time than before, and clearing, cost a store; so
-/// one timer can guard each step of a connection. Accuracy: never early, late by the turn in which it
-/// falls due (R6.7-15).
+/// one timer can guard each step of a connection. Accuracy: never early, late by the turn in which
+/// it falls due (R6.7-15).
 #[derive(Debug)]
 pub struct Timer {
     key: u32,
@@ -231,7 +232,8 @@ pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output,
     Timer::new().limit(limit, future).await
 }
 
-/// Sleeps to an exact point: the ring's own wait ends then, at most about 50 µs late on an idle core.
+/// Sleeps to an exact point: the ring's own wait ends then, at most about 50 µs late on an idle
+/// core.
 pub async fn sleep_exact(until: Mono) {
     let mut entry = ExactEntry(None);
     poll_fn(|cx| {

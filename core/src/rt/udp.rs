@@ -1,5 +1,5 @@
-//! UDP sockets of a shard: the interface that the L4 path is written against. Its implementation comes
-//! with the UDP listeners; until then binding is refused as unsupported.
+//! UDP sockets of a shard: the interface that the L4 path is written against. Its implementation
+//! comes with the UDP listeners; until then binding is refused as unsupported.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -45,8 +45,8 @@ impl UdpSocket {
         match self.never {}
     }
 
-    /// Sends one datagram (or, with `segment`, several of that size: GSO) to `peer`, from `local` if
-    /// given.
+    /// Sends one datagram (or, with `segment`, several of that size: GSO) to `peer`, from `local`
+    /// if given.
     ///
     /// # Errors
     /// The kernel's.

@@ -34,7 +34,7 @@ impl Mono {
 }
 
 /// The monotonic clock (CLOCK_MONOTONIC) now.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "the only reader of the clock")]
 pub fn mono() -> Mono {
     let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `ts` is a valid, writable timespec; CLOCK_MONOTONIC always exists on Linux.

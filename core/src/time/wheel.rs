@@ -1,9 +1,10 @@
 //! Pure: a hierarchical timer wheel with millisecond slots. Owns which key is due when; it knows no
 //! clock (time is an argument) and no waker. `rt::timer` drives one per shard.
 //!
-//! Eleven levels of 64 slots, which hold any 64-bit time: level 0 holds the next 64 ms one slot a millisecond, each further level
-//! is 64 times coarser. An entry sits on the lowest level on which its time differs from the wheel's
-//! own; when the wheel reaches a coarse slot, its entries move down. Setting and removing are O(1).
+//! Eleven levels of 64 slots, which hold any 64-bit time: level 0 holds the next 64 ms one slot a
+//! millisecond, each further level is 64 times coarser. An entry sits on the lowest level on which
+//! its time differs from the wheel's own; when the wheel reaches a coarse slot, its entries move
+//! down. Setting and removing are O(1).
 
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
@@ -54,8 +55,8 @@ impl Wheel {
         self.nodes.get(key as usize).filter(|node| node.list != NONE).map(|node| node.at)
     }
 
-    /// Makes `key` due at `at` (milliseconds), replacing what was set. A time that has passed is due
-    /// at the next `advance`.
+    /// Makes `key` due at `at` (milliseconds), replacing what was set. A time that has passed is
+    /// due at the next `advance`.
     pub fn set(&mut self, key: Key, at: u64) {
         self.remove(key);
         let index = key as usize;

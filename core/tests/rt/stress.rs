@@ -1,8 +1,8 @@
 //! Many connections with seeded behaviour, cancelled at random points, on a ring that misbehaves:
 //! every byte arrives in order or not at all, and at the end nothing is left behind.
 //!
-//! `WEIR_STRESS_CONNECTIONS` sets the number of connections of the reset test, `WEIR_STRESS_SEED` the
-//! first seed.
+//! `WEIR_STRESS_CONNECTIONS` sets the number of connections of the reset test, `WEIR_STRESS_SEED`
+//! the first seed.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -45,7 +45,8 @@ async fn send_stream(stream: &TcpStream, seed: u64, len: u64, dice: &mut Dice) {
     stream.shutdown_write().await.unwrap();
 }
 
-/// Receives to FIN, checking every byte; now and then gives up waiting, or stops reading for a while.
+/// Receives to FIN, checking every byte; now and then gives up waiting, or stops reading for a
+/// while.
 async fn receive_stream(stream: &TcpStream, seed: u64, dice: &mut Dice) -> u64 {
     let mut got = 0;
     loop {

@@ -9,7 +9,8 @@ use weir_core::rt::{self, FaultPlan, ListenOptions, ShardConfig, TcpListener};
 /// How long anything may take before the test fails; far above what it takes.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Runs `main` on a shard of its own and returns what it returns; checks that nothing is left behind.
+/// Runs `main` on a shard of its own and returns what it returns; checks that nothing is left
+/// behind.
 pub fn on_shard<F, Fut, T>(main: F) -> T
 where
     F: FnOnce() -> Fut + Send + 'static,

@@ -1,3 +1,5 @@
+//! Tests of the body decoder: cases, and any split of any stream.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -125,7 +127,8 @@ proptest! {
     ) {
         let mut input = Vec::new();
         for chunk in &chunks {
-            let size = if upper { format!("{:X}", chunk.len()) } else { format!("{:x}", chunk.len()) };
+            let len = chunk.len();
+            let size = if upper { format!("{len:X}") } else { format!("{len:x}") };
             input.extend_from_slice(format!("{size}{extension}\r\n").as_bytes());
             input.extend_from_slice(chunk);
             input.extend_from_slice(b"\r\n");
@@ -155,7 +158,9 @@ proptest! {
 
     /// Data framed anew decodes to itself.
     #[test]
-    fn frame_and_decode(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 0..6)) {
+    fn frame_and_decode(
+        pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 0..6),
+    ) {
         let mut frame = crate::body::Frame::Chunked { open: false };
         let mut out = Vec::new();
         for piece in &pieces {

@@ -1,6 +1,6 @@
-//! Moves a body from leases to payloads: data goes out in the lease it came in, behind a chunk prefix
-//! where one is needed; only small pieces are copied, so that they share a send with what stands in
-//! front of them.
+//! Moves a body from leases to payloads: data goes out in the lease it came in, behind a chunk
+//! prefix where one is needed; only small pieces are copied, so that they share a send with what
+//! stands in front of them.
 
 use weir_core::rt::{Lease, Payload, SendBuf};
 
@@ -79,8 +79,8 @@ impl Relay {
     /// Whether `lease` fits behind `head` without making it grow.
     #[inline]
     pub(crate) fn fits(head: &SendBuf, lease: &Lease) -> bool {
-        // The data of n bytes of chunks needs no more than n bytes when its framing is written anew,
-        // but for the prefix of a chunk that goes on in the next lease, and the end.
+        // The data of n bytes of chunks needs no more than n bytes when its framing is written
+        // anew, but for the prefix of a chunk that goes on in the next lease, and the end.
         lease.len() <= COPY_MAX
             && head.capacity() - head.len() >= lease.len() + MAX_PREFIX + MAX_END
     }

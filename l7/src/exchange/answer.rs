@@ -130,7 +130,8 @@ mod tests {
     fn pages() {
         let mut page = Vec::new();
         write_page(&mut page, Error::NoPool.verdict(), false, true);
-        let wanted = "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 41\r\n\r\n\
+        let wanted = "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\n\
+             Content-Length: 41\r\n\r\n\
                       404 Not Found: no pool for this request\n";
         let length = wanted.split("\r\n\r\n").last().unwrap().len();
         assert_eq!(String::from_utf8(page).unwrap(), wanted.replace("41", &length.to_string()));

@@ -1,5 +1,5 @@
-//! Reading the request's head, over as many leases as it takes, and turning it into the head for the
-//! member.
+//! Reading the request's head, over as many leases as it takes, and turning it into the head for
+//! the member.
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -72,7 +72,8 @@ impl Exchange {
             Some(mut gathered) => {
                 let before = gathered.len();
                 gathered.extend_from_slice(&lease);
-                // Without a line end nothing new can be said, so a drip doesn't cost a parse a byte.
+                // Without a line end nothing new can be said, so a drip doesn't cost a parse a
+                // byte.
                 let due = lease.contains(&b'\n') || gathered.len() > MAX_HEAD_BYTES;
                 let prepared = if due { self.prepare(&gathered, client)? } else { None };
                 let Some(prepared) = prepared else {

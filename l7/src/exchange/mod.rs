@@ -1,7 +1,8 @@
-//! The heart: one request on one client connection and one member. Owns the order of things (read the
-//! head, choose a member, get a connection, relay both ways at once, answer for what went wrong) and
-//! every wait's time limit. A state machine polled by the connection's task; its box is used again
-//! for the next request. `upload` and `download` are its two directions, `answer` speaks for Weir.
+//! The heart: one request on one client connection and one member. Owns the order of things (read
+//! the head, choose a member, get a connection, relay both ways at once, answer for what went
+//! wrong) and every wait's time limit. A state machine polled by the connection's task; its box is
+//! used again for the next request. `upload` and `download` are its two directions, `answer` speaks
+//! for Weir.
 
 mod answer;
 mod download;

@@ -1,7 +1,7 @@
-//! Pure: request and response heads. Owns finding the pieces (httparse), checking again what httparse
-//! lets pass, and writing a head anew from the pieces; what goes on is never the raw bytes.
-//! Knows no socket. A parsed head borrows the received bytes and is dropped before any wait; what
-//! must live on stands in the small `RequestFacts` and `ResponseFacts`. Called by `exchange`.
+//! Pure: request and response heads. Owns finding the pieces (httparse), checking again what
+//! httparse lets pass, and writing a head anew from the pieces; what goes on is never the raw
+//! bytes. Knows no socket. A parsed head borrows the received bytes and is dropped before any wait;
+//! what must live on stands in the small `RequestFacts` and `ResponseFacts`. Called by `exchange`.
 
 mod fields;
 mod request;

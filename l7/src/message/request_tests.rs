@@ -1,3 +1,5 @@
+//! Tests of request heads: what passes, what is refused, what is written.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of response heads: what passes, what is refused, what is written.
+
 use proptest::prelude::*;
 
 use super::*;

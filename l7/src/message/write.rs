@@ -1,5 +1,6 @@
-//! Pure: writing heads anew, and numbers without the formatting machinery. A field line that already
-//! has the form that would be written is taken over together with its neighbours in one copy.
+//! Pure: writing heads anew, and numbers without the formatting machinery. A field line that
+//! already has the form that would be written is taken over together with its neighbours in one
+//! copy.
 
 use std::ops::Range;
 

@@ -1,9 +1,9 @@
 //! TCP connections of a shard. Owns the descriptor and its two halves, and the order of closing:
 //! cancel what is in flight, wait for the kernel to let go, then close.
 //!
-//! `recv` and `send` hold a half each. All state lives in [`StreamInner`], which the operation table
-//! keeps alive until the last completion; so a dropped future loses nothing and a dropped stream
-//! frees nothing too early.
+//! `recv` and `send` hold a half each. All state lives in [`StreamInner`], which the operation
+//! table keeps alive until the last completion; so a dropped future loses nothing and a dropped
+//! stream frees nothing too early.
 
 mod recv;
 mod send;
@@ -59,8 +59,8 @@ impl StreamInner {
 
 /// A TCP connection on this shard. All methods take `&self`; none blocks the thread.
 ///
-/// Dropping it cancels what is in flight, a posted send included, and closes the socket; `flush` first
-/// if what was posted must still go out. Not `Send`.
+/// Dropping it cancels what is in flight, a posted send included, and closes the socket; `flush`
+/// first if what was posted must still go out. Not `Send`.
 #[derive(Debug)]
 pub struct TcpStream(Rc<StreamInner>);
 
@@ -91,8 +91,8 @@ impl TcpStream {
         }))
     }
 
-    /// The next bytes; `None` once the peer has sent FIN. While undelivered bytes wait here, the ring
-    /// stops receiving after a few leases (back-pressure).
+    /// The next bytes; `None` once the peer has sent FIN. While undelivered bytes wait here, the
+    /// ring stops receiving after a few leases (back-pressure).
     ///
     /// # Errors
     /// The connection's (reset, timed out …); the same again on each further call.
@@ -110,8 +110,8 @@ impl TcpStream {
         self.0.recv.unread(lease);
     }
 
-    /// Says that a large body is about to come (`true`), so that large leases are used from the next
-    /// receive on. Streams also adapt by themselves, and go back by themselves.
+    /// Says that a large body is about to come (`true`), so that large leases are used from the
+    /// next receive on. Streams also adapt by themselves, and go back by themselves.
     pub fn expect_bulk(&self, bulk: bool) {
         self.0.recv.expect_bulk(bulk);
     }
@@ -140,8 +140,8 @@ impl TcpStream {
         Ok(())
     }
 
-    /// Ready when `post` may be called, or with the error of an earlier post. One task may wait at a
-    /// time.
+    /// Ready when `post` may be called, or with the error of an earlier post. One task may wait at
+    /// a time.
     pub fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.send.poll_ready(cx)
     }

@@ -197,7 +197,8 @@ impl StreamInner {
         };
         half.group.set(group);
         half.cancelling.set(false);
-        // SAFETY: the kernel writes into buffers of the registered group only, which outlive the ring.
+        // SAFETY: the kernel writes into buffers of the registered group only, which outlive the
+        // ring.
         let id = unsafe { shard.submit(Op::Recv(Rc::clone(self)), || entry) };
         half.op.set(Some(id));
     }

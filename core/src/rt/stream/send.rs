@@ -133,9 +133,9 @@ impl StreamInner {
                 opcode::SendMsg::new(fd, header).flags(flags.cast_unsigned()).build()
             }
         };
-        // SAFETY: payload and message belong to this stream, which the operation keeps alive; neither
-        // is touched before the completion. Their bytes are on the heap or in lent buffers and do not
-        // move when the structs do.
+        // SAFETY: payload and message belong to this stream, which the operation keeps alive;
+        // neither is touched before the completion. Their bytes are on the heap or in lent buffers
+        // and do not move when the structs do.
         let id = unsafe { shard.submit(Op::Send(Rc::clone(self)), || entry) };
         half.op.set(Some(id));
     }
