@@ -5,6 +5,7 @@ X-Forwarded-For added, upstream connections kept alive. What differs is written 
 """
 
 import os
+import resource
 import re
 import shutil
 import subprocess
@@ -135,7 +136,10 @@ class Peer:
             return nginx_config(work, connections, rest)
         if self.kind == "haproxy":
             bulk = HAPROXY_BULK if job.bulk else ""
-            return HAPROXY.format(port=port, origin=origin, connections=connections, bulk=bulk)
+            # It refuses to start unless the descriptors suffice for two a connection.
+            soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            most = min(connections, (soft - 200) // 2)
+            return HAPROXY.format(port=port, origin=origin, connections=most, bulk=bulk)
         listed = ", ".join(str(core) for core in cores)
         return WEIR.format(port=port, origin=origin, cores=listed, admin=free_port())
 
