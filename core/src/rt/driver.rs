@@ -58,6 +58,8 @@ impl Shard {
         {
             self.cancel_something();
         }
+        // Before the sleep, so that a sleeping shard's gauge is right.
+        self.stats.operations.set(self.ops.borrow().live() as u64);
         let wait = self.wait(until);
         self.stats.sleeps.add(u64::from(wait.is_some()));
         self.ring.borrow_mut().enter(wait);
@@ -67,7 +69,6 @@ impl Shard {
         for completion in completions.drain(..) {
             self.complete(completion);
         }
-        self.stats.operations.set(self.ops.borrow().live() as u64);
         self.timers.advance(now);
         while let Some(task) = self.inbox.next() {
             self.tasks.make_runnable(task);
