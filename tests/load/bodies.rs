@@ -97,8 +97,8 @@ impl Pattern {
     }
 }
 
-/// A member that gives bodies (`/down/LEN`, `/down-chunked/LEN`), takes them (`/up` answers with the
-/// length that it has checked), or takes the head of a request and nothing more (`/deaf`).
+/// A member that gives bodies (`/down/LEN`, `/down-chunked/LEN`), takes them (`/up` answers with
+/// the length that it has checked), or takes the head of a request and nothing more (`/deaf`).
 struct Warehouse {
     addr: SocketAddr,
     /// Body bytes that the kernel has taken for Weir.

@@ -82,7 +82,7 @@ fn connections_that_end_anywhere_leave_nothing_behind() {
     let whole: usize = lanes.into_iter().map(|lane| lane.join().unwrap()).sum();
     assert!(whole > 0, "no connection came about");
     until("no client connection is left", || sum(&server, "weir_active_connections") == 0.0);
-    // What stays are idle connections to the member: one stream, one operation, one descriptor each.
+    // Idle connections to the member stay: one stream, one operation, one descriptor each.
     let kept = || sum(&server, "weir_member_active_connections");
     let due = || [before[0] + kept(), before[1] + kept(), before[2], before[3]];
     until("streams, operations, tasks and leases are back", || {
