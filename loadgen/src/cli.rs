@@ -59,7 +59,7 @@ pub struct LaterArgs {
 /// Flags of a run.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// What to test: http://host[:port][/path]
+    /// What to test: http://HOST:PORT/PATH; port and path may be left out
     #[arg(value_name = "URL")]
     pub urls: Vec<String>,
     /// Connections of all cores together
