@@ -171,7 +171,8 @@ impl Timer {
     pub fn set(&self, after: Duration) {
         shard::with(|shard| {
             // One more millisecond than asked, since the clock's own is cut off: never early.
-            let after = u64::try_from(after.as_micros().div_ceil(1_000)).unwrap_or(NEVER - 1);
+            let part = u64::from(after.subsec_nanos().div_ceil(1_000_000));
+            let after = after.as_secs().saturating_mul(1_000).saturating_add(part);
             let deadline = shard.now().millis().saturating_add(after).saturating_add(1);
             shard.timers.set(self.key, deadline.min(NEVER - 1));
         });
