@@ -271,7 +271,9 @@ impl Exchange {
             client.service().idle.put(connection, client.site().member_timeout);
         }
         let more = self.rest.take();
-        if !self.upload.done() {
+        // What decides is what came from the client, as it did when the answer's head told it
+        // whether the connection goes on: a tail that the member hasn't taken changes nothing.
+        if !self.upload.ended() {
             End::Linger
         } else if self.download.persistent {
             if self.client_ended && more.is_none() { End::Close } else { End::Next(more) }
