@@ -16,9 +16,20 @@ use weir_core::time::clock;
 /// Nothing in these tests takes longer on a working machine.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
-/// The built program.
+/// True when the long counts are asked for (`tests/soak` does).
+pub fn full() -> bool {
+    std::env::var_os("WEIR_COUNTS").is_some_and(|v| v == "full")
+}
+
+/// How often, how much or how long: less every day, all of it in `tests/soak`.
+pub fn count<T>(every_day: T, full_count: T) -> T {
+    if full() { full_count } else { every_day }
+}
+
+/// The built program; `WEIR_BIN` names another one.
 pub fn weir() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    let built = env!("CARGO_BIN_EXE_weir").into();
+    let mut command = Command::new(std::env::var_os("WEIR_BIN").unwrap_or(built));
     command.stdin(Stdio::null()).env_remove("NOTIFY_SOCKET");
     command
 }
@@ -139,6 +150,27 @@ impl Server {
         }
     }
 
+    /// A line of /proc/PID/status in KiB ("VmRSS", "VmHWM").
+    pub fn memory(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let found = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':'));
+        let number = found.unwrap().split_whitespace().next().unwrap();
+        number.parse().unwrap()
+    }
+
+    /// Its open descriptors.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// User and system time so far, in ticks of 10 ms.
+    pub fn ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // The name, in parentheses, may hold anything; the fields are counted behind it.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
     /// Sends a signal by name ("TERM").
     pub fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
@@ -173,6 +205,21 @@ impl Server {
         let value = text.lines().find_map(|l| l.strip_prefix(series)?.strip_prefix(' '));
         value.map_or(0.0, |v| v.parse().unwrap())
     }
+
+    /// All series of one family added up.
+    pub fn sum(&self, family: &str) -> f64 {
+        sum(&self.metrics(), family)
+    }
+}
+
+/// All series of one family in `metrics` added up.
+pub fn sum(metrics: &str, family: &str) -> f64 {
+    let value = |line: &str| {
+        let rest = line.strip_prefix(family)?;
+        rest.starts_with(['{', ' '])
+            .then(|| rest.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
+    };
+    metrics.lines().filter_map(value).sum()
 }
 
 impl Drop for Server {
@@ -217,7 +264,11 @@ impl Client {
     }
 
     pub fn try_send(&mut self, path: &str) -> std::io::Result<()> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+        self.try_send_with(path, "")
+    }
+
+    pub fn try_send_with(&mut self, path: &str, headers: &str) -> std::io::Result<()> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n{headers}\r\n");
         self.0.get_mut().write_all(request.as_bytes())
     }
 
@@ -252,6 +303,17 @@ impl Client {
         }
         Ok(Answer { status, head, body: String::from_utf8(body).unwrap() })
     }
+
+    /// Waits for the end of the stream; the bytes that still came, or the error (a reset).
+    pub fn end(&mut self) -> std::io::Result<usize> {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest)
+    }
+
+    /// The connection itself; what was read ahead is lost.
+    pub fn into_stream(self) -> TcpStream {
+        self.0.into_inner()
+    }
 }
 
 /// A member on threads: answers every request with its name, once `gate` is open.
@@ -261,14 +323,24 @@ pub struct Member {
     gate: Arc<Gate>,
 }
 
-/// Holds answers back until it is opened.
+/// Holds threads back until it is opened.
 pub struct Gate {
     open: Mutex<bool>,
     changed: Condvar,
 }
 
 impl Gate {
-    fn pass(&self) {
+    pub fn new(open: bool) -> Gate {
+        Gate { open: Mutex::new(open), changed: Condvar::new() }
+    }
+
+    pub fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for it, at most `LIMIT`.
+    pub fn pass(&self) {
         let open = self.open.lock().unwrap();
         drop(self.changed.wait_timeout_while(open, LIMIT, |open| !*open).unwrap());
     }
@@ -288,7 +360,7 @@ impl Member {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let requests = Arc::new(AtomicU64::new(0));
-        let gate = Arc::new(Gate { open: Mutex::new(open), changed: Condvar::new() });
+        let gate = Arc::new(Gate::new(open));
         let shared = (requests.clone(), gate.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -300,8 +372,7 @@ impl Member {
     }
 
     pub fn open(&self) {
-        *self.gate.open.lock().unwrap() = true;
-        self.gate.changed.notify_all();
+        self.gate.open();
     }
 
     /// Waits until it has seen `n` requests.
@@ -330,11 +401,19 @@ fn serve(stream: &TcpStream, name: &str, requests: &AtomicU64, gate: &Gate) {
     }
 }
 
+/// Lets `time` pass; only for measuring over a time and for pacing, never for waiting on something.
+pub fn pass_time(time: Duration) {
+    let end = clock::mono().plus(time);
+    while clock::mono() < end {
+        std::thread::park_timeout(end.since(clock::mono()));
+    }
+}
+
 /// Waits for a condition; fails after [`LIMIT`].
-pub fn until(what: &str, condition: impl Fn() -> bool) {
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = clock::mono().plus(LIMIT);
     while !condition() {
         assert!(clock::mono() < end, "waited in vain for: {what}");
-        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(1));
     }
 }
