@@ -35,9 +35,10 @@ pub struct BufferShape {
 /// Small leases of a shard: at most 64 MiB, lent to at most as many arrivals at once.
 pub const SMALL_BUFFERS: BufferShape =
     BufferShape { size: SMALL_LEASE, total: 16_384, published_first: 64, published_most: 1_024 };
-/// Large leases of a shard: at most 64 MiB.
+/// Large leases of a shard: at most 32 MiB. When peers that stopped reading hold all of them,
+/// bodies go on in small ones.
 pub const LARGE_BUFFERS: BufferShape =
-    BufferShape { size: LARGE_LEASE, total: 1_024, published_first: 4, published_most: 256 };
+    BufferShape { size: LARGE_LEASE, total: 512, published_first: 4, published_most: 256 };
 
 /// Entries of a ring's submission queue; a fuller turn submits more than once.
 pub const SUBMISSION_ENTRIES: u32 = 1_024;

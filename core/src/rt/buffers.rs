@@ -105,6 +105,11 @@ impl BufferGroup {
         self.published
     }
 
+    /// True when the kernel has a buffer, or can be given one.
+    pub(super) fn has_any(&self) -> bool {
+        self.published > 0 || !self.free.is_empty() || self.untouched < self.total
+    }
+
     /// Buffers lent out.
     pub(super) fn lent(&self) -> usize {
         self.lent

@@ -40,6 +40,8 @@ pub(super) struct RecvHalf {
     op: Cell<Option<OpId>>,
     /// The group that the armed receive takes its buffers from.
     group: Cell<u16>,
+    /// It goes on receiving by itself.
+    multishot: Cell<bool>,
     cancelling: Cell<bool>,
     starved: Cell<bool>,
     /// Large leases are wanted.
@@ -170,7 +172,8 @@ impl StreamInner {
         let half = &self.recv;
         let wanted = half.wanted_group(shard);
         if half.in_flight() {
-            if half.group.get() != wanted {
+            // A receive for one lease ends by itself.
+            if half.multishot.get() && wanted != SMALL {
                 half.cancel(shard);
             }
         } else if !half.starved.get() {
@@ -178,11 +181,18 @@ impl StreamInner {
         }
     }
 
-    fn arm(self: &Rc<Self>, shard: &Shard, group: u16) {
+    fn arm(self: &Rc<Self>, shard: &Shard, mut group: u16) {
         let half = &self.recv;
         let fd = types::Fd(self.fd);
+        if group == LARGE && !shard.group(LARGE).borrow().has_any() {
+            group = SMALL;
+        }
+        // Whoever wants large leases gets small ones one by one: a body would fill many at once,
+        // and peers that don't take it would leave none for the others.
+        let multishot = group == SMALL && !half.bulk.get() && shard.features.multishot_recv;
         let cut = shard.faults.as_ref().is_some_and(|f| f.strikes(f.plan().end_multishot));
-        let entry: squeue::Entry = if group == SMALL && shard.features.multishot_recv && !cut {
+        half.multishot.set(multishot && !cut);
+        let entry: squeue::Entry = if multishot && !cut {
             opcode::RecvMulti::new(fd, group).build()
         } else {
             let size = if group == SMALL { limits::SMALL_LEASE } else { limits::LARGE_LEASE };
