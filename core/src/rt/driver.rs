@@ -69,6 +69,7 @@ impl Shard {
         for completion in completions.drain(..) {
             self.complete(completion);
         }
+        self.settle_quiet_sends();
         self.timers.advance(now);
         while let Some(task) = self.inbox.next() {
             self.tasks.make_runnable(task);
@@ -82,7 +83,7 @@ impl Shard {
             Until::Ends(_) => None,
             Until::Time(end) => Some(end),
         };
-        if self.tasks.has_runnable() || !self.inbox.may_sleep() {
+        if self.tasks.has_runnable() || self.quiet_send_awaited() || !self.inbox.may_sleep() {
             return None;
         }
         let timer = self.timers.next();
@@ -111,6 +112,28 @@ impl Shard {
         } else {
             ops.put_back(id, op);
         }
+    }
+
+    /// The kernel has seen all sends of this turn, and those that are still here have not failed:
+    /// they are done.
+    fn settle_quiet_sends(&self) {
+        if self.quiet_sends.borrow().is_empty() || !self.ring.borrow_mut().is_settled() {
+            return;
+        }
+        let mut sends = self.quiet_sends.take();
+        for (id, stream) in sends.drain(..) {
+            let op = self.ops.borrow_mut().take(id.user_data());
+            if op.is_some() {
+                stream.send_settled(self);
+                self.ops.borrow_mut().free(id);
+            }
+        }
+        self.quiet_sends.replace(sends);
+    }
+
+    /// True when somebody waits for a send that will not end a sleep.
+    fn quiet_send_awaited(&self) -> bool {
+        self.quiet_sends.borrow().iter().any(|(_, stream)| stream.send_awaited())
     }
 
     /// Keeps a read of the inbox's eventfd in flight.

@@ -6,6 +6,9 @@ use std::fmt;
 /// Environment variable with a comma-separated list of features to do without, or `all`.
 pub const OFF_VARIABLE: &str = "WEIR_RING_OFF";
 
+/// Kernels before have not been seen to tell how much of a cut send they took.
+const QUIET_SENDS_FLOOR: (u32, u32) = (6, 12);
+
 /// Optional ring features; each has a slower way around that the test suite runs too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
@@ -23,6 +26,9 @@ pub struct Features {
     pub large_leases: bool,
     /// The kernel continues short sends by itself (else the shard does).
     pub send_waitall: bool,
+    /// Sends that the kernel takes at once, nearly all, post no completion; so that they don't end
+    /// a shard's sleep. Needs `cqe_skip`, `send_waitall` and Linux 6.12.
+    pub quiet_sends: bool,
 }
 
 impl Features {
@@ -35,6 +41,7 @@ impl Features {
         poll_first: true,
         large_leases: true,
         send_waitall: true,
+        quiet_sends: true,
     };
 
     /// Everything off.
@@ -46,6 +53,7 @@ impl Features {
         poll_first: false,
         large_leases: false,
         send_waitall: false,
+        quiet_sends: false,
     };
 
     /// The features left on by [`OFF_VARIABLE`].
@@ -54,6 +62,13 @@ impl Features {
     /// Names an unknown feature together with those that exist.
     pub fn from_environment() -> Result<Features, String> {
         Self::without(&std::env::var(OFF_VARIABLE).unwrap_or_default())
+    }
+
+    /// These features, less what the kernel, of version `kernel`, cannot do.
+    pub(super) fn on_kernel(mut self, kernel: Option<(u32, u32)>) -> Features {
+        let new = kernel.is_some_and(|version| version >= QUIET_SENDS_FLOOR);
+        self.quiet_sends &= new && self.cqe_skip && self.send_waitall;
+        self
     }
 
     /// All features but those of the comma-separated list `off`.
@@ -81,12 +96,12 @@ impl Features {
         Ok(features)
     }
 
-    fn fields(&self) -> [(&'static str, bool); 7] {
+    fn fields(&self) -> [(&'static str, bool); 8] {
         let mut copy = *self;
         copy.fields_mut().map(|(name, flag)| (name, *flag))
     }
 
-    fn fields_mut(&mut self) -> [(&'static str, &mut bool); 7] {
+    fn fields_mut(&mut self) -> [(&'static str, &mut bool); 8] {
         [
             ("multishot_accept", &mut self.multishot_accept),
             ("multishot_recv", &mut self.multishot_recv),
@@ -95,6 +110,7 @@ impl Features {
             ("poll_first", &mut self.poll_first),
             ("large_leases", &mut self.large_leases),
             ("send_waitall", &mut self.send_waitall),
+            ("quiet_sends", &mut self.quiet_sends),
         ]
     }
 }

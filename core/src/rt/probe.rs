@@ -38,10 +38,20 @@ pub fn probe() -> ProbeReport {
     report
 }
 
-fn probe_kernel(report: &mut ProbeReport) {
+/// The kernel's release, as it names itself.
+fn kernel_release() -> String {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let release = release.trim();
-    match parse_release(release) {
+    release.trim().to_owned()
+}
+
+/// The kernel's version; `None` when it cannot be read.
+pub(super) fn kernel_version() -> Option<(u32, u32)> {
+    parse_release(&kernel_release())
+}
+
+fn probe_kernel(report: &mut ProbeReport) {
+    let release = kernel_release();
+    match parse_release(&release) {
         Some(version) if version < KERNEL_FLOOR => report.errors.push(format!(
             "kernel {release} is too old: Weir needs Linux {}.{} or newer, for multishot receives \
              and deferred task work in io_uring; boot a newer kernel",

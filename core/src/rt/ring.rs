@@ -139,6 +139,12 @@ impl Ring {
         }
     }
 
+    /// True when the kernel has taken everything queued, and has no completion left to tell.
+    pub(super) fn is_settled(&mut self) -> bool {
+        let queue = self.io.submission();
+        queue.is_empty() && !queue.cq_overflow() && self.early.is_empty()
+    }
+
     /// Moves all completions that are there into `out` (which the caller has emptied).
     pub(super) fn reap(&mut self, out: &mut Vec<Completion>) {
         out.extend(self.early.drain(..));

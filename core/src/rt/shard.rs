@@ -136,6 +136,8 @@ pub(super) struct Shard {
     pub(super) send_buffers: RefCell<Vec<Vec<u8>>>,
     #[allow(clippy::vec_box, reason = "the kernel points into a message: it must not move")]
     pub(super) messages: RefCell<Vec<Box<Message>>>,
+    /// Sends of this turn that say nothing when they succeed.
+    pub(super) quiet_sends: RefCell<Vec<(OpId, Rc<StreamInner>)>>,
     /// Streams whose receive found no buffer.
     pub(super) starved: RefCell<Vec<Rc<StreamInner>>>,
     pub(super) inbox: Arc<Inbox>,
@@ -173,6 +175,7 @@ impl Shard {
 
     fn new(config: &ShardConfig) -> Result<Shard, String> {
         let features = config.features.map_or_else(Features::from_environment, Ok)?;
+        let features = features.on_kernel(super::probe::kernel_version());
         let faults = config.faults.map(Faults::new);
         let tiny = faults.as_ref().is_some_and(|faults| faults.plan().tiny_queue);
         let size = if tiny {
@@ -203,6 +206,7 @@ impl Shard {
             groups: [RefCell::new(small), RefCell::new(large)],
             send_buffers: RefCell::default(),
             messages: RefCell::default(),
+            quiet_sends: RefCell::default(),
             starved: RefCell::default(),
             inbox,
             wake_count: Box::new(Cell::new(0)),

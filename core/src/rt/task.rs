@@ -242,6 +242,10 @@ impl WakerSlot {
         self.0.take();
     }
 
+    pub(super) fn is_set(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     pub(super) fn take(&self) -> Option<Waker> {
         self.0.take()
     }

@@ -110,15 +110,23 @@ impl StreamInner {
         }
         *half.payload.borrow_mut() = Some(payload);
         half.taken.set(0);
-        shard::with(|shard| self.submit_send(shard));
+        shard::with(|shard| self.submit_send(shard, shard.features.quiet_sends));
         Ok(())
     }
 
-    fn submit_send(self: &Rc<Self>, shard: &Shard) {
+    /// Hands the rest of the payload to the ring. A `quiet` send is one that the kernel takes whole
+    /// at once, without a word; it speaks up only when it cannot, and then the rest is sent aloud.
+    fn submit_send(self: &Rc<Self>, shard: &Shard, quiet: bool) {
         let half = &self.send;
         let payload = half.payload.borrow();
         let Some(payload) = payload.as_ref() else { return };
-        let (pieces, flags) = self.what_to_send(shard, payload);
+        let (pieces, mut flags) = self.what_to_send(shard, payload);
+        let quiet = quiet && flags & libc::MSG_WAITALL != 0;
+        let mut how = squeue::Flags::empty();
+        if quiet {
+            flags |= libc::MSG_DONTWAIT;
+            how = squeue::Flags::SKIP_SUCCESS;
+        }
         let fd = types::Fd(self.fd);
         let entry: squeue::Entry = match pieces {
             [only, []] | [[], only] => {
@@ -136,8 +144,11 @@ impl StreamInner {
         // SAFETY: payload and message belong to this stream, which the operation keeps alive;
         // neither is touched before the completion. Their bytes are on the heap or in lent buffers
         // and do not move when the structs do.
-        let id = unsafe { shard.submit(Op::Send(Rc::clone(self)), || entry) };
+        let id = unsafe { shard.submit(Op::Send(Rc::clone(self)), || entry.flags(how)) };
         half.op.set(Some(id));
+        if quiet {
+            shard.quiet_sends.borrow_mut().push((id, Rc::clone(self)));
+        }
     }
 
     /// What is left of the payload, and the send flags; a fault may cut it short.
@@ -179,10 +190,25 @@ impl StreamInner {
             }
         }
         if unfinished && !self.closing.get() {
-            self.submit_send(shard);
+            self.submit_send(shard, false);
             return;
         }
         half.finish(shard);
         self.finish_close(shard);
+    }
+
+    /// A quiet send has been taken whole.
+    pub(in crate::rt) fn send_settled(&self, shard: &Shard) {
+        let half = &self.send;
+        half.op.set(None);
+        let len = half.payload.borrow().as_ref().map_or(0, Payload::len);
+        half.bytes.set(half.bytes.get() + (len - half.taken.get()) as u64);
+        half.finish(shard);
+        self.finish_close(shard);
+    }
+
+    /// Somebody waits for the send in flight, be it to close.
+    pub(in crate::rt) fn send_awaited(&self) -> bool {
+        self.closing.get() || self.send.waiter.is_set()
     }
 }
