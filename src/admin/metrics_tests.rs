@@ -1,36 +1,19 @@
 //! Tests of `metrics`: the text is read back by a strict parser of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use weir_core::model::{Balancer, CoreChoice, Flavor, Id, Pool, Runtime};
+use weir_core::model::{Balancer, Id, Pool};
 
 use super::*;
 
 /// Two listeners of the same name, a pool with a nameless, a twice named and a well named member.
 fn config() -> Config {
-    let runtime = Runtime {
-        cores: CoreChoice::Auto,
-        backlog: 16,
-        shutdown_timeout: Duration::from_secs(1),
-        run_dir: "/run/weir".into(),
-    };
-    let balancer = |name: &str| Balancer {
-        id: Id::nil(),
-        name: name.into(),
-        flavor: Flavor::Dedicated,
-        vip_address: vec![[127, 0, 0, 1].into()],
-    };
+    let balancer = |name: &str| Balancer { name: name.into(), ..Balancer::default() };
     let listener = |name: &str, balancer| Listener {
-        id: Id::nil(),
         name: name.into(),
         balancer,
-        protocol_port: 0,
         default_pool: Some(0),
-        keepalive_timeout: Duration::ZERO,
-        client_timeout: Duration::ZERO,
-        member_timeout: Duration::ZERO,
-        connect_timeout: Duration::ZERO,
+        ..Listener::default()
     };
     let member = |name: &str, port: u16| Member {
         id: Id::nil(),
@@ -40,11 +23,10 @@ fn config() -> Config {
     };
     let members = vec![member("", 1), member("x", 2), member("x", 3), member("a\"\\b", 4)];
     Config {
-        runtime,
-        admin: None,
         balancers: vec![balancer("north"), balancer("south")],
         listeners: vec![listener("web", 0), listener("web", 1), listener("api", 0)],
-        pools: vec![Pool { id: Id::nil(), name: "app".into(), members }],
+        pools: vec![Pool { name: "app".into(), members, ..Pool::default() }],
+        ..Config::default()
     }
 }
 

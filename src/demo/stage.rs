@@ -7,9 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use weir_core::model::{
-    Balancer, Config, CoreChoice, Flavor, Listener, Member, Pool, Runtime, derive_id,
-};
+use weir_core::model::{Balancer, Config, Listener, Member, Pool, Runtime, derive_id};
 use weir_core::net;
 use weir_loadgen::{
     CpuOf, Delay, ErrorClass, Length, Live, OriginSpec, Origins, Plan, Report, Target,
@@ -191,34 +189,25 @@ fn config(addresses: &[SocketAddr]) -> Config {
         weight: part.weight,
     };
     Config {
-        runtime: Runtime {
-            cores: CoreChoice::Auto,
-            backlog: BACKLOG,
-            shutdown_timeout: Duration::from_secs(30),
-            run_dir: "/run/weir".into(),
-        },
-        admin: None,
+        runtime: Runtime { backlog: BACKLOG, ..Runtime::default() },
         balancers: vec![Balancer {
             id: derive_id("loadbalancer", "", "demo"),
             name: "demo".to_owned(),
-            flavor: Flavor::Dedicated,
             vip_address: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+            ..Balancer::default()
         }],
         listeners: vec![Listener {
             id: derive_id("listener", "demo", "web"),
             name: "web".to_owned(),
-            balancer: 0,
-            protocol_port: 0,
             default_pool: Some(0),
-            keepalive_timeout: Duration::from_secs(60),
-            client_timeout: Duration::from_secs(60),
-            member_timeout: Duration::from_secs(60),
-            connect_timeout: Duration::from_secs(5),
+            ..Listener::default()
         }],
         pools: vec![Pool {
             id: derive_id("pool", "", "app"),
             name: "app".to_owned(),
             members: CAST.iter().zip(addresses).map(member).collect(),
+            ..Pool::default()
         }],
+        ..Config::default()
     }
 }

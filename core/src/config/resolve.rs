@@ -34,7 +34,7 @@ pub(super) fn resolve(document: Document, findings: &mut Findings) -> Config {
     names_of(document.listeners.iter().map(|text| &text.head), findings);
     let balancers = match explicit_balancers {
         true => document.balancers.iter().map(|text| balancer(text, findings)).collect(),
-        false => vec![default_balancer()],
+        false => vec![Balancer::default()],
     };
     let listeners: Vec<_> = document
         .listeners
@@ -47,7 +47,8 @@ pub(super) fn resolve(document: Document, findings: &mut Findings) -> Config {
     check_sockets(&document, &listeners, &balancers, findings);
     warn_idle(&document, &listeners, findings);
     let admin = document.admin.map(|listen| Admin { listen: listen.into_inner() });
-    Config { runtime: runtime(document.runtime), admin, balancers, listeners, pools }
+    let runtime = runtime(document.runtime);
+    Config { runtime, admin, balancers, listeners, pools, ..Config::default() }
 }
 
 /// Who is called what, for references. The values are indices into the lists of the model.
@@ -84,16 +85,7 @@ fn runtime(text: RuntimeText) -> Runtime {
         backlog: text.backlog.and_then(|backlog| u32::try_from(backlog).ok()).unwrap_or(0),
         shutdown_timeout: Duration::from_secs(text.shutdown_timeout.unwrap_or(0)),
         run_dir: text.run_dir.unwrap_or_else(|| PathBuf::from(super::DEFAULT_RUN_DIR)),
-    }
-}
-
-/// What listeners belong to when the file has no `[[loadbalancer]]`.
-fn default_balancer() -> Balancer {
-    Balancer {
-        id: derive_id("loadbalancer", "", DEFAULT_BALANCER),
-        name: DEFAULT_BALANCER.to_owned(),
-        flavor: Flavor::Dedicated,
-        vip_address: every_address(Flavor::Dedicated),
+        ..Runtime::default()
     }
 }
 
@@ -136,6 +128,7 @@ fn balancer(text: &BalancerText, findings: &mut Findings) -> Balancer {
         ),
         name,
         flavor,
+        ..Balancer::default()
     }
 }
 
@@ -162,6 +155,7 @@ fn listener(
         client_timeout: seconds(&text.client_timeout),
         member_timeout: seconds(&text.member_timeout),
         connect_timeout: seconds(&text.connect_timeout),
+        ..Listener::default()
     }
 }
 
@@ -249,6 +243,7 @@ fn pool(text: &PoolText, findings: &mut Findings) -> Pool {
         id: id_of(&text.head, "pool", "", &name),
         members: text.members.iter().map(|member| member_of(member, &name)).collect(),
         name,
+        ..Pool::default()
     }
 }
 

@@ -1,8 +1,10 @@
 //! Pure: the id of an object that doesn't carry one. Called by `config`, and by who builds objects
 //! without a file.
 
-use super::Id;
 use uuid::Uuid;
+
+/// A UUID; without one in the file it is UUIDv5 of kind, balancer and name.
+pub type Id = Uuid;
 
 /// Weir's own name space for UUIDv5 (RFC 9562 section 5.5). Changing it would change every id.
 const NAMESPACE: Uuid = Uuid::from_u128(0x9c6f_41d2_7b0a_4e58_8d13_52c7_e0a9_461b);

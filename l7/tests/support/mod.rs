@@ -4,7 +4,6 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -25,13 +24,11 @@ pub fn listener() -> model::Listener {
     model::Listener {
         id: model::Id::from_u128(1),
         name: "web".into(),
-        balancer: 0,
-        protocol_port: 0,
         default_pool: Some(0),
         keepalive_timeout: Duration::from_secs(30),
         client_timeout: Duration::from_secs(30),
         member_timeout: Duration::from_secs(30),
-        connect_timeout: Duration::from_secs(5),
+        ..model::Listener::default()
     }
 }
 
@@ -44,20 +41,14 @@ pub fn config(listener: model::Listener, members: &[(SocketAddr, u8)]) -> Config
         weight,
     };
     Config {
-        runtime: model::Runtime {
-            cores: model::CoreChoice::Auto,
-            backlog: 128,
-            shutdown_timeout: SOON,
-            run_dir: PathBuf::new(),
-        },
-        admin: None,
-        balancers: Vec::new(),
         listeners: vec![listener],
         pools: vec![model::Pool {
             id: model::Id::from_u128(2),
             name: "app".into(),
             members: members.iter().enumerate().map(member).collect(),
+            ..model::Pool::default()
         }],
+        ..Config::default()
     }
 }
 
