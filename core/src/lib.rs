@@ -1,8 +1,8 @@
 //! The ground that every other package of Weir stands on.
 //!
 //! A module uses only modules named earlier in this list:
-//! `limits` → `counter` → `time` → `model` → `config` → `pool` → `rt` → `net` → `obs`.
-//! A blank line between the declarations keeps rustfmt from sorting them. (`acl`, `control`, `tls`
+//! `limits` → `counter` → `time` → `model` → `config` → `pool` → `rt` → `net` → `obs` → `control`.
+//! A blank line between the declarations keeps rustfmt from sorting them. (`acl`, `tls`
 //! and `table` join with the issues that need them.)
 
 pub mod limits;
@@ -22,3 +22,5 @@ pub mod rt;
 pub mod net;
 
 pub mod obs;
+
+pub mod control;

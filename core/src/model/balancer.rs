@@ -56,7 +56,7 @@ impl Default for Balancer {
 }
 
 /// Shared or dedicated (requirements 0.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Flavor {
     /// One set of shards serves many balancers.
     Shared,

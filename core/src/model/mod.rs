@@ -5,6 +5,7 @@
 //! without a file (the demo, tests) names only what matters there.
 
 mod balancer;
+mod handle;
 mod id;
 mod listener;
 mod monitor;
@@ -12,6 +13,7 @@ mod pool;
 mod process;
 
 pub use balancer::{Balancer, DEFAULT_BALANCER, Fallback, Flavor, Spec};
+pub use handle::{Handle, Handles};
 pub use id::{Id, derive_id};
 pub use listener::{Listener, Protocol};
 pub use monitor::{Codes, Monitor, MonitorKind, MonitorMethod};

@@ -46,7 +46,7 @@ impl Default for Pool {
 }
 
 /// What the members of a pool speak (R6.8-1 to R6.8-4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PoolProtocol {
     /// Streams.
     Tcp,

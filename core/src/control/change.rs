@@ -1,0 +1,37 @@
+//! What turns one state into another.
+
+use std::sync::Arc;
+
+use super::{Listener, Pool};
+use crate::model::Handle;
+
+/// The way from one version to another. To be applied whole and in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    /// The version that it starts from.
+    pub from: u64,
+    /// The version that it leads to.
+    pub to: u64,
+    /// What changes: pools before the listeners that use them, additions before removals.
+    pub changes: Vec<Change>,
+}
+
+/// One change. Objects come whole: who applies it compares with what it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A pool is new, or something about it or its members is.
+    Pool(Handle, Arc<Pool>),
+    /// A member is up or down.
+    Health {
+        /// The member.
+        member: Handle,
+        /// Up: it gets traffic.
+        up: bool,
+    },
+    /// A listener is new, or something about it is.
+    Listener(Handle, Arc<Listener>),
+    /// A listener is gone.
+    DropListener(Handle),
+    /// A pool is gone with its members.
+    DropPool(Handle),
+}

@@ -1,0 +1,19 @@
+//! The desired state: what the balancer is to do, as a value with a version.
+//!
+//! `config` says what a file wants; [`State::next`] turns that into the next state, in which every
+//! object that was there before keeps its [`Handle`](crate::model::Handle); [`State::diff`] tells
+//! what changes from one state to another, [`State::apply`] does it, [`State::describe`] says it to
+//! people. All pure. The server's control thread owns the one state of the process and sends diffs
+//! to the shards, whose `table::View` applies them.
+
+mod change;
+mod objects;
+mod state;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use change::{Change, Diff};
+pub use objects::{Listener, Member, Pool, Timeouts};
+pub use state::State;

@@ -1,0 +1,106 @@
+//! The objects of a state: those of the model with their references resolved to handles, so that
+//! an object is equal to its former self unless something about it changed.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{
+    self, Algorithm, ConnectionDrain, Flavor, Handle, Id, Monitor, Persistence, PoolProtocol,
+    Protocol, SlowStart,
+};
+
+/// A listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Identity towards users.
+    pub id: Id,
+    /// The user's name.
+    pub name: String,
+    /// Name of its balancer.
+    pub balancer: String,
+    /// Flavour of its balancer.
+    pub flavor: Flavor,
+    /// What clients speak.
+    pub protocol: Protocol,
+    /// What is bound, as configured: port 0 = any free one, the same on all addresses.
+    pub bind: Vec<SocketAddr>,
+    /// The shards that serve it, ascending.
+    pub shards: Vec<usize>,
+    /// Its default pool.
+    pub pool: Option<Handle>,
+    /// Its time limits.
+    pub timeouts: Timeouts,
+}
+
+/// The time limits of a listener (R6.7-1 to R6.7-7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Idle client connection; zero = no persistent connections (C21).
+    pub keepalive: Duration,
+    /// The head of a request from its first byte, then each gap in its body.
+    pub client: Duration,
+    /// Silence of a member.
+    pub member: Duration,
+    /// Connecting to a member.
+    pub connect: Duration,
+}
+
+impl Timeouts {
+    pub(super) fn of(listener: &model::Listener) -> Timeouts {
+        Timeouts {
+            keepalive: listener.keepalive_timeout,
+            client: listener.client_timeout,
+            member: listener.member_timeout,
+            connect: listener.connect_timeout,
+        }
+    }
+}
+
+/// A pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Identity towards users.
+    pub id: Id,
+    /// The user's name.
+    pub name: String,
+    /// What members speak.
+    pub protocol: PoolProtocol,
+    /// How a member is chosen.
+    pub algorithm: Algorithm,
+    /// A joining member's way to its weight.
+    pub slow_start: Option<SlowStart>,
+    /// Session stickiness.
+    pub persistence: Option<Persistence>,
+    /// Flows of a removed or weight-0 member.
+    pub drain: ConnectionDrain,
+    /// Health checks; `None` = all members count as up.
+    pub monitor: Option<Arc<Monitor>>,
+    /// A listener uses it. If not, its members are not probed (R8.1-17).
+    pub attached: bool,
+    /// Members, in file order.
+    pub members: Vec<Member>,
+}
+
+impl Pool {
+    /// Are its members probed?
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        self.attached && self.monitor.is_some()
+    }
+}
+
+/// A member of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its handle; the same address in two pools is two members.
+    pub handle: Handle,
+    /// Identity towards users.
+    pub id: Id,
+    /// The user's name.
+    pub name: String,
+    /// Address and port of the service.
+    pub address: SocketAddr,
+    /// 0–100; 0 = no traffic.
+    pub weight: u8,
+}

@@ -1,0 +1,324 @@
+//! The state itself: a value with a version, how it follows from a configuration, and the
+//! difference between two.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{Change, Diff, Listener, Member, Pool, Timeouts};
+use crate::model::{self, Balancer, Config, Flavor, Handle, Handles, Id, PoolProtocol, Protocol};
+
+/// What the balancer is to do. Cheap to clone: objects are shared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    version: u64,
+    listeners: BTreeMap<Handle, Arc<Listener>>,
+    pools: BTreeMap<Handle, Arc<Pool>>,
+    /// Members that checks have found down, or not yet up (C36).
+    down: BTreeSet<Handle>,
+}
+
+impl State {
+    /// Its version: 0 is the empty state, each change adds one.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// All listeners.
+    pub fn listeners(&self) -> impl Iterator<Item = (Handle, &Arc<Listener>)> {
+        self.listeners.iter().map(|(handle, listener)| (*handle, listener))
+    }
+
+    /// All pools.
+    pub fn pools(&self) -> impl Iterator<Item = (Handle, &Arc<Pool>)> {
+        self.pools.iter().map(|(handle, pool)| (*handle, pool))
+    }
+
+    /// A listener, if it is there.
+    #[must_use]
+    pub fn listener(&self, handle: Handle) -> Option<&Arc<Listener>> {
+        self.listeners.get(&handle)
+    }
+
+    /// A pool, if it is there.
+    #[must_use]
+    pub fn pool(&self, handle: Handle) -> Option<&Arc<Pool>> {
+        self.pools.get(&handle)
+    }
+
+    /// All members with their pools.
+    pub fn members(&self) -> impl Iterator<Item = (&Arc<Pool>, &Member)> {
+        self.pools.values().flat_map(|pool| pool.members.iter().map(move |member| (pool, member)))
+    }
+
+    /// Does this member get traffic, as far as its health goes?
+    #[must_use]
+    pub fn is_up(&self, member: Handle) -> bool {
+        !self.down.contains(&member)
+    }
+
+    /// Notes verdicts of the health checks; members that are gone meanwhile are passed over.
+    /// `true` and the next version when that changed anything.
+    pub fn set_health(&mut self, verdicts: impl IntoIterator<Item = (Handle, bool)>) -> bool {
+        let checked: HashSet<Handle> = (self.pools.values().filter(|pool| pool.is_checked()))
+            .flat_map(|pool| pool.members.iter().map(|member| member.handle))
+            .collect();
+        let mut changed = false;
+        for (member, up) in verdicts {
+            if checked.contains(&member) {
+                changed |= if up { self.down.remove(&member) } else { self.down.insert(member) };
+            }
+        }
+        self.version += u64::from(changed);
+        changed
+    }
+
+    /// The state that `config` asks for, with the next version. Objects that were there before keep
+    /// their handles and, where nothing about them changed, are the very same. `shards_of` names
+    /// the shards that serve a balancer (by its index), ascending.
+    ///
+    /// Identity: by id if given; else a listener by balancer, transport, addresses and port (with
+    /// port 0: by name), a member by address and port, a pool by name. A change of what is fixed
+    /// at creation (protocol, port, flavour) makes a new object.
+    ///
+    /// Health: a member that was checked before keeps its state. Under checks that begin, one that
+    /// served before without them counts as up until they find otherwise, a new one as down until
+    /// its first success (R7.10-1, C36).
+    #[must_use]
+    pub fn next(
+        &self,
+        config: &Config,
+        shards_of: &dyn Fn(usize) -> Vec<usize>,
+        handles: &mut Handles,
+    ) -> State {
+        let mut next = State { version: self.version + 1, ..State::default() };
+        let used: HashSet<usize> = config.listeners.iter().filter_map(|l| l.default_pool).collect();
+        let old: HashMap<PoolKey<'_>, Handle> =
+            self.pools.iter().map(|(handle, pool)| (PoolKey::of(pool), *handle)).collect();
+        let mut pools = Vec::with_capacity(config.pools.len());
+        for (index, pool) in config.pools.iter().enumerate() {
+            let found = old.get(&PoolKey::of_model(pool)).copied();
+            let former = found.and_then(|handle| self.pools.get(&handle));
+            let handle = found.unwrap_or_else(|| handles.next());
+            let resolved = resolve_pool(pool, used.contains(&index), former, handles);
+            self.carry_health(former, &resolved, &mut next.down);
+            next.pools.insert(handle, unless_same(former, resolved));
+            pools.push(handle);
+        }
+        let old: HashMap<ListenerKey, Handle> =
+            self.listeners.iter().map(|(handle, l)| (ListenerKey::of(l), *handle)).collect();
+        for listener in &config.listeners {
+            let resolved = resolve_listener(listener, config, &pools, shards_of);
+            let found = old.get(&ListenerKey::of(&resolved)).copied();
+            let former = found.and_then(|handle| self.listeners.get(&handle));
+            let handle = found.unwrap_or_else(|| handles.next());
+            next.listeners.insert(handle, unless_same(former, resolved));
+        }
+        next
+    }
+
+    fn carry_health(&self, former: Option<&Arc<Pool>>, pool: &Pool, down: &mut BTreeSet<Handle>) {
+        if !pool.is_checked() {
+            return;
+        }
+        let served: HashSet<Handle> = (former.filter(|former| former.attached))
+            .map(|former| former.members.iter().map(|member| member.handle).collect())
+            .unwrap_or_default();
+        for member in &pool.members {
+            if !served.contains(&member.handle) || self.down.contains(&member.handle) {
+                down.insert(member.handle);
+            }
+        }
+    }
+
+    /// What leads from this state to `to`.
+    #[must_use]
+    pub fn diff(&self, to: &State) -> Diff {
+        let mut changes = Vec::new();
+        for (handle, pool) in &to.pools {
+            if !same(self.pools.get(handle), pool) {
+                changes.push(Change::Pool(*handle, Arc::clone(pool)));
+            }
+        }
+        let health = |up| move |&member: &Handle| Change::Health { member, up };
+        changes.extend(self.down.difference(&to.down).map(health(true)));
+        changes.extend(to.down.difference(&self.down).map(health(false)));
+        for (handle, listener) in &to.listeners {
+            if !same(self.listeners.get(handle), listener) {
+                changes.push(Change::Listener(*handle, Arc::clone(listener)));
+            }
+        }
+        let gone = self.listeners.keys().filter(|handle| !to.listeners.contains_key(handle));
+        changes.extend(gone.map(|&handle| Change::DropListener(handle)));
+        let gone = self.pools.keys().filter(|handle| !to.pools.contains_key(handle));
+        changes.extend(gone.map(|&handle| Change::DropPool(handle)));
+        Diff { from: self.version, to: to.version, changes }
+    }
+
+    /// Goes the way of `diff`.
+    pub fn apply(&mut self, diff: &Diff) {
+        for change in &diff.changes {
+            match change {
+                Change::Pool(handle, pool) => {
+                    self.pools.insert(*handle, Arc::clone(pool));
+                }
+                Change::Listener(handle, listener) => {
+                    self.listeners.insert(*handle, Arc::clone(listener));
+                }
+                Change::Health { member, up: true } => {
+                    self.down.remove(member);
+                }
+                Change::Health { member, up: false } => {
+                    self.down.insert(*member);
+                }
+                Change::DropListener(handle) => {
+                    self.listeners.remove(handle);
+                }
+                Change::DropPool(handle) => {
+                    self.pools.remove(handle);
+                }
+            }
+        }
+        self.version = diff.to;
+    }
+}
+
+fn same<T: PartialEq>(former: Option<&Arc<T>>, now: &Arc<T>) -> bool {
+    former.is_some_and(|former| Arc::ptr_eq(former, now) || former == now)
+}
+
+fn unless_same<T: PartialEq>(former: Option<&Arc<T>>, now: T) -> Arc<T> {
+    match former {
+        Some(former) if **former == now => Arc::clone(former),
+        _ => Arc::new(now),
+    }
+}
+
+fn resolve_pool(
+    pool: &model::Pool,
+    attached: bool,
+    former: Option<&Arc<Pool>>,
+    handles: &mut Handles,
+) -> Pool {
+    let former_members = former.map(|former| former.members.as_slice()).unwrap_or_default();
+    let former_name = former.map_or("", |former| &former.name);
+    let old: HashMap<MemberKey, Handle> = former_members
+        .iter()
+        .map(|m| (MemberKey::of(m.id, former_name, &m.name, m.address), m.handle))
+        .collect();
+    let member = |m: &model::Member| Member {
+        handle: old
+            .get(&MemberKey::of(m.id, &pool.name, &m.name, m.address))
+            .copied()
+            .unwrap_or_else(|| handles.next()),
+        id: m.id,
+        name: m.name.clone(),
+        address: m.address,
+        weight: m.weight,
+    };
+    Pool {
+        members: pool.members.iter().map(member).collect(),
+        id: pool.id,
+        name: pool.name.clone(),
+        protocol: pool.protocol,
+        algorithm: pool.algorithm,
+        slow_start: pool.slow_start,
+        persistence: pool.persistence.clone(),
+        drain: pool.drain,
+        monitor: pool.monitor.clone().map(Arc::new),
+        attached,
+    }
+}
+
+fn resolve_listener(
+    listener: &model::Listener,
+    config: &Config,
+    pools: &[Handle],
+    shards_of: &dyn Fn(usize) -> Vec<usize>,
+) -> Listener {
+    let balancer = config.balancers.get(listener.balancer);
+    let addresses = balancer.map(|b| b.vip_address.as_slice()).unwrap_or_default();
+    Listener {
+        id: listener.id,
+        name: listener.name.clone(),
+        balancer: balancer.map(|b: &Balancer| b.name.clone()).unwrap_or_default(),
+        flavor: balancer.map(|b| b.flavor).unwrap_or_default(),
+        protocol: listener.protocol,
+        bind: addresses.iter().map(|&ip| SocketAddr::new(ip, listener.protocol_port)).collect(),
+        shards: shards_of(listener.balancer),
+        pool: listener.default_pool.and_then(|index| pools.get(index)).copied(),
+        timeouts: Timeouts::of(listener),
+    }
+}
+
+/// An id that the file gives, as against one that follows from the name.
+fn given(id: Id, kind: &str, balancer: &str, name: &str) -> Option<Id> {
+    (id != model::derive_id(kind, balancer, name)).then_some(id)
+}
+
+/// What makes a pool the same over a reload.
+#[derive(PartialEq, Eq, Hash)]
+struct PoolKey<'a> {
+    id: Option<Id>,
+    /// Empty when there is an id.
+    name: &'a str,
+    protocol: PoolProtocol,
+}
+
+impl<'a> PoolKey<'a> {
+    fn of(pool: &'a Pool) -> PoolKey<'a> {
+        PoolKey::new(pool.id, &pool.name, pool.protocol)
+    }
+
+    fn of_model(pool: &'a model::Pool) -> PoolKey<'a> {
+        PoolKey::new(pool.id, &pool.name, pool.protocol)
+    }
+
+    fn new(id: Id, name: &'a str, protocol: PoolProtocol) -> PoolKey<'a> {
+        let id = given(id, "pool", "", name);
+        PoolKey { id, name: if id.is_some() { "" } else { name }, protocol }
+    }
+}
+
+/// What makes a member the same over a reload of its pool. Its address is always part of it: an id
+/// at a new address is a new member, since connections lead to the old one.
+#[derive(PartialEq, Eq, Hash)]
+struct MemberKey {
+    id: Option<Id>,
+    address: SocketAddr,
+}
+
+impl MemberKey {
+    fn of(id: Id, pool: &str, name: &str, address: SocketAddr) -> MemberKey {
+        MemberKey { id: given(id, "member", "", &format!("{pool}\n{name}")), address }
+    }
+}
+
+/// What makes a listener the same over a reload.
+#[derive(PartialEq, Eq, Hash)]
+struct ListenerKey {
+    id: Option<Id>,
+    balancer: String,
+    flavor: Flavor,
+    protocol: Protocol,
+    bind: Vec<SocketAddr>,
+    /// Tells listeners on free ports apart; else empty.
+    name: String,
+}
+
+impl ListenerKey {
+    fn of(listener: &Listener) -> ListenerKey {
+        let id = given(listener.id, "listener", &listener.balancer, &listener.name);
+        let any_port = listener.bind.iter().all(|address| address.port() == 0);
+        let name = if any_port && id.is_none() { listener.name.clone() } else { String::new() };
+        ListenerKey {
+            id,
+            balancer: listener.balancer.clone(),
+            flavor: listener.flavor,
+            protocol: listener.protocol,
+            bind: listener.bind.clone(),
+            name,
+        }
+    }
+}
