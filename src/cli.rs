@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::build_info;
+use crate::remote::call::Whom;
 
 /// Exit code for a bad file or a failed start.
 pub const EXIT_FAILED: u8 = 1;
@@ -46,8 +47,11 @@ pub enum Command {
               value_parser = clap::value_parser!(u64).range(3..=25))]
         seconds: u64,
     },
-    /// Ask the running process to reload its file (not supported yet)
-    Reload(Later),
+    /// Ask the running process to reload its file: waits, and prints what changed
+    ///
+    /// All or nothing: a bad file changes nothing. Exit code 0 once every shard follows the new
+    /// file, 1 when it was refused or no process was found.
+    Reload(Running),
     /// Replace the running program without losing a connection (not supported yet)
     Upgrade(Later),
     /// Make certificates for trying things out (not supported yet)
@@ -58,6 +62,28 @@ pub enum Command {
     Diagnose(Later),
     /// Show or set quotas (not supported yet)
     Quota(Later),
+}
+
+/// Which running process is meant.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct Running {
+    /// The one that serves this configuration file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The one with this process id
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+}
+
+impl From<Running> for Whom {
+    fn from(running: Running) -> Whom {
+        match (running.config, running.pid) {
+            (Some(path), _) => Whom::Config(path),
+            // The grammar asks for one of the two; no process has id 0.
+            (None, pid) => Whom::Pid(pid.unwrap_or_default()),
+        }
+    }
 }
 
 /// The arguments of a command that does not exist yet: anything is taken, nothing is done.
@@ -88,7 +114,15 @@ mod tests {
 
     #[test]
     fn later_commands_take_any_argument() {
-        let cli = Cli::try_parse_from(["weir", "reload", "--pid", "1", "--config=x"]).unwrap();
-        assert!(matches!(cli.command, Command::Reload(_)));
+        let cli = Cli::try_parse_from(["weir", "upgrade", "--pid", "1", "--config=x"]).unwrap();
+        assert!(matches!(cli.command, Command::Upgrade(_)));
+    }
+
+    #[test]
+    fn reload_wants_one_process() {
+        assert!(Cli::try_parse_from(["weir", "reload", "--pid", "1"]).is_ok());
+        assert!(Cli::try_parse_from(["weir", "reload", "--config", "x"]).is_ok());
+        assert!(Cli::try_parse_from(["weir", "reload"]).is_err());
+        assert!(Cli::try_parse_from(["weir", "reload", "--pid", "1", "--config", "x"]).is_err());
     }
 }

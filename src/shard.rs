@@ -1,27 +1,38 @@
-//! One shard's life: takes over its listening sockets, runs an accept task for each, hands every
-//! connection to the HTTP service, and obeys orders from the main thread. Owns no protocol and no
-//! decision about the process; [`crate::server`] starts it and reads its reports.
+//! One shard's life: applies what control tells it to its replica of the backend table, runs an
+//! accept task for each of its listening sockets (doors), hands every connection to the HTTP
+//! service, and obeys orders. Owns no protocol and no decision about the process; the server's
+//! `fleet` starts it and reads its reports.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_core::model::Config;
-use weir_core::obs::ShardObs;
-use weir_core::rt::{self, Receiver, Sender, ShardConfig, ShardError, ShardHandle, TcpListener};
+use weir_core::control::Diff;
+use weir_core::model::Handle;
+use weir_core::obs::Board;
+use weir_core::rt::{
+    self, Receiver, RingStats, Sender, ShardConfig, ShardError, ShardHandle, TcpListener,
+};
+use weir_core::table::{Site, View};
 use weir_l7::Service;
 
 /// What the names of all shards' threads begin with.
 pub const THREAD_PREFIX: &str = "weir-shard-";
-/// Orders that may wait in a shard's mailbox.
-const ORDERS: usize = 8;
+/// Orders that may wait in a shard's mailbox: one update (the next is sent when it has been
+/// acknowledged), a drain, a stop.
+const ORDERS: usize = 4;
 /// How long an accept task rests after an error that the runtime did not handle itself.
 const ACCEPT_REST: Duration = Duration::from_millis(10);
 /// How often a draining shard looks whether its accept queues are empty.
 const DRAIN_TICK: Duration = Duration::from_millis(5);
+/// How long an accept queue has to stay empty before a listener that was removed is closed: the
+/// last ACK of a handshake that was under way comes within a round trip.
+pub const QUIET: Duration = Duration::from_millis(250);
 
 /// What a shard is started with.
 #[derive(Debug)]
@@ -30,19 +41,15 @@ pub struct Plan {
     pub index: usize,
     /// The core that it is pinned to.
     pub core: usize,
-    /// The whole configuration.
-    pub config: Arc<Config>,
-    /// Its counters.
-    pub obs: Arc<ShardObs>,
     /// Seed of its random choices.
     pub seed: u64,
-    /// Index into [`Config::listeners`] and a socket of its own that listens.
-    pub sockets: Vec<(usize, OwnedFd)>,
 }
 
-/// What the main thread asks of a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What control asks of a shard.
+#[derive(Debug)]
 pub enum Order {
+    /// Follow the desired state, then report [`News::Applied`].
+    Update(Update),
     /// Take no new handshakes, serve the accept queue until it stayed empty for `quiet`, let
     /// every connection end, then report [`News::Drained`].
     Drain {
@@ -53,7 +60,44 @@ pub enum Order {
     Stop,
 }
 
-/// What a shard tells the main thread.
+/// The way from one version of the desired state to another.
+#[derive(Debug)]
+pub struct Update {
+    /// What changes in the table.
+    pub diff: Arc<Diff>,
+    /// Who counts what, of the version that the diff leads to.
+    pub board: Arc<Board>,
+    /// What changes in this shard's listening sockets, after the table.
+    pub doors: Vec<DoorChange>,
+}
+
+/// A change of a shard's listening sockets. Addresses are the bound ones, with real ports.
+#[derive(Debug)]
+pub enum DoorChange {
+    /// Accept on `socket` for `listener`.
+    Open {
+        /// What it is bound to.
+        address: SocketAddr,
+        /// Whose connections come by it.
+        listener: Handle,
+        /// This shard's own socket; it listens.
+        socket: OwnedFd,
+    },
+    /// From the next connection on they are `listener`'s.
+    Assign {
+        /// Which door.
+        address: SocketAddr,
+        /// Whose connections come by it.
+        listener: Handle,
+    },
+    /// Take no new handshakes, serve the accept queue, close. Connections live on (R6.3-2).
+    Close {
+        /// Which door.
+        address: SocketAddr,
+    },
+}
+
+/// What a shard tells control.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Number of the shard.
@@ -65,73 +109,55 @@ pub struct Report {
 /// What happened on a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// All its listeners accept.
+    /// It runs and takes orders.
     Ready,
-    /// It could not start; the reason.
-    Failed(String),
+    /// This version is in effect; what could not be done about its doors is told.
+    Applied(u64, Vec<String>),
     /// After [`Order::Drain`]: no connection is left.
     Drained,
     /// Its main task is over, also after a panic.
     Ended,
 }
 
-/// Where reports go: a bounded channel with room for every report that a shard can send.
-#[derive(Clone, Debug)]
-pub struct Reports(crossbeam::channel::Sender<Report>);
+/// Reports that one shard may have under way: ready, one version, drained, ended.
+pub const REPORTS_PER_SHARD: usize = 4;
 
-/// Reports that one shard sends in its life: ready or failed, drained, ended.
-const REPORTS_PER_SHARD: usize = 3;
+/// Where reports go. The receiver makes room for [`REPORTS_PER_SHARD`] of each shard.
+pub type Reports = Arc<dyn Fn(Report) + Send + Sync>;
 
-/// A channel for the reports of `shards` shards.
-pub fn reports(shards: usize) -> (Reports, crossbeam::channel::Receiver<Report>) {
-    let (sender, receiver) = crossbeam::channel::bounded(shards * REPORTS_PER_SHARD);
-    (Reports(sender), receiver)
-}
-
-impl Reports {
-    fn send(&self, shard: usize, news: News) {
-        // The main thread is gone only when the process ends; then nobody needs the news.
-        let _unheard = self.0.try_send(Report { shard, news });
-    }
-}
-
-/// A running shard, as the main thread holds it.
+/// A running shard, as control holds it.
 #[derive(Debug)]
 pub struct Shard {
-    /// Its counters.
-    pub obs: Arc<ShardObs>,
     orders: Sender<Order>,
     handle: ShardHandle<()>,
 }
 
-/// Starts the thread; a first report says how that went.
+/// Starts the thread; a first report says that it runs.
 ///
 /// # Errors
-/// The thread or its ring could not be made.
-pub fn start(plan: Plan, reports: Reports) -> Result<Shard, ShardError> {
+/// The thread could not be made. A ring that could not be made shows in the report
+/// [`News::Ended`] and in [`Shard::join`].
+pub fn start(plan: Plan, ring: Arc<RingStats>, reports: Reports) -> Result<Shard, ShardError> {
     let (orders, mailbox) = rt::mailbox(ORDERS);
-    let obs = Arc::clone(&plan.obs);
     let config = ShardConfig {
         name: format!("{THREAD_PREFIX}{}", plan.index),
         core: Some(plan.core),
-        stats: Arc::clone(&obs.ring),
+        stats: ring,
         ..ShardConfig::default()
     };
     // Made here, so that a shard whose ring could not be made reports its end too.
     let ended = EndedOnDrop { shard: plan.index, reports };
     let handle = rt::start_shard(config, move || life(plan, mailbox, ended))?;
-    Ok(Shard { obs, orders, handle })
+    Ok(Shard { orders, handle })
 }
 
 impl Shard {
-    /// Gives an order; `false` when the shard is gone.
-    pub fn order(&self, order: Order) -> bool {
-        self.orders.try_send(order).is_ok()
-    }
-
-    /// Client connections that are open now.
-    pub fn active_connections(&self) -> u64 {
-        self.obs.listeners.iter().map(|l| l.active_connections.get()).sum()
+    /// Gives an order.
+    ///
+    /// # Errors
+    /// Gives it back when the shard is gone.
+    pub fn order(&self, order: Order) -> Result<(), Order> {
+        self.orders.try_send(order)
     }
 
     /// Waits for the thread's end; after [`News::Ended`] that is soon.
@@ -146,45 +172,115 @@ impl Shard {
 /// The shard's main task. When it ends the runtime drops all other tasks and closes their sockets.
 async fn life(plan: Plan, mut orders: Receiver<Order>, ended: EndedOnDrop) {
     let reports = &ended.reports;
-    let service = Service::new(&plan.config, &plan.obs, plan.seed);
-    let mut listeners = match open(plan.sockets) {
-        Ok(listeners) => listeners,
-        Err(e) => return reports.send(plan.index, News::Failed(e.to_string())),
-    };
-    let accepting = Rc::new(Cell::new(listeners.len()));
-    for (index, listener) in &listeners {
-        rt::spawn(accept(*index, listener.clone(), service.clone(), accepting.clone()));
+    let tell = |news| reports(Report { shard: plan.index, news });
+    let desk = Rc::new(Desk {
+        view: View::new(plan.index, plan.seed),
+        service: Service::start(),
+        doors: RefCell::default(),
+        accepting: Rc::default(),
+    });
+    tell(News::Ready);
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Update(update) => {
+                let (version, trouble) = desk.follow(update);
+                tell(News::Applied(version, trouble));
+            }
+            Order::Drain { quiet } => {
+                desk.close_all(quiet);
+                desk.service.begin_drain();
+                rt::spawn(drained(plan.index, Rc::clone(&desk), Arc::clone(reports)));
+            }
+            Order::Stop => break,
+        }
     }
-    reports.send(plan.index, News::Ready);
-    while let Some(Order::Drain { quiet }) = orders.recv().await {
-        for (_, listener) in listeners.drain(..) {
-            if let Err(e) = listener.stop_accepting(quiet) {
-                tracing::warn!("shard {}: a listener closes without a drain: {e}", plan.index);
+}
+
+/// What one shard has.
+struct Desk {
+    view: View,
+    service: Rc<Service>,
+    doors: RefCell<HashMap<SocketAddr, Door>>,
+    /// Accept tasks that run.
+    accepting: Rc<Cell<usize>>,
+}
+
+/// A listening socket, and whose connections come by it.
+struct Door {
+    listener: Rc<TcpListener>,
+    site: Rc<RefCell<Rc<Site>>>,
+}
+
+impl Desk {
+    /// Goes the way of an update within this turn. Returns the version that is in effect now, and
+    /// what could not be done. The update is dropped here, before control hears of it, so that the
+    /// last reference to what it replaces is control's.
+    fn follow(&self, update: Update) -> (u64, Vec<String>) {
+        let Update { diff, board, doors } = update;
+        let unusable = self.view.apply(&diff, &board);
+        self.service.retire(&unusable);
+        let failed = |(address, why): (SocketAddr, io::Error)| format!("{address}: {why}");
+        let trouble = doors.into_iter().filter_map(|change| self.change(change).map(failed));
+        (diff.to, trouble.collect())
+    }
+
+    fn change(&self, change: DoorChange) -> Option<(SocketAddr, io::Error)> {
+        match change {
+            DoorChange::Open { address, listener, socket } => {
+                self.open(address, listener, socket).err().map(|error| (address, error))
+            }
+            DoorChange::Assign { address, listener } => {
+                if let (Some(door), Some(site)) =
+                    (self.doors.borrow().get(&address), self.view.site(listener))
+                {
+                    door.site.replace(site);
+                }
+                None
+            }
+            DoorChange::Close { address } => {
+                let door = self.doors.borrow_mut().remove(&address)?;
+                door.listener.stop_accepting(QUIET).err().map(|error| (address, error))
             }
         }
-        service.begin_drain();
-        let reports = reports.clone();
-        rt::spawn(drained(plan.index, service.clone(), accepting.clone(), reports));
+    }
+
+    fn open(&self, address: SocketAddr, listener: Handle, socket: OwnedFd) -> io::Result<()> {
+        let site = self.view.site(listener);
+        let site = site.ok_or_else(|| io::Error::other("its listener is not in the table"))?;
+        let listener = Rc::new(TcpListener::from_fd(socket)?);
+        let site = Rc::new(RefCell::new(site));
+        self.accepting.set(self.accepting.get() + 1);
+        rt::spawn(accept(
+            Rc::clone(&listener),
+            Rc::clone(&site),
+            Rc::clone(&self.service),
+            FallOnDrop(Rc::clone(&self.accepting)),
+        ));
+        self.doors.borrow_mut().insert(address, Door { listener, site });
+        Ok(())
+    }
+
+    fn close_all(&self, quiet: Duration) {
+        for (address, door) in self.doors.borrow_mut().drain() {
+            if let Err(e) = door.listener.stop_accepting(quiet) {
+                tracing::warn!("{address} closes without a drain: {e}");
+            }
+        }
     }
 }
 
-fn open(sockets: Vec<(usize, OwnedFd)>) -> io::Result<Vec<(usize, Rc<TcpListener>)>> {
-    let open = |(index, fd)| Ok((index, Rc::new(TcpListener::from_fd(fd)?)));
-    sockets.into_iter().map(open).collect()
-}
-
-/// Accepts until the listener is drained. Each connection is a task of its own.
+/// Accepts until the door is closed. Each connection is a task of its own.
 async fn accept(
-    index: usize,
     listener: Rc<TcpListener>,
+    site: Rc<RefCell<Rc<Site>>>,
     service: Rc<Service>,
-    accepting: Rc<Cell<usize>>,
+    _done: FallOnDrop,
 ) {
-    let _done = FallOnDrop(accepting);
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                rt::spawn(service.clone().serve(index, stream, peer));
+                let site = Rc::clone(&site.borrow());
+                rt::spawn(Rc::clone(&service).serve(site, stream, peer));
             }
             Err(e) if e.kind() == io::ErrorKind::NotConnected => return,
             Err(e) => {
@@ -196,12 +292,12 @@ async fn accept(
 }
 
 /// Waits until no accept task and no connection is left.
-async fn drained(shard: usize, service: Rc<Service>, accepting: Rc<Cell<usize>>, reports: Reports) {
-    while accepting.get() > 0 {
+async fn drained(shard: usize, desk: Rc<Desk>, reports: Reports) {
+    while desk.accepting.get() > 0 {
         rt::sleep(DRAIN_TICK).await;
     }
-    service.idle().await;
-    reports.send(shard, News::Drained);
+    desk.service.idle().await;
+    reports(Report { shard, news: News::Drained });
 }
 
 /// Reports the end of the main task, also when a panic unwinds it.
@@ -212,7 +308,7 @@ struct EndedOnDrop {
 
 impl Drop for EndedOnDrop {
     fn drop(&mut self) {
-        self.reports.send(self.shard, News::Ended);
+        (self.reports)(Report { shard: self.shard, news: News::Ended });
     }
 }
 

@@ -162,10 +162,9 @@ fn a_second_weir_on_the_same_port_is_refused() {
 #[test]
 fn hup_and_usr1_are_harmless() {
     let mut server = Server::start(&config("[0]", 5, 0, &[]));
-    server.signal("HUP");
-    server.line_with("reload is not supported yet");
     server.signal("USR1");
-    server.line_with("SIGUSR1");
+    server.signal("HUP");
+    server.line_with("version 1 is in effect on all shards");
     assert_eq!(get(server.admin, "/healthz").status, 200);
 }
 

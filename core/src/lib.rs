@@ -1,9 +1,10 @@
 //! The ground that every other package of Weir stands on.
 //!
 //! A module uses only modules named earlier in this list:
-//! `limits` → `counter` → `time` → `model` → `config` → `pool` → `rt` → `net` → `obs` → `control`.
-//! A blank line between the declarations keeps rustfmt from sorting them. (`acl`, `tls`
-//! and `table` join with the issues that need them.)
+//! `limits` → `counter` → `time` → `model` → `config` → `pool` → `rt` → `net` → `obs` →
+//! `control` → `table`.
+//! A blank line between the declarations keeps rustfmt from sorting them. (`acl` and
+//! `tls` join with the issues that need them.)
 
 pub mod limits;
 
@@ -24,3 +25,5 @@ pub mod net;
 pub mod obs;
 
 pub mod control;
+
+pub mod table;

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use weir_core::limits::REQUESTS_PER_TURN;
 use weir_core::rt::{self, Lease, Payload, TcpStream, Timer};
+use weir_core::table::Site;
 
 use crate::exchange::End;
 use crate::limits::{DRAIN_IDLE, LINGER_BYTES, LINGER_TIME};
 use crate::message;
-use crate::service::{Service, Site};
+use crate::service::Service;
 
 /// A client's address as text, made once per connection.
 #[derive(Clone, Copy, Debug)]
@@ -63,31 +64,23 @@ pub(crate) struct Client {
 #[derive(Debug)]
 struct Entry {
     service: Rc<Service>,
-    listener: usize,
+    site: Rc<Site>,
     place: u32,
-}
-
-impl Entry {
-    #[inline]
-    fn site(&self) -> &Site {
-        // `Service::serve` has checked the index.
-        &self.service.sites[self.listener]
-    }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.site().counters.active_connections.fall();
+        self.site.counters.active_connections.fall();
         self.service.leave(self.place);
     }
 }
 
 impl Client {
-    fn new(service: Rc<Service>, listener: usize, stream: TcpStream, peer: SocketAddr) -> Client {
+    fn new(service: Rc<Service>, site: Rc<Site>, stream: TcpStream, peer: SocketAddr) -> Client {
         let place = service.enter();
-        let entry = Entry { service, listener, place };
-        entry.site().counters.connections.add(1);
-        entry.site().counters.active_connections.rise();
+        site.counters.connections.add(1);
+        site.counters.active_connections.rise();
+        let entry = Entry { service, site, place };
         Client { entry, stream, peer: PeerText::new(peer.ip()), timer: Timer::new() }
     }
 
@@ -98,7 +91,7 @@ impl Client {
 
     #[inline]
     pub(crate) fn site(&self) -> &Site {
-        self.entry.site()
+        &self.entry.site
     }
 
     /// The next bytes from the client, counted.
@@ -120,20 +113,15 @@ impl Client {
 }
 
 /// Serves `stream` until it ends.
-pub(crate) async fn run(
-    service: Rc<Service>,
-    listener: usize,
-    stream: TcpStream,
-    peer: SocketAddr,
-) {
-    let client = Client::new(service, listener, stream, peer);
+pub(crate) async fn run(service: Rc<Service>, site: Rc<Site>, stream: TcpStream, peer: SocketAddr) {
+    let client = Client::new(service, site, stream, peer);
     let end = requests(&client).await;
     close(client, end).await;
 }
 
 /// Exchanges requests until the connection is to end.
 async fn requests(client: &Client) -> End {
-    let mut idle_limit = client.site().client_timeout;
+    let mut idle_limit = client.site().client_timeout();
     let mut silent = true;
     let mut rest = None;
     // Requests answered since this task last waited.
@@ -162,7 +150,7 @@ async fn requests(client: &Client) -> End {
             end => return end,
         }
         silent = false;
-        idle_limit = client.site().keepalive_timeout;
+        idle_limit = client.site().keepalive_timeout();
         if in_turn >= REQUESTS_PER_TURN {
             in_turn = 0;
             rt::yield_now().await;
@@ -211,7 +199,7 @@ async fn idle(client: &Client, limit: Duration, in_turn: &mut usize) -> Option<L
 async fn close(client: Client, end: End) {
     match end {
         End::Next(_) | End::Close => {
-            client.timer.set(client.site().client_timeout);
+            client.timer.set(client.site().client_timeout());
             poll_fn(|cx| match client.stream.poll_send_ready(cx) {
                 Poll::Ready(_) => Poll::Ready(()),
                 Poll::Pending => client.timer.poll_expired(cx),

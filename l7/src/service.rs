@@ -1,30 +1,24 @@
-//! What one shard holds for HTTP: its listeners' settings (sites), pools, idle member connections,
-//! and what is kept for reuse. The door of this crate: the server hands in accepted connections.
+//! What one shard holds for HTTP: idle member connections, the connections being served, and what
+//! is kept for reuse. The door of this crate: the server hands in accepted connections with the
+//! site that they came by. Which sites, pools and members there are is `weir_core::table`'s.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
 
-use weir_core::model::{Config, Listener};
-use weir_core::obs::{ListenerCounters, ShardObs};
-use weir_core::pool::Wrr;
 use weir_core::rt::{self, Lease, TaskHandle, TcpStream};
+use weir_core::table::{Member, Site};
 
 use crate::connection;
 use crate::exchange::Exchange;
 use crate::limits::FREE_EXCHANGES;
 use crate::message::Field;
-use crate::route::Pool;
-use crate::upstream::{Idle, Member};
+use crate::upstream::Idle;
 
 /// HTTP forwarding on one shard. One per shard; it and its futures stay there.
 #[derive(Debug)]
 pub struct Service {
-    pub(crate) sites: Vec<Site>,
-    pub(crate) pools: Vec<Pool>,
     pub(crate) idle: Rc<Idle>,
     /// Room for the fields of the head that is being parsed.
     pub(crate) fields: RefCell<Vec<Field>>,
@@ -33,18 +27,6 @@ pub struct Service {
     draining: Cell<bool>,
     open: RefCell<Open>,
     janitor: TaskHandle,
-}
-
-/// A listener as the data path reads it. R6.7-4 to R6.7-7.
-#[derive(Debug)]
-pub(crate) struct Site {
-    /// Index of the default pool.
-    pub(crate) pool: Option<usize>,
-    pub(crate) keepalive_timeout: Duration,
-    pub(crate) client_timeout: Duration,
-    pub(crate) member_timeout: Duration,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) counters: Arc<ListenerCounters>,
 }
 
 /// The connections being served.
@@ -59,24 +41,12 @@ struct Open {
 }
 
 impl Service {
-    /// A service for all listeners and pools of `config`, counting into `obs`, whose blocks stand
-    /// in the same order. `seed` sets where each pool's round robin starts; give each shard its
-    /// own. Must be called on the shard: it starts the task that looks after idle member
-    /// connections.
-    pub fn new(config: &Config, obs: &ShardObs, seed: u64) -> Rc<Service> {
+    /// A service without connections. Must be called on the shard: it starts the task that looks
+    /// after idle member connections.
+    pub fn start() -> Rc<Service> {
         let idle = Idle::new();
         let janitor = rt::spawn(Rc::clone(&idle).janitor());
-        let site = |(at, listener): (usize, &Listener)| Site {
-            pool: listener.default_pool,
-            keepalive_timeout: listener.keepalive_timeout,
-            client_timeout: listener.client_timeout,
-            member_timeout: listener.member_timeout,
-            connect_timeout: listener.connect_timeout,
-            counters: obs.listeners.get(at).cloned().unwrap_or_default(),
-        };
         Rc::new(Service {
-            sites: config.listeners.iter().enumerate().map(site).collect(),
-            pools: (0..config.pools.len()).map(|at| make_pool(config, obs, seed, at)).collect(),
             idle,
             fields: RefCell::default(),
             free: RefCell::default(),
@@ -86,11 +56,16 @@ impl Service {
         })
     }
 
-    /// Serves one client connection until it ends, however it ends. `listener` is the index into
-    /// the configuration's listeners; with an unknown one the connection is closed.
-    pub async fn serve(self: Rc<Self>, listener: usize, stream: TcpStream, peer: SocketAddr) {
-        if listener < self.sites.len() {
-            connection::run(self, listener, stream, peer).await;
+    /// Serves one client connection, which came by `site`, until it ends, however it ends.
+    pub async fn serve(self: Rc<Self>, site: Rc<Site>, stream: TcpStream, peer: SocketAddr) {
+        connection::run(self, site, stream, peer).await;
+    }
+
+    /// Closes the idle connections to members that may not be used any more (C38). Requests on
+    /// their way to them are left alone.
+    pub fn retire(&self, members: &[Rc<Member>]) {
+        for member in members {
+            self.idle.clear(member);
         }
     }
 
@@ -182,17 +157,5 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         self.janitor.abort();
-    }
-}
-
-fn make_pool(config: &Config, obs: &ShardObs, seed: u64, at: usize) -> Pool {
-    let members = config.pools.get(at).map(|pool| pool.members.as_slice()).unwrap_or_default();
-    let counters = |member| obs.pools.get(at).and_then(|pool| pool.get(member)).cloned();
-    let weights: Vec<u8> = members.iter().map(|member| member.weight).collect();
-    Pool {
-        members: (members.iter().enumerate())
-            .map(|(i, m)| Rc::new(Member::new(m.address, counters(i).unwrap_or_default())))
-            .collect(),
-        turns: RefCell::new(Wrr::new(&weights, seed.wrapping_add(at as u64))),
     }
 }

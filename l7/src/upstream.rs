@@ -2,47 +2,22 @@
 //! lists (last in, first out, one a member) and their janitor, which drops a connection as soon as
 //! its member closes it or its time is over. Knows nothing of HTTP. Used by `exchange`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use weir_core::obs::MemberCounters;
 use weir_core::rt::{self, ConnectOptions, EventQueue, TcpStream, Timer};
+use weir_core::table::{Keep, Member};
 use weir_core::time::clock::Mono;
 
 use crate::error::Error;
 use crate::limits::{MAX_IDLE_PER_MEMBER, SWEEP_INTERVAL};
 
 /// Ends a list of slots.
-const NONE: u32 = u32::MAX;
-
-/// A member as this shard sees it. One per shard and member.
-#[derive(Debug)]
-pub(crate) struct Member {
-    /// Where it listens.
-    pub(crate) address: SocketAddr,
-    /// The same as text, for Host.
-    pub(crate) host: Box<str>,
-    /// What this shard counts for it.
-    pub(crate) counters: Arc<MemberCounters>,
-    /// The newest idle connection's slot.
-    newest: Cell<u32>,
-    /// Idle connections.
-    idle: Cell<u32>,
-}
-
-impl Member {
-    /// A member at `address` without connections.
-    pub(crate) fn new(address: SocketAddr, counters: Arc<MemberCounters>) -> Member {
-        let host = address.to_string().into_boxed_str();
-        Member { address, host, counters, newest: Cell::new(NONE), idle: Cell::new(0) }
-    }
-}
+const NONE: u32 = Keep::NONE;
 
 /// An open connection to a member, counted as long as it lives.
 #[derive(Debug)]
@@ -120,8 +95,8 @@ impl Idle {
     /// The newest idle connection to `member` that is fit for use.
     #[inline]
     pub(crate) fn take(&self, member: &Rc<Member>) -> Option<Connection> {
-        while member.newest.get() != NONE {
-            let (connection, expires) = self.remove(member.newest.get())?;
+        while member.keep.newest.get() != NONE {
+            let (connection, expires) = self.remove(member.keep.newest.get())?;
             if !connection.stream.has_event() && expires > rt::now() {
                 return Some(connection);
             }
@@ -129,17 +104,24 @@ impl Idle {
         None
     }
 
-    /// Keeps `connection` for at most `limit`; closes it when there are enough (C38).
+    /// Closes all idle connections to `member`.
+    pub(crate) fn clear(&self, member: &Member) {
+        while self.remove(member.keep.newest.get()).is_some() {}
+    }
+
+    /// Keeps `connection` for at most `limit`; closes it when there are enough, or when its member
+    /// may not be used any more (C38).
     #[inline]
     pub(crate) fn put(&self, connection: Connection, limit: Duration) {
         let member = &connection.member;
-        if connection.stream.has_event() || member.idle.get() >= MAX_IDLE_PER_MEMBER {
+        let full = member.keep.count.get() >= MAX_IDLE_PER_MEMBER;
+        if full || connection.stream.has_event() || !member.is_usable() {
             return;
         }
         let slots = &mut *self.slots.borrow_mut();
         let at = if slots.free == NONE { slots.all.len() as u32 } else { slots.free };
         connection.stream.watch(&self.events, at);
-        let older = member.newest.replace(at);
+        let older = member.keep.newest.replace(at);
         count_idle(member, 1);
         if let Some(older) = slots.all.get_mut(older as usize) {
             older.previous = at;
@@ -164,7 +146,7 @@ impl Idle {
         slot.next = std::mem::replace(&mut slots.free, at);
         match slots.all.get_mut(previous as usize) {
             Some(newer) => newer.next = next,
-            None => connection.member.newest.set(next),
+            None => connection.member.keep.newest.set(next),
         }
         if let Some(older) = slots.all.get_mut(next as usize) {
             older.previous = previous;
@@ -208,7 +190,7 @@ impl Idle {
 
 /// Adds `change` (wrapping) to the member's idle connections.
 fn count_idle(member: &Member, change: u32) {
-    let idle = member.idle.get().wrapping_add(change);
-    member.idle.set(idle);
+    let idle = member.keep.count.get().wrapping_add(change);
+    member.keep.count.set(idle);
     member.counters.idle_connections.set(u64::from(idle));
 }

@@ -405,17 +405,17 @@ fn draining() {
 #[test]
 fn an_idle_connection_is_small() {
     let member = Member::echo();
-    let shard_config = config(listener(), &[(member.address, 1)]);
-    let shard = Shard::start(shard_config.clone());
+    let shard = Shard::with(&[(member.address, 1)]);
+    let plot = shard.plot.clone();
     let address = shard.address;
     let (tell, told) = std::sync::mpsc::channel();
     shard.ask(Ask::Run(Box::new(move || {
         weir_core::rt::spawn(async move {
-            let obs = weir_core::obs::ShardObs::new(&shard_config);
-            let service = weir_l7::Service::new(&shard_config, &obs, 0);
+            let site = plot.view().site(plot.listener()).unwrap();
+            let service = weir_l7::Service::start();
             let options = weir_core::rt::ConnectOptions::default();
             let stream = weir_core::rt::TcpStream::connect(address, &options).await.unwrap();
-            tell.send(size_of_val(&service.serve(0, stream, address))).unwrap();
+            tell.send(size_of_val(&service.serve(site, stream, address))).unwrap();
         });
     })));
     let size = told.recv_timeout(support::SOON).unwrap();

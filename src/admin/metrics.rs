@@ -1,13 +1,16 @@
 //! The text behind `/metrics`: sums the shards' counters, which they write without locks. Knows
-//! the objects; [`super::text`] knows the format.
+//! the objects; [`super::text`] knows the format. Control writes new pages into the [`Book`], the
+//! admin thread reads them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use weir_core::model::{Config, Listener, Member};
+use weir_core::control::{Listener, State};
+use weir_core::model::Handle;
 use weir_core::net::sys;
-use weir_core::obs::{ListenerCounters, MemberCounters, ShardObs, StatusCounters};
+use weir_core::obs::{Board, ListenerCounters, MemberCounters, StatusCounters};
 use weir_core::rt::RingStats;
 use weir_core::time::clock;
 
@@ -18,100 +21,92 @@ use crate::build_info;
 
 /// What the text is made from. One per process.
 #[derive(Debug)]
-pub struct Source {
-    listeners: Vec<String>,
-    members: Vec<MemberLabels>,
-    shards: Vec<Arc<ShardObs>>,
+pub struct Book {
+    rings: Vec<Arc<RingStats>>,
+    page: RwLock<Arc<Page>>,
+    state: RwLock<Arc<State>>,
+    effective: AtomicU64,
+    draining: AtomicBool,
     started: SystemTime,
 }
 
-/// A member's place in the configuration and its labels.
-#[derive(Debug)]
-struct MemberLabels {
-    pool: usize,
-    member: usize,
-    labels: [String; 2],
+/// The objects of one configuration with their labels and counters.
+#[derive(Debug, Default)]
+struct Page {
+    listeners: Vec<(String, Vec<Arc<ListenerCounters>>)>,
+    members: Vec<MemberRow>,
 }
 
-impl Source {
-    /// The counters of `shards` under the names of `config`.
-    pub fn new(config: &Config, shards: Vec<Arc<ShardObs>>) -> Source {
-        Source {
-            listeners: listener_labels(config),
-            members: member_labels(config),
-            shards,
+#[derive(Debug)]
+struct MemberRow {
+    handle: Handle,
+    /// Pool, member.
+    labels: [String; 2],
+    /// Its pool is checked.
+    checked: bool,
+    blocks: Vec<Arc<MemberCounters>>,
+}
+
+impl Book {
+    /// An empty book on these shards.
+    pub fn new(rings: Vec<Arc<RingStats>>) -> Book {
+        Book {
+            rings,
+            page: RwLock::default(),
+            state: RwLock::default(),
+            effective: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
             started: clock::wall(),
         }
     }
 
+    /// From now on the metrics are those of this state's objects.
+    pub fn show(&self, state: &Arc<State>, board: &Board) {
+        let page =
+            Page { listeners: listener_rows(state, board), members: member_rows(state, board) };
+        set(&self.page, Arc::new(page));
+        self.health(state);
+    }
+
+    /// The same objects, other health.
+    pub fn health(&self, state: &Arc<State>) {
+        set(&self.state, Arc::clone(state));
+    }
+
+    /// This version is in effect on every shard.
+    pub fn effective(&self, version: u64) {
+        self.effective.store(version, Relaxed);
+    }
+
+    /// The process drains from now on.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// Does it?
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
     /// The whole text, as of now.
-    pub fn render(&self, draining: bool) -> String {
+    pub fn render(&self) -> String {
+        let (page, state) = (get(&self.page), get(&self.state));
         let mut text = Text::default();
-        self.general(&mut text, draining);
-        self.listeners(&mut text);
-        self.members(&mut text);
+        self.general(&mut text, &state);
+        page.listeners(&mut text);
+        page.members(&mut text, &state);
         self.rings(&mut text);
         self.process(&mut text);
         text.into_string()
     }
 
-    fn general(&self, text: &mut Text, draining: bool) {
+    fn general(&self, text: &mut Text, state: &State) {
         use build_info::{COMMIT, PROFILE, RUSTC, TARGET, VERSION};
         text.family(&names::BUILD_INFO).sample(&[VERSION, COMMIT, RUSTC, TARGET, PROFILE], 1);
-        text.single(&names::SHARDS, self.shards.len());
-        text.single(&names::DRAINING, u8::from(draining));
-    }
-
-    fn listeners(&self, text: &mut Text) {
-        type Read = fn(&ListenerCounters) -> u64;
-        let plain: [(&'static Metric, Read); 6] = [
-            (&names::CONNECTIONS, |c| c.connections.get()),
-            (&names::ACTIVE_CONNECTIONS, |c| c.active_connections.get()),
-            (&names::REQUESTS, |c| c.requests.get()),
-            (&names::RECEIVED_BYTES, |c| c.bytes_received.get()),
-            (&names::SENT_BYTES, |c| c.bytes_sent.get()),
-            (&names::SILENT_CLOSES, |c| c.silent_closes.get()),
-        ];
-        for (metric, read) in plain {
-            let mut family = text.family(metric);
-            for (index, label) in self.listeners.iter().enumerate() {
-                family.sample(&[label], self.listener(index).map(read).sum::<u64>());
-            }
-        }
-        let mut family = text.family(&names::RESPONSES);
-        for (index, label) in self.listeners.iter().enumerate() {
-            for (code, n) in sum_codes(self.listener(index).map(|c| &c.statuses)) {
-                family.sample(&[label, &code.to_string()], n);
-            }
-        }
-    }
-
-    fn members(&self, text: &mut Text) {
-        type Read = fn(&MemberCounters) -> u64;
-        let plain: [(&'static Metric, Read); 8] = [
-            (&names::MEMBER_CONNECTIONS, |c| c.connections.get()),
-            (&names::MEMBER_ACTIVE_CONNECTIONS, |c| c.active_connections.get()),
-            (&names::MEMBER_IDLE_CONNECTIONS, |c| c.idle_connections.get()),
-            (&names::MEMBER_CONNECT_FAILURES, |c| c.connect_failures.get()),
-            (&names::MEMBER_REQUESTS, |c| c.requests.get()),
-            (&names::MEMBER_RECEIVED_BYTES, |c| c.bytes_received.get()),
-            (&names::MEMBER_SENT_BYTES, |c| c.bytes_sent.get()),
-            (&names::MEMBER_REUSE_RETRIES, |c| c.reuse_retries.get()),
-        ];
-        for (metric, read) in plain {
-            let mut family = text.family(metric);
-            for member in &self.members {
-                let [pool, name] = &member.labels;
-                family.sample(&[pool, name], self.member(member).map(read).sum::<u64>());
-            }
-        }
-        let mut family = text.family(&names::MEMBER_RESPONSES);
-        for member in &self.members {
-            let [pool, name] = &member.labels;
-            for (code, n) in sum_codes(self.member(member).map(|c| &c.statuses)) {
-                family.sample(&[pool, name, &code.to_string()], n);
-            }
-        }
+        text.single(&names::SHARDS, self.rings.len());
+        text.single(&names::DRAINING, u8::from(self.is_draining()));
+        text.single(&names::CONFIG_VERSION, state.version());
+        text.single(&names::CONFIG_EFFECTIVE, self.effective.load(Relaxed));
     }
 
     fn rings(&self, text: &mut Text) {
@@ -133,8 +128,8 @@ impl Source {
         ];
         for (metric, read) in all {
             let mut family = text.family(metric);
-            for (index, shard) in self.shards.iter().enumerate() {
-                family.sample(&[&index.to_string()], read(&shard.ring));
+            for (index, ring) in self.rings.iter().enumerate() {
+                family.sample(&[&index.to_string()], read(ring));
             }
         }
     }
@@ -155,17 +150,75 @@ impl Source {
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         text.single(&names::START_TIME, format_args!("{:.3}", started.as_secs_f64()));
     }
+}
 
-    /// This listener's block on each shard.
-    fn listener(&self, index: usize) -> impl Iterator<Item = &ListenerCounters> {
-        self.shards.iter().filter_map(move |s| s.listeners.get(index)).map(AsRef::as_ref)
+impl Page {
+    fn listeners(&self, text: &mut Text) {
+        type Read = fn(&ListenerCounters) -> u64;
+        let plain: [(&'static Metric, Read); 6] = [
+            (&names::CONNECTIONS, |c| c.connections.get()),
+            (&names::ACTIVE_CONNECTIONS, |c| c.active_connections.get()),
+            (&names::REQUESTS, |c| c.requests.get()),
+            (&names::RECEIVED_BYTES, |c| c.bytes_received.get()),
+            (&names::SENT_BYTES, |c| c.bytes_sent.get()),
+            (&names::SILENT_CLOSES, |c| c.silent_closes.get()),
+        ];
+        for (metric, read) in plain {
+            let mut family = text.family(metric);
+            for (label, blocks) in &self.listeners {
+                family.sample(&[label], sum(blocks, read));
+            }
+        }
+        let mut family = text.family(&names::RESPONSES);
+        for (label, blocks) in &self.listeners {
+            for (code, n) in sum_codes(blocks.iter().map(|c| &c.statuses)) {
+                family.sample(&[label, &code.to_string()], n);
+            }
+        }
     }
 
-    /// This member's block on each shard.
-    fn member(&self, at: &MemberLabels) -> impl Iterator<Item = &MemberCounters> {
-        let (pool, member) = (at.pool, at.member);
-        self.shards.iter().filter_map(move |s| s.pools.get(pool)?.get(member)).map(AsRef::as_ref)
+    fn members(&self, text: &mut Text, state: &State) {
+        type Read = fn(&MemberCounters) -> u64;
+        let plain: [(&'static Metric, Read); 8] = [
+            (&names::MEMBER_CONNECTIONS, |c| c.connections.get()),
+            (&names::MEMBER_ACTIVE_CONNECTIONS, |c| c.active_connections.get()),
+            (&names::MEMBER_IDLE_CONNECTIONS, |c| c.idle_connections.get()),
+            (&names::MEMBER_CONNECT_FAILURES, |c| c.connect_failures.get()),
+            (&names::MEMBER_REQUESTS, |c| c.requests.get()),
+            (&names::MEMBER_RECEIVED_BYTES, |c| c.bytes_received.get()),
+            (&names::MEMBER_SENT_BYTES, |c| c.bytes_sent.get()),
+            (&names::MEMBER_REUSE_RETRIES, |c| c.reuse_retries.get()),
+        ];
+        for (metric, read) in plain {
+            let mut family = text.family(metric);
+            for MemberRow { labels: [pool, name], blocks, .. } in &self.members {
+                family.sample(&[pool, name], sum(blocks, read));
+            }
+        }
+        let mut family = text.family(&names::MEMBER_RESPONSES);
+        for MemberRow { labels: [pool, name], blocks, .. } in &self.members {
+            for (code, n) in sum_codes(blocks.iter().map(|c| &c.statuses)) {
+                family.sample(&[pool, name, &code.to_string()], n);
+            }
+        }
+        let mut family = text.family(&names::MEMBER_UP);
+        for row in self.members.iter().filter(|row| row.checked) {
+            let [pool, name] = &row.labels;
+            family.sample(&[pool, name], u8::from(state.is_up(row.handle)));
+        }
     }
+}
+
+fn sum<T>(blocks: &[Arc<T>], read: fn(&T) -> u64) -> u64 {
+    blocks.iter().map(|block| read(block)).sum()
+}
+
+fn set<T>(place: &RwLock<Arc<T>>, value: Arc<T>) {
+    *place.write().unwrap_or_else(PoisonError::into_inner) = value;
+}
+
+fn get<T>(place: &RwLock<Arc<T>>) -> Arc<T> {
+    Arc::clone(&place.read().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn sum_codes<'a>(blocks: impl Iterator<Item = &'a StatusCounters>) -> BTreeMap<u16, u64> {
@@ -176,30 +229,30 @@ fn sum_codes<'a>(blocks: impl Iterator<Item = &'a StatusCounters>) -> BTreeMap<u
     sums
 }
 
-/// A listener's name; `balancer/name` where the name stands more than once.
-fn listener_labels(config: &Config) -> Vec<String> {
-    let once = unique(config.listeners.iter().map(|l| l.name.as_str()));
-    let balancer = |l: &Listener| config.balancers.get(l.balancer).map_or("", |b| &b.name);
+/// A listener's label is its name; `balancer/name` where the name stands more than once.
+fn listener_rows(state: &State, board: &Board) -> Vec<(String, Vec<Arc<ListenerCounters>>)> {
+    let once = unique(state.listeners().map(|(_, l)| l.name.as_str()));
     let label = |l: &Listener| match once.contains(l.name.as_str()) {
         true => l.name.clone(),
-        false => format!("{}/{}", balancer(l), l.name),
+        false => format!("{}/{}", l.balancer, l.name),
     };
-    config.listeners.iter().map(label).collect()
+    state.listeners().map(|(handle, l)| (label(l), board.listener(handle).to_vec())).collect()
 }
 
-/// A member's name; its address where it has none or the pool has it more than once.
-fn member_labels(config: &Config) -> Vec<MemberLabels> {
+/// A member's label is its name; its address where it has none or the pool has it more than once.
+fn member_rows(state: &State, board: &Board) -> Vec<MemberRow> {
     let mut all = Vec::new();
-    for (pool, p) in config.pools.iter().enumerate() {
-        let once = unique(p.members.iter().map(|m| m.name.as_str()));
-        let label = |m: &Member| match once.contains(m.name.as_str()) && !m.name.is_empty() {
-            true => m.name.clone(),
-            false => m.address.to_string(),
-        };
-        all.extend(p.members.iter().enumerate().map(|(member, m)| MemberLabels {
-            pool,
-            member,
-            labels: [p.name.clone(), label(m)],
+    for (_, pool) in state.pools() {
+        let once = unique(pool.members.iter().map(|m| m.name.as_str()));
+        all.extend(pool.members.iter().map(|member| {
+            let named = once.contains(member.name.as_str()) && !member.name.is_empty();
+            let label = if named { member.name.clone() } else { member.address.to_string() };
+            MemberRow {
+                handle: member.handle,
+                labels: [pool.name.clone(), label],
+                checked: pool.is_checked(),
+                blocks: board.member(member.handle).to_vec(),
+            }
         }));
     }
     all

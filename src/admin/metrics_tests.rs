@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_core::model::{Balancer, Id, Pool};
+use weir_core::model::{self, Balancer, Config, Handles, Id, Member, Pool};
 
 use super::*;
 
 /// Two listeners of the same name, a pool with a nameless, a twice named and a well named member.
 fn config() -> Config {
     let balancer = |name: &str| Balancer { name: name.into(), ..Balancer::default() };
-    let listener = |name: &str, balancer| Listener {
+    let listener = |name: &str, balancer| model::Listener {
         name: name.into(),
         balancer,
         default_pool: Some(0),
-        ..Listener::default()
+        ..model::Listener::default()
     };
     let member = |name: &str, port: u16| Member {
         id: Id::nil(),
@@ -78,18 +78,36 @@ fn check_key(key: &str, family: &str) {
     }
 }
 
-fn two_shards() -> (Source, Vec<Arc<ShardObs>>) {
-    let config = config();
-    let shards: Vec<_> = (0..2).map(|_| Arc::new(ShardObs::new(&config))).collect();
-    (Source::new(&config, shards.clone()), shards)
+/// A book of two shards, with the counters of all objects in file order.
+struct Scene {
+    book: Book,
+    listeners: Vec<Vec<Arc<ListenerCounters>>>,
+    members: Vec<Vec<Arc<MemberCounters>>>,
+    state: Arc<State>,
+}
+
+fn two_shards() -> Scene {
+    let state = State::default().next(&config(), &|_| vec![0, 1], &mut Handles::default());
+    let state = Arc::new(state);
+    let handles: Vec<Handle> = state.members().map(|(_, m)| m.handle).collect();
+    let listeners = state.listeners().map(|(handle, _)| handle);
+    let board = Board::default().next(2, listeners, handles.iter().copied());
+    let book = Book::new(vec![Arc::default(), Arc::default()]);
+    book.show(&state, &board);
+    Scene {
+        listeners: state.listeners().map(|(handle, _)| board.listener(handle).to_vec()).collect(),
+        members: handles.into_iter().map(|handle| board.member(handle).to_vec()).collect(),
+        book,
+        state,
+    }
 }
 
 #[test]
 fn every_metric_is_rendered_and_the_text_is_well_formed() {
-    let (source, shards) = two_shards();
-    shards[0].listeners[0].statuses.count(200);
-    shards[0].pools[0][0].statuses.count(200);
-    let text = source.render(false);
+    let scene = two_shards();
+    scene.listeners[0][0].statuses.count(200);
+    scene.members[0][0].statuses.count(200);
+    let text = scene.book.render();
     let series = parse(&text);
     for metric in names::ALL {
         assert!(text.contains(&format!("# TYPE {} ", metric.name)), "{}", metric.name);
@@ -97,22 +115,28 @@ fn every_metric_is_rendered_and_the_text_is_well_formed() {
     assert_eq!(series["weir_shards"], 2.0);
     assert_eq!(series["weir_draining"], 0.0);
     assert!(series["process_start_time_seconds"] > 1.6e9);
-    assert_eq!(parse(&source.render(true))["weir_draining"], 1.0);
+    assert_eq!(series["weir_config_version"], 1.0);
+    assert_eq!(series["weir_config_effective_version"], 0.0);
+    scene.book.set_draining();
+    scene.book.effective(1);
+    let series = parse(&scene.book.render());
+    assert_eq!(series["weir_draining"], 1.0);
+    assert_eq!(series["weir_config_effective_version"], 1.0);
 }
 
 #[test]
 fn series_are_sums_over_the_shards() {
-    let (source, shards) = two_shards();
-    for (shard, n) in shards.iter().zip([3, 4]) {
-        shard.listeners[2].requests.add(n);
-        shard.listeners[2].active_connections.set(n);
-        shard.listeners[2].statuses.count(200);
-        shard.pools[0][0].bytes_sent.add(n * 10);
-        shard.ring.turns.add(n);
+    let scene = two_shards();
+    for (shard, n) in [3, 4].into_iter().enumerate() {
+        scene.listeners[2][shard].requests.add(n);
+        scene.listeners[2][shard].active_connections.set(n);
+        scene.listeners[2][shard].statuses.count(200);
+        scene.members[0][shard].bytes_sent.add(n * 10);
+        scene.book.rings[shard].turns.add(n);
     }
-    shards[1].listeners[2].statuses.count(502);
-    shards[1].pools[0][3].statuses.count(500);
-    let series = parse(&source.render(false));
+    scene.listeners[2][1].statuses.count(502);
+    scene.members[3][1].statuses.count(500);
+    let series = parse(&scene.book.render());
     assert_eq!(series[r#"weir_requests_total{listener="api"}"#], 7.0);
     assert_eq!(series[r#"weir_active_connections{listener="api"}"#], 7.0);
     assert_eq!(series[r#"weir_responses_total{listener="api",code="200"}"#], 2.0);
@@ -126,8 +150,29 @@ fn series_are_sums_over_the_shards() {
 
 #[test]
 fn labels_are_unique() {
-    let (source, _) = two_shards();
-    assert_eq!(source.listeners, ["north/web", "south/web", "api"]);
-    let members: Vec<_> = source.members.iter().map(|m| m.labels[1].as_str()).collect();
+    let page = get(&two_shards().book.page);
+    let listeners: Vec<_> = page.listeners.iter().map(|(label, _)| label.as_str()).collect();
+    assert_eq!(listeners, ["north/web", "south/web", "api"]);
+    let members: Vec<_> = page.members.iter().map(|m| m.labels[1].as_str()).collect();
     assert_eq!(members, ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "a\"\\b"]);
+}
+
+/// R8.1-6: the state of each checked member can be seen.
+#[test]
+fn health_is_shown_where_checks_are() {
+    let Scene { book, state, .. } = two_shards();
+    assert!(!book.render().contains("weir_member_up{"), "no checks, no state");
+    let mut config = config();
+    let second = std::time::Duration::from_secs(1);
+    let kind = model::MonitorKind::Tcp;
+    let (rise, fall) = (1, 1);
+    config.pools[0].monitor =
+        Some(model::Monitor { kind, delay: second, timeout: second, rise, fall, port: None });
+    let mut checked = state.next(&config, &|_| vec![0, 1], &mut Handles::default());
+    let first = checked.members().next().unwrap().1.handle;
+    checked.set_health([(first, false)]);
+    book.show(&Arc::new(checked), &Board::default());
+    let series = parse(&book.render());
+    assert_eq!(series[r#"weir_member_up{pool="app",member="127.0.0.1:1"}"#], 0.0);
+    assert_eq!(series[r#"weir_member_up{pool="app",member="127.0.0.1:2"}"#], 1.0);
 }

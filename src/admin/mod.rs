@@ -9,7 +9,6 @@ mod text;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -21,19 +20,12 @@ use weir_core::net::bind_exclusive;
 
 use listener::Bounded;
 
-pub use metrics::Source;
+pub use metrics::Book;
 
 /// The bound admin listener; without an `[admin]` table it does nothing.
 #[derive(Debug)]
 pub struct Admin {
     bound: Option<(SocketAddr, std::net::TcpListener)>,
-    draining: Arc<AtomicBool>,
-}
-
-#[derive(Clone, Debug)]
-struct Shared {
-    source: Arc<Source>,
-    draining: Arc<AtomicBool>,
 }
 
 impl Admin {
@@ -43,7 +35,7 @@ impl Admin {
     /// The address cannot be had; names the cause and the cure.
     pub fn bind(addr: Option<SocketAddr>, backlog: u32) -> Result<Admin> {
         let bound = addr.map(|a| bind_exclusive("admin", a, backlog)).transpose()?;
-        Ok(Admin { bound, draining: Arc::default() })
+        Ok(Admin { bound })
     }
 
     /// The bound address with its real port.
@@ -51,16 +43,11 @@ impl Admin {
         self.bound.as_ref().map(|(addr, _)| *addr)
     }
 
-    /// `/healthz` answers 503 from now on.
-    pub fn set_draining(&self) {
-        self.draining.store(true, Relaxed);
-    }
-
     /// Starts the thread; it lives as long as the process.
     ///
     /// # Errors
     /// The thread or its poller could not be made.
-    pub fn start(&self, source: Source) -> Result<()> {
+    pub fn start(&self, book: Arc<Book>) -> Result<()> {
         let Some((_, listener)) = &self.bound else { return Ok(()) };
         let listener = listener.try_clone().context("admin listener")?;
         listener.set_nonblocking(true).context("admin listener")?;
@@ -68,10 +55,9 @@ impl Admin {
             .enable_all()
             .build()
             .context("admin thread")?;
-        let shared = Shared { source: Arc::new(source), draining: Arc::clone(&self.draining) };
         let main = async move {
             let listener = Bounded::new(tokio::net::TcpListener::from_std(listener)?);
-            axum::serve(listener, router(shared)).await
+            axum::serve(listener, router(book)).await
         };
         let run = move || {
             if let Err(e) = runtime.block_on(main) {
@@ -83,20 +69,20 @@ impl Admin {
     }
 }
 
-fn router(shared: Shared) -> Router {
+fn router(book: Arc<Book>) -> Router {
     Router::new()
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(show_health))
-        .with_state(shared)
+        .with_state(book)
 }
 
-async fn show_metrics(State(shared): State<Shared>) -> impl IntoResponse {
-    let text = shared.source.render(shared.draining.load(Relaxed));
+async fn show_metrics(State(book): State<Arc<Book>>) -> impl IntoResponse {
+    let text = book.render();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
-async fn show_health(State(shared): State<Shared>) -> impl IntoResponse {
-    if shared.draining.load(Relaxed) {
+async fn show_health(State(book): State<Arc<Book>>) -> impl IntoResponse {
+    if book.is_draining() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
     } else {
         (StatusCode::OK, "ok\n")

@@ -43,6 +43,10 @@ metrics! {
         "Shards, one core each.";
     DRAINING Gauge "weir_draining" [],
         "1 from SIGTERM on, else 0.";
+    CONFIG_VERSION Gauge "weir_config_version" [],
+        "Version of the desired state; each reload and each change of a member's health adds one.";
+    CONFIG_EFFECTIVE Gauge "weir_config_effective_version" [],
+        "The version that is in effect on every shard.";
 
     CONNECTIONS Counter "weir_connections_total" ["listener"],
         "Client connections accepted.";
@@ -77,6 +81,8 @@ metrics! {
         "Bytes sent to the member.";
     MEMBER_REUSE_RETRIES Counter "weir_member_reuse_retries_total" ["pool", "member"],
         "Requests sent once more since a kept connection failed before the answer's first byte.";
+    MEMBER_UP Gauge "weir_member_up" ["pool", "member"],
+        "1 while the member's health checks find it up, else 0; absent without checks.";
 
     RING_TURNS Counter "weir_ring_turns_total" ["shard"],
         "Turns of the shard's loop.";

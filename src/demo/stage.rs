@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use weir_core::model::{Balancer, Config, Listener, Member, Pool, Runtime, derive_id};
-use weir_core::net;
 use weir_loadgen::{
     CpuOf, Delay, ErrorClass, Length, Live, OriginSpec, Origins, Plan, Report, Target,
 };
 
 use super::report::{Cores, Counts, Phase};
-use crate::server::{Machine, Shards, descriptors, host, seed, wishes};
+use crate::server::{Machine, Plan as Placing, Running, Start, descriptors, host, launch, seed};
 use crate::shard::THREAD_PREFIX;
 
 /// A member of the demo.
@@ -49,7 +48,7 @@ pub struct Stage {
     /// Who runs where.
     pub cores: Cores,
     origins: Origins,
-    shards: Shards,
+    balancer: Running,
     addr: SocketAddr,
 }
 
@@ -72,10 +71,12 @@ impl Stage {
         let specs = CAST.iter().map(spec).collect();
         let origins = Origins::start(Some(cores.clients), specs).context("the demo's members")?;
         let config = Arc::new(config(origins.addrs()));
-        let groups = net::bind_all(&wishes(&config), 1, BACKLOG)?.groups;
-        let addr = groups.first().context("the balancer has no address")?.addr;
-        let shards = Shards::start(&config, &[balancer], groups, seed())?;
-        Ok(Stage { cores, origins, shards, addr })
+        let plan = Placing { cores: vec![balancer] };
+        let balancer = launch(Start { config, path: None, plan, signals: None })?;
+        let listener = balancer.ready.listeners.first();
+        let addr = listener.and_then(|l| l.addresses.first().copied());
+        let addr = addr.context("the balancer has no address")?;
+        Ok(Stage { cores, origins, balancer, addr })
     }
 
     /// Puts the balancer under load from `connections` clients; measures after `warmup`.
@@ -128,7 +129,7 @@ impl Stage {
 
     /// Ends everything; tells what went wrong with that.
     pub fn strike(self) {
-        for error in self.shards.stop() {
+        if let Err(error) = self.balancer.stop() {
             tracing::error!("{error}");
         }
     }

@@ -18,6 +18,10 @@ pub enum Step {
     Wait,
     /// Tell systemd and all shards that the process drains.
     Drain,
+    /// Read the file again.
+    Reload,
+    /// Open the log files again.
+    Reopen,
     /// Tell the user why a signal did nothing.
     Say(&'static str),
     /// Stop everything.
@@ -66,8 +70,11 @@ impl Life {
                 self.draining = Some(Draining { until: now.plus(self.timeout), waiting });
                 Step::Drain
             }
-            libc::SIGHUP => Step::Say("SIGHUP: reload is not supported yet; nothing changed"),
-            libc::SIGUSR1 => Step::Say("SIGUSR1: there are no log files to reopen yet"),
+            libc::SIGHUP if self.draining.is_some() => {
+                Step::Say("SIGHUP: no reload while the process drains; nothing changed")
+            }
+            libc::SIGHUP => Step::Reload,
+            libc::SIGUSR1 => Step::Reopen,
             _ => Step::Wait,
         }
     }
@@ -79,8 +86,8 @@ impl Life {
                 draining.waiting.remove(&report.shard);
                 if draining.waiting.is_empty() { Step::End(End::Drained) } else { Step::Wait }
             }
-            (News::Ended | News::Failed(_), _) => Step::End(End::Lost(report.shard)),
-            (News::Ready | News::Drained, _) => Step::Wait,
+            (News::Ended, _) => Step::End(End::Lost(report.shard)),
+            (News::Ready | News::Applied(..) | News::Drained, _) => Step::Wait,
         }
     }
 
@@ -90,6 +97,11 @@ impl Life {
             Some(draining) if now >= draining.until => Step::End(End::TimedOut),
             _ => Step::Wait,
         }
+    }
+
+    /// A drain that begins from now on waits so long.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
     }
 
     /// True from the first SIGTERM or SIGINT on.
@@ -140,10 +152,11 @@ mod tests {
     #[test]
     fn other_signals_are_harmless() {
         let mut life = Life::new(1, TIMEOUT);
-        for signal in [libc::SIGHUP, libc::SIGUSR1] {
-            assert!(matches!(life.signal(signal, at(1)), Step::Say(_)));
-            assert!(!life.is_draining());
-        }
+        assert_eq!(life.signal(libc::SIGHUP, at(1)), Step::Reload);
+        assert_eq!(life.signal(libc::SIGUSR1, at(1)), Step::Reopen);
+        assert!(!life.is_draining());
+        life.signal(libc::SIGTERM, at(2));
+        assert!(matches!(life.signal(libc::SIGHUP, at(3)), Step::Say(_)));
     }
 
     #[test]

@@ -1,42 +1,47 @@
 //! `weir serve`: the life of the process, from the file to the exit code. Owns the order of the
 //! stages; each stage has a file. Nothing is left half started: whatever fails before the ready
 //! line closes all sockets and is the one error that the user sees.
+//!
+//! `serve` and `demo` start a balancer by [`launch`]: the shards, and the control thread that tells
+//! them what to do.
 
 mod checks;
+mod control;
 mod cores;
+mod doors;
+mod fleet;
 mod life;
-mod shards;
+mod reload;
 
-use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::mpsc::{Sender, channel};
+use std::time::UNIX_EPOCH;
 
-use anyhow::{Context, Result, bail};
-use sd_notify::NotifyState;
-use weir_core::model::Config;
-use weir_core::net::{self, Group, Wanted};
-use weir_core::rt::Signals;
+use anyhow::{Context, Result, anyhow, bail};
+use weir_core::model::{Config, Runtime};
+use weir_core::rt::{self, ShardConfig, ShardHandle, Signals};
 use weir_core::time::clock;
 
-use crate::admin::{Admin, Source};
-use crate::logging;
-use crate::shard::Order;
-use life::{End, Life, SIGNALS, Step};
+use crate::admin::{Admin, Book};
+use crate::remote::desk::Desk;
+use crate::shard::{REPORTS_PER_SHARD, Reports};
+use crate::{logging, notify};
+use control::{Ask, Boot, Event, Outcome};
+use fleet::Fleet;
+use life::{End, SIGNALS};
 
 pub use checks::{descriptors, host};
+pub use control::Ready;
 pub use cores::Machine;
-pub use shards::Shards;
+pub use reload::Answer;
 
 /// Length of the admin listener's accept queue.
 const ADMIN_BACKLOG: u32 = 128;
-/// How often the main thread looks for a shard that died.
-const IDLE_TICK: Duration = Duration::from_secs(1);
-/// The same while draining, where reports are waited for.
-const DRAIN_TICK: Duration = Duration::from_millis(10);
-/// How long an accept queue has to stay empty before a draining shard closes its listener: the
-/// last ACK of a handshake that was under way comes within a round trip.
-const QUIET: Duration = Duration::from_millis(250);
+/// Name of the control thread.
+const CONTROL_THREAD: &str = "weir-control";
+/// Events that may wait for control beside the shards' reports.
+const EVENTS: usize = 256;
 
 /// Runs the balancer until a signal ends it.
 ///
@@ -45,54 +50,174 @@ const QUIET: Duration = Duration::from_millis(250);
 pub fn serve(path: &Path) -> Result<()> {
     let signals = Signals::block(&SIGNALS).context("cannot take over the signals")?;
     logging::init(tracing::Level::INFO);
-    let config = load(path)?;
+    let config = Arc::new(load(path)?);
     host()?;
     let cores = cores::resolve(&config.runtime.cores, &Machine::read()?)?;
     descriptors(cores.len(), addresses(&config))?;
-    let groups = bind(&config, cores.len())?;
     let admin = Admin::bind(config.admin.as_ref().map(|a| a.listen), ADMIN_BACKLOG)?;
-    let ready = ready_line(&config, &groups, &cores, admin.addr());
-    let shards = Shards::start(&config, &cores, groups, seed())?;
-    admin.start(Source::new(&config, shards.obs()))?;
-    logging::say(ready);
-    tell_systemd(&[NotifyState::Ready]);
-    let end = supervise(&signals, &shards, &admin, config.runtime.shutdown_timeout)?;
-    finish(end, shards, &config)
+    let start = Start {
+        config: Arc::clone(&config),
+        path: Some(path.to_owned()),
+        plan: Plan { cores },
+        signals: Some(signals),
+    };
+    let desk = desk(&config)?;
+    let running = launch(start)?;
+    let file = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let _gone = desk.map(|desk| desk.serve(file, running.asker())).transpose()?;
+    admin.start(Arc::clone(&running.book))?;
+    logging::say(ready_line(&running, admin.addr()));
+    notify::ready();
+    running.wait()
 }
 
-fn load(path: &Path) -> Result<Arc<Config>> {
+/// The control socket. A `run_dir` that the file names must do; without the one that nobody asked
+/// for the process runs all the same.
+fn desk(config: &Config) -> Result<Option<Desk>> {
+    let run_dir = &config.runtime.run_dir;
+    match Desk::bind(run_dir) {
+        Ok(desk) => Ok(Some(desk)),
+        Err(e) if *run_dir == Runtime::default().run_dir => {
+            tracing::warn!("`weir reload` will not find this process (SIGHUP does): {e:#}");
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Which shard runs on which core.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The cores, in the order of the shards.
+    pub cores: Vec<usize>,
+}
+
+impl Plan {
+    /// The shards that serve a balancer.
+    pub fn shards_of(&self, _balancer: usize) -> Vec<usize> {
+        (0..self.cores.len()).collect()
+    }
+}
+
+/// What a balancer is started with.
+pub struct Start {
+    /// What to serve.
+    pub config: Arc<Config>,
+    /// The file that it came from, for reloads.
+    pub path: Option<PathBuf>,
+    /// Which shard runs on which core.
+    pub plan: Plan,
+    /// Signals to obey.
+    pub signals: Option<Signals>,
+}
+
+/// A balancer whose listeners accept.
+pub struct Running {
+    /// What it serves.
+    pub ready: Ready,
+    /// Its counters.
+    pub book: Arc<Book>,
+    plan: Plan,
+    config: Arc<Config>,
+    asks: rt::Sender<Event>,
+    control: ShardHandle<Outcome>,
+}
+
+/// Starts shards and control; returns when all listeners accept.
+///
+/// # Errors
+/// The thread, ring or address that could not be had; everything is closed again. Also when a
+/// signal ended it before it was ready.
+pub fn launch(start: Start) -> Result<Running> {
+    let Start { config, path, plan, signals } = start;
+    let events = rt::mailbox(EVENTS + plan.cores.len() * REPORTS_PER_SHARD);
+    let sender = events.0.clone();
+    let reports: Reports = Arc::new(move |report| {
+        // Control is gone only when the process ends; then nobody needs the news.
+        let _unheard = sender.try_send(Event::Report(report));
+    });
+    let fleet = Fleet::start(&plan.cores, seed(), &reports)?;
+    let book = Arc::new(Book::new(fleet.rings()));
+    let (ready, told) = channel();
+    let asks = events.0.clone();
+    let boot = Boot {
+        config: Arc::clone(&config),
+        path,
+        fleet,
+        plan: plan.clone(),
+        events,
+        signals,
+        book: Arc::clone(&book),
+        ready,
+    };
+    let thread = ShardConfig {
+        name: CONTROL_THREAD.to_owned(),
+        core: config.runtime.control_core,
+        ..ShardConfig::default()
+    };
+    let control = rt::start_shard(thread, move || control::run(boot))?;
+    // The sender goes when control ends before.
+    match told.recv() {
+        Ok(ready) => Ok(Running { ready, book, plan, config, asks, control }),
+        Err(_) => {
+            let outcome = control.join()?;
+            finish(outcome, &config)?;
+            Err(anyhow!("ended by a signal before it was ready"))
+        }
+    }
+}
+
+/// A way to ask the running process for something, from any thread.
+#[derive(Clone, Debug)]
+pub struct Asker(rt::Sender<Event>);
+
+impl Asker {
+    /// Asks for a reload; `false` when the process is about to end.
+    pub fn reload(&self, reply: Sender<Answer>) -> bool {
+        self.0.try_send(Event::Ask(Ask::Reload(reply))).is_ok()
+    }
+}
+
+impl Running {
+    /// For requests from elsewhere.
+    pub fn asker(&self) -> Asker {
+        Asker(self.asks.clone())
+    }
+
+    /// Waits until a signal or a lost shard ends it.
+    ///
+    /// # Errors
+    /// A lost shard, or connections that had to be cut.
+    pub fn wait(self) -> Result<()> {
+        let outcome = self.control.join()?;
+        finish(outcome, &self.config)
+    }
+
+    /// Ends it at once; what is still open is cut.
+    ///
+    /// # Errors
+    /// A shard that ended badly.
+    pub fn stop(self) -> Result<()> {
+        // If control takes nothing it is about to end.
+        let _ending = self.asks.try_send(Event::Ask(Ask::Stop));
+        let outcome = self.control.join()?;
+        let errors = outcome.fleet.map(Fleet::join).unwrap_or_default();
+        errors.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+fn load(path: &Path) -> Result<Config> {
     let loaded = weir_core::config::load(path)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(Arc::new(loaded.config))
+    Ok(loaded.config)
 }
 
 /// Listening sockets that one shard holds.
 fn addresses(config: &Config) -> usize {
-    wishes(config).iter().map(|w| w.addresses.len()).sum()
-}
-
-/// The addresses that each listener wants, in the order of the listeners.
-pub fn wishes(config: &Config) -> Vec<Wanted> {
-    let vips = |balancer: usize| config.balancers.get(balancer).map(|b| b.vip_address.as_slice());
-    let wish = |listener: &weir_core::model::Listener| Wanted {
-        listener: listener.name.clone(),
-        addresses: vips(listener.balancer)
-            .unwrap_or_default()
-            .iter()
-            .map(|&ip| SocketAddr::new(ip, listener.protocol_port))
-            .collect(),
-    };
-    config.listeners.iter().map(wish).collect()
-}
-
-fn bind(config: &Config, shards: usize) -> Result<Vec<Group>> {
-    let bound = net::bind_all(&wishes(config), shards, config.runtime.backlog)?;
-    for warning in &bound.warnings {
-        tracing::warn!("{warning}");
-    }
-    Ok(bound.groups)
+    let vips = |balancer: usize| config.balancers.get(balancer).map_or(0, |b| b.vip_address.len());
+    config.listeners.iter().map(|listener| vips(listener.balancer)).sum()
 }
 
 /// Shards start their choices at random points, so that they do not all pick the same member.
@@ -102,16 +227,14 @@ pub fn seed() -> u64 {
 }
 
 /// `weir: ready: web http://127.0.0.1:8080 (2 shards: cores 0,1); admin http://127.0.0.1:9180`
-fn ready_line(
-    config: &Config,
-    groups: &[Group],
-    cores: &[usize],
-    admin: Option<SocketAddr>,
-) -> String {
-    let name = |index: usize| config.listeners.get(index).map_or("", |l| l.name.as_str());
-    let listeners: Vec<String> =
-        groups.iter().map(|g| format!("{} http://{}", name(g.wanted), g.addr)).collect();
+fn ready_line(running: &Running, admin: Option<std::net::SocketAddr>) -> String {
+    let mut listeners = Vec::new();
+    for served in &running.ready.listeners {
+        let url = |address| format!("{} {}://{address}", served.name, served.scheme);
+        listeners.extend(served.addresses.iter().map(url));
+    }
     let listeners = if listeners.is_empty() { "no listener".into() } else { listeners.join(", ") };
+    let cores = &running.plan.cores;
     let (shards, noun) = match cores.len() {
         1 => ("1 shard", "core"),
         n => (&*format!("{n} shards"), "cores"),
@@ -121,45 +244,19 @@ fn ready_line(
     format!("weir: ready: {listeners} ({shards}: {noun} {list}){admin}")
 }
 
-/// Waits on signals and shards until something ends the process.
-fn supervise(signals: &Signals, shards: &Shards, admin: &Admin, limit: Duration) -> Result<End> {
-    let mut life = Life::new(shards.count(), limit);
-    loop {
-        let tick = if life.is_draining() { DRAIN_TICK } else { IDLE_TICK };
-        let signal = signals.wait(Some(tick)).context("cannot wait for signals")?;
-        let step = match signal {
-            Some(number) => life.signal(number, clock::mono()),
-            None => life.tick(clock::mono()),
-        };
-        let reports = std::iter::from_fn(|| shards.report()).map(|r| life.report(&r));
-        for step in std::iter::once(step).chain(reports.collect::<Vec<_>>()) {
-            match step {
-                Step::Wait => {}
-                Step::Say(text) => tracing::warn!("{text}"),
-                Step::Drain => drain(shards, admin, limit),
-                Step::End(end) => return Ok(end),
-            }
-        }
-    }
-}
-
-fn drain(shards: &Shards, admin: &Admin, limit: Duration) {
-    tracing::info!(
-        "draining {} client connections for at most {} s",
-        shards.active_connections(),
-        limit.as_secs()
-    );
-    admin.set_draining();
-    tell_systemd(&[NotifyState::Stopping]);
-    shards.order(Order::Drain { quiet: QUIET.min(limit / 2) });
-}
-
-fn finish(end: End, shards: Shards, config: &Config) -> Result<()> {
-    let open = shards.active_connections();
+/// The exit code's reason: `Ok` after a clean drain, or where nobody was cut.
+fn finish(outcome: Outcome, config: &Config) -> Result<()> {
+    let Outcome { end, fleet, open } = outcome;
+    let errors = fleet.map(Fleet::join).unwrap_or_default();
     let limit = config.runtime.shutdown_timeout.as_secs();
+    let end = match end {
+        Ok(end) => end,
+        // Why a shard ended is known when it has been joined.
+        Err(error) => return Err(errors.into_iter().next().map_or(error, Into::into)),
+    };
     match end {
         End::Drained => {
-            for error in shards.stop() {
+            for error in errors {
                 tracing::error!("{error}");
             }
             tracing::info!("drained; good bye");
@@ -173,7 +270,7 @@ fn finish(end: End, shards: Shards, config: &Config) -> Result<()> {
             connections(open)
         ),
         End::Lost(shard) => {
-            let causes: String = shards.stop().iter().map(|e| format!(": {e}")).collect();
+            let causes: String = errors.iter().map(|e| format!(": {e}")).collect();
             bail!("shard {shard} ended unexpectedly{causes}; {} cut", connections(open))
         }
     }
@@ -182,11 +279,4 @@ fn finish(end: End, shards: Shards, config: &Config) -> Result<()> {
 fn connections(n: u64) -> String {
     let (s, were) = if n == 1 { ("", "was") } else { ("s", "were") };
     format!("{n} client connection{s} {were}")
-}
-
-/// Without a notify socket this does nothing; a broken one must not stop the service.
-fn tell_systemd(states: &[NotifyState<'_>]) {
-    if let Err(e) = sd_notify::notify(states) {
-        tracing::warn!("cannot tell systemd ({e}); is NotifyAccess= right?");
-    }
 }

@@ -49,6 +49,7 @@ pub fn config(cores: &str, timeout: u64, port: u16, members: &[(SocketAddr, u8)]
 [runtime]
 cores = {cores}
 shutdown_timeout = {timeout}
+run_dir = "{RUN_DIR}"
 [admin]
 listen = "127.0.0.1:0"
 [[loadbalancer]]
@@ -70,18 +71,27 @@ members = [ {} ]
     )
 }
 
+/// Stands in a configuration for a folder of the test's own.
+pub const RUN_DIR: &str = "@RUN_DIR@";
+
 /// A folder with a configuration file in it.
 pub struct File {
     pub path: PathBuf,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl File {
     pub fn new(text: &str) -> File {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("weir.toml");
-        std::fs::write(&path, text).unwrap();
-        File { path, _folder: folder }
+        let file = File { path: folder.path().join("weir.toml"), folder };
+        file.write(text);
+        file
+    }
+
+    /// Replaces it.
+    pub fn write(&self, text: &str) {
+        let run_dir = self.folder.path().join("run");
+        std::fs::write(&self.path, text.replace(RUN_DIR, run_dir.to_str().unwrap())).unwrap();
     }
 }
 
@@ -93,7 +103,7 @@ pub struct Server {
     pub ready: String,
     pub web: SocketAddr,
     pub admin: SocketAddr,
-    _file: File,
+    pub file: File,
 }
 
 impl Server {
@@ -123,16 +133,26 @@ impl Server {
             ready: String::new(),
             web: nowhere,
             admin: nowhere,
-            _file: file,
+            file,
         };
         server.ready = server.line_with("weir: ready: ");
-        server.web = address_after(&server.ready, "web http://");
+        if server.ready.contains("web http://") {
+            server.web = address_after(&server.ready, "web http://");
+        }
         server.admin = address_after(&server.ready, "admin http://");
         server
     }
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Has it reload this configuration; exit code, stdout and stderr of `weir reload`.
+    pub fn reload(&self, text: &str) -> (Option<i32>, String, String) {
+        self.file.write(text);
+        let mut command = weir();
+        command.args(["reload", "--config"]).arg(&self.file.path);
+        run(&mut command)
     }
 
     /// Waits for a line of stderr that contains `words`.
@@ -212,6 +232,13 @@ impl Server {
     }
 }
 
+/// Runs a command to its end; its exit code, stdout and stderr.
+pub fn run(command: &mut Command) -> (Option<i32>, String, String) {
+    let out = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (out.status.code(), text(&out.stdout), text(&out.stderr))
+}
+
 /// All series of one family in `metrics` added up.
 pub fn sum(metrics: &str, family: &str) -> f64 {
     let value = |line: &str| {
@@ -229,7 +256,7 @@ impl Drop for Server {
     }
 }
 
-fn address_after(line: &str, words: &str) -> SocketAddr {
+pub fn address_after(line: &str, words: &str) -> SocketAddr {
     let rest = line.split_once(words).unwrap_or_else(|| panic!("no {words}in {line}")).1;
     let end = rest.find([' ', ',', ';']).unwrap_or(rest.len());
     rest[..end].parse().unwrap()

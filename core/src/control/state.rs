@@ -100,7 +100,7 @@ impl State {
         for (index, pool) in config.pools.iter().enumerate() {
             let found = old.get(&PoolKey::of_model(pool)).copied();
             let former = found.and_then(|handle| self.pools.get(&handle));
-            let handle = found.unwrap_or_else(|| handles.next());
+            let handle = found.unwrap_or_else(|| handles.fresh());
             let resolved = resolve_pool(pool, used.contains(&index), former, handles);
             self.carry_health(former, &resolved, &mut next.down);
             next.pools.insert(handle, unless_same(former, resolved));
@@ -112,7 +112,7 @@ impl State {
             let resolved = resolve_listener(listener, config, &pools, shards_of);
             let found = old.get(&ListenerKey::of(&resolved)).copied();
             let former = found.and_then(|handle| self.listeners.get(&handle));
-            let handle = found.unwrap_or_else(|| handles.next());
+            let handle = found.unwrap_or_else(|| handles.fresh());
             next.listeners.insert(handle, unless_same(former, resolved));
         }
         next
@@ -211,7 +211,7 @@ fn resolve_pool(
         handle: old
             .get(&MemberKey::of(m.id, &pool.name, &m.name, m.address))
             .copied()
-            .unwrap_or_else(|| handles.next()),
+            .unwrap_or_else(|| handles.fresh()),
         id: m.id,
         name: m.name.clone(),
         address: m.address,

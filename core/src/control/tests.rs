@@ -175,7 +175,7 @@ fn new_members_start_down_where_checks_are() {
 fn verdicts_on_members_that_are_gone_change_nothing() {
     let mut handles = Handles::default();
     let mut state = next(&State::default(), &config(vec![], vec![]), &mut handles);
-    assert!(!state.set_health([(handles.next(), false)]));
+    assert!(!state.set_health([(handles.fresh(), false)]));
     assert_eq!(state.version(), 1);
 }
 

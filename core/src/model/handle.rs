@@ -21,7 +21,7 @@ pub struct Handles {
 
 impl Handles {
     /// A handle that was never given out before.
-    pub fn next(&mut self) -> Handle {
+    pub fn fresh(&mut self) -> Handle {
         self.given += 1;
         Handle(self.given)
     }

@@ -81,6 +81,21 @@ pub fn bind_all(wanted: &[Wanted], shards: usize, backlog: u32) -> Result<Bound,
     Ok(Bound { groups, warnings })
 }
 
+/// Binds and listens on an address that this process holds already, or holds in part (0.0.0.0 and
+/// one address of it), with `shards` sockets that join.
+///
+/// # Errors
+/// As [`bind_all`].
+pub fn bind_join(
+    listener: &str,
+    addr: SocketAddr,
+    shards: usize,
+    backlog: u32,
+) -> Result<Vec<OwnedFd>, BindError> {
+    let sockets = (0..shards).map(|_| join(addr, backlog_arg(backlog)));
+    sockets.collect::<io::Result<_>>().map_err(|e| error(listener, addr, e))
+}
+
 /// Binds and listens on one address for one thread, never shared (the admin listener).
 ///
 /// # Errors
@@ -166,18 +181,21 @@ fn open_group(
 ) -> io::Result<Vec<OwnedFd>> {
     let backlog = backlog_arg(backlog);
     first.listen(backlog)?;
-    if shards > 1 {
-        first.set_reuse_port(true)?;
-    }
+    // Also on a single socket: another shard may join at a reload.
+    first.set_reuse_port(true)?;
     let mut sockets = vec![OwnedFd::from(first)];
     for _ in 1..shards {
-        let socket = new_socket(addr)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&SockAddr::from(addr))?;
-        socket.listen(backlog)?;
-        sockets.push(socket.into());
+        sockets.push(join(addr, backlog)?);
     }
     Ok(sockets)
+}
+
+fn join(addr: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
+    let socket = new_socket(addr)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&SockAddr::from(addr))?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
 }
 
 fn new_socket(addr: SocketAddr) -> io::Result<Socket> {

@@ -5,4 +5,4 @@ mod bind;
 pub mod owner;
 pub mod sys;
 
-pub use bind::{BindError, Bound, Group, Wanted, bind_all, bind_exclusive};
+pub use bind::{BindError, Bound, Group, Wanted, bind_all, bind_exclusive, bind_join};

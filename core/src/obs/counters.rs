@@ -1,28 +1,33 @@
 //! The counter blocks of listeners and members. One block a shard and object.
 
+use std::sync::OnceLock;
+
 use crate::counter::{Counter, Gauge};
 
-/// One counter for each status code from 100 to 599.
-#[derive(Debug)]
-pub struct StatusCounters(Box<[Counter]>);
-
-impl Default for StatusCounters {
-    fn default() -> Self {
-        Self((0..500).map(|_| Counter::default()).collect())
-    }
-}
+/// One counter for each status code from 100 to 599. The hundred of a class takes its memory when
+/// its first code is seen: most objects see two classes, and there are many objects.
+#[derive(Debug, Default)]
+pub struct StatusCounters([OnceLock<Box<[Counter; 100]>>; 5]);
 
 impl StatusCounters {
     /// Counts one answer with `status`; a code outside 100 to 599 is not counted.
     pub fn count(&self, status: u16) {
-        if let Some(counter) = self.0.get(usize::from(status).wrapping_sub(100)) {
-            counter.add(1);
+        let (class, code) = (usize::from(status / 100), usize::from(status % 100));
+        if let Some(counters) = self.0.get(class.wrapping_sub(1)) {
+            let counters =
+                counters.get_or_init(|| Box::new(std::array::from_fn(|_| Counter::default())));
+            if let Some(counter) = counters.get(code) {
+                counter.add(1);
+            }
         }
     }
 
     /// The codes seen so far with their counts, ascending.
     pub fn seen(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
-        (100u16..).zip(self.0.iter()).map(|(code, c)| (code, c.get())).filter(|&(_, n)| n > 0)
+        (1u16..).zip(&self.0).flat_map(|(class, counters)| {
+            let counters = counters.get().map_or(&[][..], |counters| &counters[..]);
+            (class * 100..).zip(counters).map(|(code, c)| (code, c.get())).filter(|&(_, n)| n > 0)
+        })
     }
 }
 

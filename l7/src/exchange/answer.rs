@@ -33,7 +33,7 @@ impl Exchange {
             && self.facts.persistent
             && self.facts.http11
             && self.upload.ended()
-            && !client.site().keepalive_timeout.is_zero()
+            && !client.site().keepalive_timeout().is_zero()
             && !client.service().is_draining();
         let mut page = SendBuf::new();
         write_page(&mut page, verdict, self.facts.is_head, self.answer_persistent);
@@ -56,7 +56,7 @@ impl Exchange {
                 Poll::Ready(Err(_)) => return Poll::Ready(Ok(Step::End(End::Abort))),
                 Poll::Pending => {
                     if std::mem::take(&mut self.moved) {
-                        client.timer.set(client.site().client_timeout);
+                        client.timer.set(client.site().client_timeout());
                     }
                     let over = client.timer.poll_expired(cx);
                     return over.map(|()| Ok(Step::End(End::Abort)));

@@ -248,7 +248,7 @@ impl Exchange {
         let persistent = self.facts.persistent
             && self.upload.ended()
             && (delimited || chunked)
-            && !client.site().keepalive_timeout.is_zero()
+            && !client.site().keepalive_timeout().is_zero()
             && !client.service().is_draining();
         let frame = if chunked { Frame::Chunked { open: false } } else { Frame::Plain };
         self.download.relay = Relay::new(facts.framing, frame);

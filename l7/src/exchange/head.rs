@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use weir_core::limits::MAX_HEAD_BYTES;
 use weir_core::rt::{Lease, SendBuf};
+use weir_core::table::Member;
 
 use super::upload::Upload;
 use super::{End, Exchange, Phase, Step};
@@ -14,7 +15,6 @@ use crate::connection::Client;
 use crate::error::{Error, Side};
 use crate::message::{self, Request, Via};
 use crate::route;
-use crate::upstream::Member;
 
 /// What a complete head came to.
 struct Prepared {
@@ -38,7 +38,7 @@ impl Exchange {
                 if self.waiting.is_none() {
                     // The whole head has to come within one limit from its first byte (R2.3-408).
                     self.waiting = Some(Side::Client);
-                    client.timer.set(client.site().client_timeout);
+                    client.timer.set(client.site().client_timeout());
                 }
             }
             match client.poll_recv(cx) {
@@ -100,12 +100,12 @@ impl Exchange {
         let fields = &mut *service.fields.borrow_mut();
         let Some(request) = Request::parse(raw, fields)? else { return Ok(None) };
         self.facts = request.facts;
-        let pool = client.site().pool.and_then(|pool| service.pools.get(pool));
-        let routed = route::pick(pool).map(|member| {
+        let pool = client.site().pool();
+        let routed = route::pick(pool.as_deref()).map(|member| {
             let mut first = SendBuf::new();
             let via = Via { peer: client.peer.as_bytes(), member: member.host.as_bytes() };
             request.write(&mut first, via);
-            (Rc::clone(member), first)
+            (member, first)
         });
         Ok(Some(Prepared { len: empty + request.len(), routed }))
     }

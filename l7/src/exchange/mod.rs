@@ -14,12 +14,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use weir_core::rt::{Lease, SendBuf};
+use weir_core::table::Member;
 
 use crate::connection::Client;
 use crate::error::{Error, Retry, Side};
 use crate::limits::{KEPT_REPLAY_BYTES, PIECES_PER_TURN};
 use crate::message::RequestFacts;
-use crate::upstream::{self, Connecting, Connection, Member};
+use crate::upstream::{self, Connecting, Connection};
 use download::{Down, Download};
 use upload::Upload;
 
@@ -145,7 +146,7 @@ impl Exchange {
     }
 
     fn start_connecting(&mut self, client: &Client, member: &Rc<Member>) -> Phase {
-        let limit = client.site().connect_timeout;
+        let limit = client.site().connect_timeout();
         self.connecting = Some(upstream::connect(Rc::clone(member), limit));
         Phase::Connect
     }
@@ -223,7 +224,7 @@ impl Exchange {
         let side = if on_client { Side::Client } else { Side::Member };
         if self.moved || self.waiting != Some(side) {
             let site = client.site();
-            client.timer.set(if on_client { site.client_timeout } else { site.member_timeout });
+            client.timer.set(if on_client { site.client_timeout() } else { site.member_timeout() });
             self.waiting = Some(side);
             self.moved = false;
         }
@@ -268,7 +269,7 @@ impl Exchange {
             && self.upload.done()
             && !self.upload.broken
         {
-            client.service().idle.put(connection, client.site().member_timeout);
+            client.service().idle.put(connection, client.site().member_timeout());
         }
         let more = self.rest.take();
         // What decides is what came from the client, as it did when the answer's head told it

@@ -10,9 +10,11 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use weir_core::model::{self, Config};
-use weir_core::obs::{ListenerCounters, MemberCounters, ShardObs};
+use weir_core::control::State;
+use weir_core::model::{self, Config, Handle, Handles};
+use weir_core::obs::{Board, ListenerCounters, MemberCounters};
 use weir_core::rt;
+use weir_core::table::View;
 use weir_core::time::clock;
 use weir_l7::Service;
 
@@ -63,29 +65,61 @@ pub enum Ask {
     Stop,
 }
 
+/// The desired state of a configuration, and who counts what in it.
+#[derive(Clone)]
+pub struct Plot {
+    state: State,
+    board: Arc<Board>,
+    /// In file order.
+    members: Vec<Handle>,
+}
+
+impl Plot {
+    fn new(config: &Config) -> Plot {
+        let state = State::default().next(config, &|_| vec![0], &mut Handles::default());
+        let members: Vec<Handle> = state.members().map(|(_, member)| member.handle).collect();
+        let listeners = state.listeners().map(|(handle, _)| handle);
+        let board = Board::default().next(1, listeners, members.iter().copied());
+        Plot { board: Arc::new(board), members, state }
+    }
+
+    pub fn listener(&self) -> Handle {
+        self.state.listeners().next().unwrap().0
+    }
+
+    /// What a shard sees of it.
+    pub fn view(&self) -> View {
+        let view = View::new(0, 7);
+        view.apply(&State::default().diff(&self.state), &self.board);
+        view
+    }
+}
+
 /// A running shard.
 pub struct Shard {
     pub address: SocketAddr,
-    pub obs: Arc<ShardObs>,
+    pub ring: Arc<rt::RingStats>,
+    pub plot: Plot,
     asks: rt::Sender<Ask>,
     handle: Option<rt::ShardHandle<rt::Audit>>,
 }
 
 impl Shard {
     pub fn start(config: Config) -> Shard {
-        let obs = Arc::new(ShardObs::new(&config));
+        let plot = Plot::new(&config);
+        let ring: Arc<rt::RingStats> = Arc::default();
         let (asks, receiver) = rt::mailbox(64);
         let (tell, told) = mpsc::channel();
-        let shared = Arc::clone(&obs);
+        let shared = plot.clone();
         let shard = rt::ShardConfig {
             name: "test-shard".into(),
             core: None,
-            stats: Arc::clone(&obs.ring),
+            stats: Arc::clone(&ring),
             ..rt::ShardConfig::default()
         };
-        let handle = rt::start_shard(shard, move || main(config, shared, receiver, tell)).unwrap();
+        let handle = rt::start_shard(shard, move || main(shared, receiver, tell)).unwrap();
         let address = told.recv_timeout(SOON).unwrap();
-        Shard { address, obs, asks, handle: Some(handle) }
+        Shard { address, ring, plot, asks, handle: Some(handle) }
     }
 
     /// One listener with one pool.
@@ -117,11 +151,11 @@ impl Shard {
     }
 
     pub fn counters(&self) -> &ListenerCounters {
-        &self.obs.listeners[0]
+        &self.plot.board.listener(self.plot.listener())[0]
     }
 
     pub fn member(&self, at: usize) -> &MemberCounters {
-        &self.obs.pools[0][at]
+        &self.plot.board.member(self.plot.members[at])[0]
     }
 
     /// How often `status` was answered.
@@ -155,19 +189,19 @@ impl Drop for Shard {
 }
 
 async fn main(
-    config: Config,
-    obs: Arc<ShardObs>,
+    plot: Plot,
     mut asks: rt::Receiver<Ask>,
     tell: mpsc::Sender<SocketAddr>,
 ) -> rt::Audit {
     let options = rt::ListenOptions { backlog: 128, reuse_port: false };
     let listener = rt::TcpListener::bind("127.0.0.1:0".parse().unwrap(), &options).unwrap();
     tell.send(listener.local_addr().unwrap()).unwrap();
-    let service = Service::new(&config, &obs, 7);
+    let site = plot.view().site(plot.listener()).unwrap();
+    let service = Service::start();
     let serving = Rc::clone(&service);
     let accepting = rt::spawn(async move {
         while let Ok((stream, peer)) = listener.accept().await {
-            rt::spawn(Rc::clone(&serving).serve(0, stream, peer));
+            rt::spawn(Rc::clone(&serving).serve(Rc::clone(&site), stream, peer));
         }
     });
     while let Some(ask) = asks.recv().await {

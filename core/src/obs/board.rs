@@ -1,0 +1,74 @@
+//! Which counter blocks belong to which object. Made by the control thread with each state; shards
+//! find their blocks in it, the admin thread sums over them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{ListenerCounters, MemberCounters};
+use crate::model::Handle;
+
+/// One block a shard.
+type Blocks<T> = Arc<[Arc<T>]>;
+
+/// The counter blocks of all listeners and members, one a shard and object. A value: the next state
+/// has the next board, on which whoever stays finds the same blocks.
+#[derive(Clone, Debug, Default)]
+pub struct Board {
+    listeners: HashMap<Handle, Blocks<ListenerCounters>>,
+    members: HashMap<Handle, Blocks<MemberCounters>>,
+}
+
+impl Board {
+    /// The board for these objects on `shards` shards; new ones begin at zero.
+    #[must_use]
+    pub fn next(
+        &self,
+        shards: usize,
+        listeners: impl Iterator<Item = Handle>,
+        members: impl Iterator<Item = Handle>,
+    ) -> Board {
+        Board {
+            listeners: follow(&self.listeners, shards, listeners),
+            members: follow(&self.members, shards, members),
+        }
+    }
+
+    /// A listener's blocks, in the order of the shards; empty for one that is not there.
+    #[must_use]
+    pub fn listener(&self, handle: Handle) -> &[Arc<ListenerCounters>] {
+        self.listeners.get(&handle).map_or(&[], |blocks| blocks)
+    }
+
+    /// A member's blocks, in the order of the shards; empty for one that is not there.
+    #[must_use]
+    pub fn member(&self, handle: Handle) -> &[Arc<MemberCounters>] {
+        self.members.get(&handle).map_or(&[], |blocks| blocks)
+    }
+}
+
+fn follow<T: Default>(
+    old: &HashMap<Handle, Blocks<T>>,
+    shards: usize,
+    handles: impl Iterator<Item = Handle>,
+) -> HashMap<Handle, Blocks<T>> {
+    let fresh = || (0..shards).map(|_| Arc::default()).collect();
+    handles.map(|handle| (handle, old.get(&handle).cloned().unwrap_or_else(fresh))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Handles;
+
+    #[test]
+    fn who_stays_keeps_counting() {
+        let mut handles = Handles::default();
+        let (a, b) = (handles.fresh(), handles.fresh());
+        let first = Board::default().next(2, [a].into_iter(), [a].into_iter());
+        first.listener(a)[1].requests.add(3);
+        let second = first.next(2, [a, b].into_iter(), [b].into_iter());
+        assert_eq!(second.listener(a)[1].requests.get(), 3);
+        assert_eq!(second.listener(b).len(), 2);
+        assert!(second.member(a).is_empty());
+    }
+}

@@ -1,0 +1,86 @@
+//! A member as the data path reads it.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::control;
+use crate::model::Handle;
+use crate::obs::MemberCounters;
+
+/// A member of a pool on one shard.
+#[derive(Debug)]
+pub struct Member {
+    /// Which member it is.
+    pub handle: Handle,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The same as text, for Host.
+    pub host: Box<str>,
+    /// What this shard counts for it.
+    pub counters: Arc<MemberCounters>,
+    /// Anchor of the idle connections that the protocol code keeps to it.
+    pub keep: Keep,
+    weight: Cell<u8>,
+    up: Cell<bool>,
+    gone: Cell<bool>,
+}
+
+/// What the keeper of idle connections remembers at the member itself, so that it needs no look-up.
+#[derive(Debug)]
+pub struct Keep {
+    /// The newest one's slot; [`Keep::NONE`] = there is none.
+    pub newest: Cell<u32>,
+    /// How many there are.
+    pub count: Cell<u32>,
+}
+
+impl Keep {
+    /// No slot.
+    pub const NONE: u32 = u32::MAX;
+}
+
+impl Member {
+    /// A member that is up and has weight 0 until it is told otherwise.
+    pub fn new(handle: Handle, address: SocketAddr, counters: Arc<MemberCounters>) -> Member {
+        Member {
+            handle,
+            address,
+            host: address.to_string().into_boxed_str(),
+            counters,
+            keep: Keep { newest: Cell::new(Keep::NONE), count: Cell::new(0) },
+            weight: Cell::new(0),
+            up: Cell::new(true),
+            gone: Cell::new(false),
+        }
+    }
+
+    pub(super) fn set(&self, settings: &control::Member) {
+        self.weight.set(settings.weight);
+    }
+
+    pub(super) fn set_up(&self, up: bool) {
+        self.up.set(up);
+    }
+
+    pub(super) fn set_gone(&self) {
+        self.gone.set(true);
+    }
+
+    /// May it get new requests? Not with weight 0 (R2.1-4), not while its checks find it down
+    /// (R8.1-1), not once it was removed.
+    #[inline]
+    pub fn is_usable(&self) -> bool {
+        self.up.get() && self.weight.get() > 0 && !self.gone.get()
+    }
+
+    /// 0–100.
+    pub fn weight(&self) -> u8 {
+        self.weight.get()
+    }
+
+    /// Is it up, as far as checks know?
+    pub fn is_up(&self) -> bool {
+        self.up.get()
+    }
+}

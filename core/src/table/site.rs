@@ -1,0 +1,83 @@
+//! A listener as the data path reads it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Pool;
+use crate::control;
+use crate::model::Handle;
+use crate::obs::ListenerCounters;
+
+/// A listener on one shard. Its settings change in place: connections see the new ones where they
+/// look next (R6.7-14).
+#[derive(Debug)]
+pub struct Site {
+    handle: Handle,
+    /// What this shard counts for it.
+    pub counters: Arc<ListenerCounters>,
+    keepalive: Cell<Duration>,
+    client: Cell<Duration>,
+    member: Cell<Duration>,
+    connect: Cell<Duration>,
+    pool: RefCell<Option<Rc<Pool>>>,
+}
+
+impl Site {
+    pub(super) fn new(handle: Handle, counters: Arc<ListenerCounters>) -> Site {
+        let none = || Cell::new(Duration::ZERO);
+        Site {
+            handle,
+            counters,
+            keepalive: none(),
+            client: none(),
+            member: none(),
+            connect: none(),
+            pool: RefCell::default(),
+        }
+    }
+
+    pub(super) fn set(&self, settings: &control::Listener, pool: Option<Rc<Pool>>) {
+        self.keepalive.set(settings.timeouts.keepalive);
+        self.client.set(settings.timeouts.client);
+        self.member.set(settings.timeouts.member);
+        self.connect.set(settings.timeouts.connect);
+        self.pool.replace(pool);
+    }
+
+    /// Which listener it is.
+    pub fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    /// Idle time of a client connection; zero = no persistent connections. R6.7-4.
+    #[inline]
+    pub fn keepalive_timeout(&self) -> Duration {
+        self.keepalive.get()
+    }
+
+    /// Time for the whole head from its first byte, then for each gap in the body. R6.7-5.
+    #[inline]
+    pub fn client_timeout(&self) -> Duration {
+        self.client.get()
+    }
+
+    /// Silence of a member before 504. R6.7-6.
+    #[inline]
+    pub fn member_timeout(&self) -> Duration {
+        self.member.get()
+    }
+
+    /// Time to connect to a member before 504. R6.7-7.
+    #[inline]
+    pub fn connect_timeout(&self) -> Duration {
+        self.connect.get()
+    }
+
+    /// Its default pool.
+    #[inline]
+    pub fn pool(&self) -> Option<Rc<Pool>> {
+        self.pool.borrow().clone()
+    }
+}

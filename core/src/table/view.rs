@@ -1,0 +1,139 @@
+//! The replica itself, and how it follows the desired state.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use super::{Member, Pool, Site};
+use crate::control::{self, Change, Diff};
+use crate::model::Handle;
+use crate::obs::Board;
+
+/// One shard's listeners, pools and members.
+#[derive(Debug)]
+pub struct View {
+    shard: usize,
+    seed: u64,
+    version: Cell<u64>,
+    tables: RefCell<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    sites: HashMap<Handle, Rc<Site>>,
+    pools: HashMap<Handle, Rc<Pool>>,
+    members: HashMap<Handle, (Rc<Pool>, Rc<Member>)>,
+}
+
+impl View {
+    /// An empty view, version 0. `seed` sets where the choices of this shard begin; give each shard
+    /// its own.
+    pub fn new(shard: usize, seed: u64) -> View {
+        View { shard, seed, version: Cell::new(0), tables: RefCell::default() }
+    }
+
+    /// The version of the state that it shows.
+    pub fn version(&self) -> u64 {
+        self.version.get()
+    }
+
+    /// A listener, if it is there.
+    pub fn site(&self, handle: Handle) -> Option<Rc<Site>> {
+        self.tables.borrow().sites.get(&handle).cloned()
+    }
+
+    /// Follows the state; the counters of new objects come from `board`. Returns the members that
+    /// may not be used any more from now on: their idle connections are to be closed (C38).
+    ///
+    /// Objects that stay are changed in place; who holds one sees the change at once.
+    pub fn apply(&self, diff: &Diff, board: &Board) -> Vec<Rc<Member>> {
+        let tables = &mut *self.tables.borrow_mut();
+        let mut touched = Vec::new();
+        for change in &diff.changes {
+            match change {
+                Change::Pool(handle, pool) => {
+                    self.put_pool(tables, *handle, pool, board, &mut touched);
+                }
+                Change::Health { member, up } => {
+                    if let Some((pool, member)) = tables.members.get(member) {
+                        member.set_up(*up);
+                        touched.push((Rc::clone(pool), Rc::clone(member)));
+                    }
+                }
+                Change::Listener(handle, listener) => {
+                    self.put_listener(tables, *handle, listener, board);
+                }
+                Change::DropListener(handle) => {
+                    tables.sites.remove(handle);
+                }
+                Change::DropPool(handle) => {
+                    if let Some(pool) = tables.pools.remove(handle) {
+                        for member in pool.members() {
+                            tables.members.remove(&member.handle);
+                        }
+                    }
+                }
+            }
+        }
+        self.version.set(diff.to);
+        refresh(touched)
+    }
+
+    fn put_pool(
+        &self,
+        tables: &mut Tables,
+        handle: Handle,
+        settings: &control::Pool,
+        board: &Board,
+        touched: &mut Vec<(Rc<Pool>, Rc<Member>)>,
+    ) {
+        let seed = self.seed.wrapping_add(handle.number());
+        let pool = tables.pools.entry(handle).or_insert_with(|| Rc::new(Pool::new(handle, seed)));
+        let pool = Rc::clone(pool);
+        let stay: HashSet<Handle> = settings.members.iter().map(|member| member.handle).collect();
+        for former in pool.members() {
+            if !stay.contains(&former.handle) {
+                former.set_gone();
+                tables.members.remove(&former.handle);
+                touched.push((Rc::clone(&pool), former));
+            }
+        }
+        let mut members = Vec::with_capacity(settings.members.len());
+        for member in &settings.members {
+            let counters = || board.member(member.handle).get(self.shard).cloned();
+            let fresh = || {
+                let counters = counters().unwrap_or_default();
+                (Rc::clone(&pool), Rc::new(Member::new(member.handle, member.address, counters)))
+            };
+            let (_, kept) = tables.members.entry(member.handle).or_insert_with(fresh);
+            kept.set(member);
+            touched.push((Rc::clone(&pool), Rc::clone(kept)));
+            members.push(Rc::clone(kept));
+        }
+        pool.set(members);
+    }
+
+    fn put_listener(
+        &self,
+        tables: &mut Tables,
+        handle: Handle,
+        settings: &control::Listener,
+        board: &Board,
+    ) {
+        let counters = || board.listener(handle).get(self.shard).cloned().unwrap_or_default();
+        let site =
+            tables.sites.entry(handle).or_insert_with(|| Rc::new(Site::new(handle, counters())));
+        site.set(settings, settings.pool.and_then(|pool| tables.pools.get(&pool).cloned()));
+    }
+}
+
+/// Lets each touched pool know once, and returns the members that are not usable.
+fn refresh(mut touched: Vec<(Rc<Pool>, Rc<Member>)>) -> Vec<Rc<Member>> {
+    touched.sort_by_key(|(pool, _)| pool.handle());
+    for group in touched.chunk_by(|(a, _), (b, _)| a.handle() == b.handle()) {
+        if let Some((pool, _)) = group.first() {
+            pool.refresh();
+        }
+    }
+    touched.into_iter().map(|(_, member)| member).filter(|member| !member.is_usable()).collect()
+}

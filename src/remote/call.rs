@@ -1,0 +1,124 @@
+//! The command's side of the control socket: finds the running process, asks, prints the answer.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::{MAX_LINE, Request, SOCKET, socket_path};
+use crate::logging;
+use crate::server::Answer;
+
+/// Longer than the process takes for its last answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(90);
+
+/// Which process is meant.
+#[derive(Clone, Debug)]
+pub enum Whom {
+    /// The one that serves this file.
+    Config(PathBuf),
+    /// The one with this id.
+    Pid(u32),
+}
+
+/// `weir reload`: has the process read its file again; returns when that is in effect on every
+/// shard.
+///
+/// # Errors
+/// No such process, or the file was refused: nothing has changed then.
+pub fn reload(whom: &Whom) -> Result<()> {
+    let (socket, config) = match whom {
+        Whom::Config(path) => {
+            let run_dir = weir_core::config::load(path)?.config.runtime.run_dir;
+            let path = fs::canonicalize(path).with_context(|| path.display().to_string())?;
+            (socket_path(&run_dir), Some(path))
+        }
+        Whom::Pid(pid) => (socket_of(*pid)?, None),
+    };
+    let answer = ask(&socket, &Request::Reload { config })?;
+    if let Some(error) = answer.error {
+        bail!("nothing changed: {error}");
+    }
+    for line in answer.changes {
+        logging::answer(line);
+    }
+    for line in answer.notes {
+        logging::answer(format_args!("note: {line}"));
+    }
+    logging::answer(format_args!(
+        "version {} is effective on all shards after {:.1} ms",
+        answer.version, answer.effective_ms
+    ));
+    Ok(())
+}
+
+fn ask(socket: &Path, request: &Request) -> Result<Answer> {
+    let mut stream = UnixStream::connect(socket).map_err(|e| {
+        anyhow!(
+            "no running process is reached by {}: {e}. Is it running, does its [runtime] run_dir \
+             say the same, and is this the user that it runs as?",
+            socket.display()
+        )
+    })?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    let text = serde_json::to_string(request)? + "\n";
+    let mut line = String::new();
+    stream.write_all(text.as_bytes()).and_then(|()| stream.shutdown(Shutdown::Write))?;
+    BufReader::new(stream.take(MAX_LINE)).read_line(&mut line).context("the process' answer")?;
+    serde_json::from_str(&line).context("the process' answer is not understood")
+}
+
+/// The control socket that a process listens on: one of its descriptors is that socket.
+fn socket_of(pid: u32) -> Result<PathBuf> {
+    let folder = format!("/proc/{pid}/fd");
+    let entries = fs::read_dir(&folder).map_err(|e| {
+        anyhow!("cannot look at process {pid}: {e}. Is it running, and is this its user?")
+    })?;
+    let sockets: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .filter_map(|link| {
+            let link = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned();
+            Some(link)
+        })
+        .collect();
+    let table = fs::read_to_string(format!("/proc/{pid}/net/unix")).context("/proc/net/unix")?;
+    // Num RefCount Protocol Flags Type St Inode Path
+    let path = table.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().skip(6);
+        let (inode, path) = (fields.next()?, Path::new(fields.next()?));
+        let mine = sockets.iter().any(|socket| socket == inode);
+        (mine && path.file_name().is_some_and(|name| name == SOCKET)).then(|| path.to_owned())
+    });
+    path.ok_or_else(|| {
+        anyhow!(
+            "process {pid} has no control socket; is it a running `weir serve`? Its log says why \
+             the socket is missing. SIGHUP reloads all the same: kill -HUP {pid}"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_without_a_socket_is_told_so() {
+        let text = socket_of(std::process::id()).unwrap_err().to_string();
+        assert!(text.contains("no control socket") && text.contains("kill -HUP"), "{text}");
+        let text = socket_of(u32::MAX).unwrap_err().to_string();
+        assert!(text.contains("cannot look at process"), "{text}");
+    }
+
+    #[test]
+    fn nobody_at_the_socket_is_explained() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("none.sock");
+        let text = ask(&socket, &Request::Reload { config: None }).unwrap_err().to_string();
+        assert!(text.contains("none.sock") && text.contains("run_dir"), "{text}");
+    }
+}

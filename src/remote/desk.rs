@@ -1,0 +1,163 @@
+//! The process' side of the control socket: a thread that takes one request after the other and
+//! hands it to control. Slow or silent callers are cut off; nothing here can hold up traffic.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::{MAX_LINE, Request, socket_path};
+use crate::server::{Answer, Asker};
+
+/// A caller that says nothing, or takes nothing, for so long is cut off.
+const CALLER_LIMIT: Duration = Duration::from_secs(5);
+/// A reload that takes longer than this is answered as unfinished.
+const RELOAD_LIMIT: Duration = Duration::from_secs(60);
+
+/// The bound socket; its file goes when this is dropped.
+#[derive(Debug)]
+pub struct Desk {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Desk {
+    /// Binds the socket of `run_dir`, making the folder where it is missing.
+    ///
+    /// # Errors
+    /// The folder or socket can't be made, or another process answers there; with the cure.
+    pub fn bind(run_dir: &Path) -> Result<Desk> {
+        let path = socket_path(run_dir);
+        let cure = "set [runtime] run_dir to a folder of this process' user (in a systemd unit: \
+                    RuntimeDirectory=weir)";
+        make_folder(run_dir)
+            .with_context(|| format!("cannot make the folder {}; {cure}", run_dir.display()))?;
+        if UnixStream::connect(&path).is_ok() {
+            bail!("another process listens on {}; {cure}", path.display());
+        }
+        // A socket that nobody listens on is left from a process that was killed.
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(e)
+                    .with_context(|| format!("cannot replace {}; {cure}", path.display()));
+            }
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)
+            .with_context(|| format!("cannot bind {}; {cure}", path.display()))?;
+        let desk = Desk { listener, path };
+        fs::set_permissions(&desk.path, fs::Permissions::from_mode(0o600))
+            .with_context(|| format!("cannot protect {}", desk.path.display()))?;
+        Ok(desk)
+    }
+
+    /// Serves requests on a thread of its own, as long as the process lives. `config` is the file
+    /// that the process serves. The returned guard takes the socket's file away.
+    ///
+    /// # Errors
+    /// The thread can't be made.
+    pub fn serve(self, config: PathBuf, asker: Asker) -> Result<Gone> {
+        let Desk { listener, path } = self;
+        let run = move || {
+            for stream in listener.incoming() {
+                match stream.and_then(|stream| attend(&stream, &config, &asker)) {
+                    Ok(()) => {}
+                    Err(e) => tracing::warn!("control socket: {e}"),
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("weir-desk".into())
+            .spawn(run)
+            .context("control socket")?;
+        Ok(Gone { path })
+    }
+}
+
+/// Takes the socket's file away when the process ends.
+#[derive(Debug)]
+pub struct Gone {
+    path: PathBuf,
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        // What is left of it does no harm: the next process replaces it.
+        let _left = fs::remove_file(&self.path);
+    }
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// One caller, one request.
+fn attend(stream: &UnixStream, config: &Path, asker: &Asker) -> io::Result<()> {
+    stream.set_read_timeout(Some(CALLER_LIMIT))?;
+    stream.set_write_timeout(Some(CALLER_LIMIT))?;
+    let mut line = String::new();
+    BufReader::new(stream.take(MAX_LINE)).read_line(&mut line)?;
+    let answer = match serde_json::from_str(&line) {
+        Ok(request) => obey(&request, config, asker),
+        Err(e) => Answer::refused(format!("this is no request that this version knows: {e}")),
+    };
+    let mut text = serde_json::to_string(&answer).map_err(io::Error::other)?;
+    text.push('\n');
+    let mut out = stream;
+    out.write_all(text.as_bytes())
+}
+
+fn obey(request: &Request, config: &Path, asker: &Asker) -> Answer {
+    let Request::Reload { config: wanted } = request;
+    if let Some(wanted) = wanted
+        && wanted != config
+    {
+        return Answer::refused(format!(
+            "the process that listens here was started with {}, not with {}; give that file, or \
+             use --pid",
+            config.display(),
+            wanted.display()
+        ));
+    }
+    let (reply, told) = mpsc::channel();
+    if !asker.reload(reply) {
+        return Answer::refused("the process is about to end".to_owned());
+    }
+    told.recv_timeout(RELOAD_LIMIT).unwrap_or_else(|_| {
+        let limit = RELOAD_LIMIT.as_secs();
+        Answer::refused(format!("no shard's word after {limit} s; the process' log has the rest"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_is_private_and_replaced_when_stale() {
+        let folder = tempfile::tempdir().unwrap();
+        let run_dir = folder.path().join("a/b");
+        let desk = Desk::bind(&run_dir).unwrap();
+        let mode = fs::metadata(&desk.path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::metadata(&run_dir).unwrap().permissions().mode() & 0o777, 0o700);
+        let refused = Desk::bind(&run_dir).unwrap_err().to_string();
+        assert!(refused.contains("another process") && refused.contains("run_dir"), "{refused}");
+        drop(desk);
+        Desk::bind(&run_dir).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let text = format!("{:#}", Desk::bind(Path::new("/proc/weir")).unwrap_err());
+        assert!(text.contains("/proc/weir") && text.contains("RuntimeDirectory"), "{text}");
+    }
+}

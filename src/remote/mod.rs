@@ -1,0 +1,31 @@
+//! The control socket: how `weir reload` reaches the running process. A Unix socket in `run_dir`,
+//! for the process' own user alone; one line of JSON asks, one line answers. [`desk`] is the
+//! process' side, [`call`] the command's.
+
+pub mod call;
+pub mod desk;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Name of the socket in `run_dir`.
+pub const SOCKET: &str = "control.sock";
+/// Longest line that either side takes, in bytes.
+const MAX_LINE: u64 = 16 * 1024 * 1024;
+
+/// What a command asks.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Read the file again.
+    Reload {
+        /// The file that the process is expected to serve, absolute; `None` = whichever it is.
+        config: Option<PathBuf>,
+    },
+}
+
+/// Where a process with this `run_dir` listens.
+pub fn socket_path(run_dir: &Path) -> PathBuf {
+    run_dir.join(SOCKET)
+}

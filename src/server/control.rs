@@ -1,0 +1,329 @@
+//! The control thread: the one owner of the desired state. Signals, reports of the shards, verdicts
+//! of the health checks and requests of users come to it as events, one after the other; what
+//! follows goes to the shards through the `fleet`. Runs on the runtime, like a shard, but serves
+//! no clients.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use weir_core::model::{Config, Handles};
+use weir_core::rt::{self, Receiver, Sender, Signals};
+use weir_core::time::clock::{self, Mono};
+
+use super::Plan;
+use super::doors::Doors;
+use super::fleet::Fleet;
+use super::life::{End, Life, Step};
+use super::reload::{self, Answer, Pending};
+use crate::admin::Book;
+use crate::shard::{News, QUIET, Report};
+use crate::{logging, notify};
+
+/// A shard that has not reported after this long will not.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// A shard that was told to stop and has not ended after this long is left to the process's end.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+/// How often control looks at the clock while it drains.
+const DRAIN_TICK: Duration = Duration::from_millis(10);
+/// The same while nothing is due.
+const IDLE_TICK: Duration = Duration::from_secs(3600);
+
+/// What comes to control.
+#[derive(Debug)]
+pub enum Event {
+    /// A signal.
+    Signal(i32),
+    /// A shard's news.
+    Report(Report),
+    /// A user's request.
+    Ask(Ask),
+    /// A file was read, for the reload that is under way.
+    Loaded(Box<Result<Config>>),
+}
+
+/// What a user may ask of the running process.
+#[derive(Debug)]
+pub enum Ask {
+    /// Read the file again; the answer comes when it is in effect, or was refused.
+    Reload(mpsc::Sender<Answer>),
+    /// End at once.
+    Stop,
+}
+
+/// What control starts with.
+pub struct Boot {
+    /// What to serve.
+    pub config: Arc<Config>,
+    /// The file that it came from, for reloads; `None` = it can't be reloaded.
+    pub path: Option<PathBuf>,
+    /// The shards, empty.
+    pub fleet: Fleet,
+    /// Which of them serve whom.
+    pub plan: Plan,
+    /// Where events come from and go to.
+    pub events: (Sender<Event>, Receiver<Event>),
+    /// Signals to obey; `None` = none.
+    pub signals: Option<Signals>,
+    /// What the admin thread shows.
+    pub book: Arc<Book>,
+    /// Whom to tell that all listeners accept.
+    pub ready: mpsc::Sender<Ready>,
+}
+
+/// All listeners accept.
+#[derive(Debug)]
+pub struct Ready {
+    /// Each listener's name, protocol and bound addresses.
+    pub listeners: Vec<reload::Served>,
+}
+
+/// How the control thread ended.
+pub struct Outcome {
+    /// Why, or what went wrong while it started.
+    pub end: Result<End>,
+    /// The shards, if they could be stopped; to be joined.
+    pub fleet: Option<Fleet>,
+    /// Client connections that were open at the end.
+    pub open: u64,
+}
+
+/// The state of the control thread.
+pub(super) struct Control {
+    pub(super) config: Arc<Config>,
+    pub(super) path: Option<PathBuf>,
+    pub(super) fleet: Fleet,
+    pub(super) plan: Plan,
+    pub(super) doors: Doors,
+    pub(super) handles: Handles,
+    pub(super) book: Arc<Book>,
+    pub(super) sender: Sender<Event>,
+    pub(super) pending: Vec<Pending>,
+    pub(super) reloading: reload::Reloading,
+    life: Life,
+    events: Receiver<Event>,
+    running: usize,
+    ended: usize,
+}
+
+/// The control thread's main task.
+pub async fn run(boot: Boot) -> Outcome {
+    let Boot { config, path, fleet, plan, events, signals, book, ready } = boot;
+    let (sender, events) = events;
+    if let Some(signals) = signals {
+        rt::spawn(listen(signals, sender.clone()));
+    }
+    let mut control = Control {
+        life: Life::new(fleet.count(), config.runtime.shutdown_timeout),
+        doors: Doors::new(fleet.count(), config.runtime.backlog),
+        config,
+        path,
+        fleet,
+        plan,
+        handles: Handles::default(),
+        book,
+        sender,
+        pending: Vec::new(),
+        reloading: reload::Reloading::default(),
+        events,
+        running: 0,
+        ended: 0,
+    };
+    let end = match control.start().await {
+        Ok(None) => {
+            // Who waits for it is gone only when the process ends.
+            let _unheard = ready.send(Ready { listeners: control.served() });
+            Ok(control.obey().await)
+        }
+        Ok(Some(end)) => Ok(end),
+        Err(error) => Err(error),
+    };
+    control.finish(end).await
+}
+
+/// Passes signals on as events.
+async fn listen(signals: Signals, sender: Sender<Event>) {
+    loop {
+        match signals.next().await {
+            Ok(number) => {
+                if sender.try_send(Event::Signal(number)).is_err() {
+                    tracing::error!("signal {number} is lost: control has too much to do");
+                }
+            }
+            Err(e) => return tracing::error!("no more signals are heard: {e}"),
+        }
+    }
+}
+
+impl Control {
+    /// From empty shards to open doors. `Some` when a signal or a lost shard ended it before.
+    async fn start(&mut self) -> Result<Option<End>> {
+        let count = self.fleet.count();
+        if let Some(end) = self.until("start", START_LIMIT, |c| c.running == count).await? {
+            return Ok(Some(end));
+        }
+        let config = Arc::clone(&self.config);
+        let moves = self.first_state(&config)?;
+        self.book.show(self.fleet.state(), self.fleet.board());
+        if let Some(end) = self.until_effective().await? {
+            return Ok(Some(end));
+        }
+        let (doors, changes) = moves.accept();
+        self.doors = doors;
+        let (state, board) = (self.fleet.state().as_ref().clone(), Arc::clone(self.fleet.board()));
+        self.fleet.publish(state, board, changes);
+        self.until_effective().await
+    }
+
+    async fn until_effective(&mut self) -> Result<Option<End>> {
+        let version = self.fleet.state().version();
+        self.until("take over its listeners", START_LIMIT, |c| c.fleet.effective() >= version).await
+    }
+
+    /// Handles events until `done`; `Some` when one of them ended the process.
+    async fn until(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        done: impl Fn(&Control) -> bool,
+    ) -> Result<Option<End>> {
+        let until = clock::mono().plus(limit);
+        while !done(self) {
+            let left = until.since(clock::mono());
+            if left.is_zero() {
+                bail!("a shard did not {what} within {} s", limit.as_secs());
+            }
+            let event = rt::timeout(left, self.events.recv()).await;
+            if let Ok(Some(event)) = event
+                && let Some(end) = self.handle(event)
+            {
+                return match end {
+                    End::Lost(shard) => Err(anyhow!("shard {shard} ended while it started")),
+                    end => Ok(Some(end)),
+                };
+            }
+        }
+        Ok(None)
+    }
+
+    /// Handles events until one ends the process.
+    async fn obey(&mut self) -> End {
+        loop {
+            let tick = if self.life.is_draining() { DRAIN_TICK } else { IDLE_TICK };
+            let end = match rt::timeout(tick, self.events.recv()).await {
+                Ok(Some(event)) => self.handle(event),
+                Ok(None) => Some(End::AtOnce),
+                Err(rt::Elapsed) => self.step(self.life.tick(clock::mono())),
+            };
+            if let Some(end) = end {
+                return end;
+            }
+            self.answer_pending(clock::mono());
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Option<End> {
+        match event {
+            Event::Signal(number) => {
+                let step = self.life.signal(number, clock::mono());
+                self.step(step)
+            }
+            Event::Report(report) => self.report(report),
+            Event::Ask(Ask::Reload(reply)) => {
+                self.begin_reload(Some(reply));
+                None
+            }
+            Event::Ask(Ask::Stop) => Some(End::AtOnce),
+            Event::Loaded(loaded) => {
+                self.finish_reload(*loaded);
+                None
+            }
+        }
+    }
+
+    fn report(&mut self, report: Report) -> Option<End> {
+        match &report.news {
+            News::Ready => self.running += 1,
+            News::Applied(version, trouble) => {
+                for text in trouble {
+                    tracing::error!("shard {}: {text}", report.shard);
+                }
+                self.fleet.applied(report.shard, *version);
+                self.book.effective(self.fleet.effective());
+            }
+            News::Ended => self.ended += 1,
+            News::Drained => {}
+        }
+        let step = self.life.report(&report);
+        self.step(step)
+    }
+
+    fn step(&mut self, step: Step) -> Option<End> {
+        match step {
+            Step::Wait => {}
+            Step::Say(text) => tracing::warn!("{text}"),
+            Step::Reload => self.begin_reload(None),
+            Step::Reopen => {
+                if let Err(e) = logging::reopen() {
+                    tracing::error!("SIGUSR1: {e:#}");
+                }
+            }
+            Step::Drain => self.drain(),
+            Step::End(end) => return Some(end),
+        }
+        None
+    }
+
+    fn drain(&self) {
+        let limit = self.config.runtime.shutdown_timeout;
+        tracing::info!(
+            "draining {} client connections for at most {} s",
+            self.fleet.active_connections(),
+            limit.as_secs()
+        );
+        self.book.set_draining();
+        notify::stopping();
+        self.fleet.drain(QUIET.min(limit / 2));
+    }
+
+    /// A drain that begins from now on waits so long.
+    pub(super) fn set_shutdown_timeout(&mut self, timeout: Duration) {
+        self.life.set_timeout(timeout);
+    }
+
+    /// Stops the shards; what is still open is cut.
+    async fn finish(mut self, end: Result<End>) -> Outcome {
+        let open = self.fleet.active_connections();
+        self.refuse_pending();
+        self.fleet.stop();
+        let until = clock::mono().plus(STOP_LIMIT);
+        while self.ended < self.fleet.count() {
+            let left = until.since(clock::mono());
+            match rt::timeout(left, self.events.recv()).await {
+                Ok(Some(Event::Report(Report { news: News::Ended, .. }))) => self.ended += 1,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(rt::Elapsed) => break,
+            }
+        }
+        let all = self.ended == self.fleet.count();
+        Outcome { end, fleet: all.then_some(self.fleet), open }
+    }
+}
+
+/// Time until `until`, for messages.
+pub(super) fn millis_since(start: Mono, now: Mono) -> f64 {
+    now.since(start).as_secs_f64() * 1e3
+}
+
+/// The reading thread of a reload: parsing a large file takes time that control doesn't have.
+pub(super) fn load_apart(path: PathBuf, sender: Sender<Event>) -> Result<()> {
+    let read = move || {
+        let loaded = super::load(&path).context("reload");
+        // Lost only when the process ends.
+        let _unheard = sender.try_send(Event::Loaded(Box::new(loaded)));
+    };
+    std::thread::Builder::new().name("weir-reload".into()).spawn(read).context("reading thread")?;
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! The listening sockets of the process: which are open on which shards, and what has to change for
+//! another state. New sockets are bound before anything else changes, so that an address that can't
+//! be had leaves everything as it was.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use anyhow::Result;
+use weir_core::control::{Listener, State};
+use weir_core::model::Handle;
+use weir_core::net::{self, BindError, Wanted};
+
+use crate::shard::DoorChange;
+
+/// The open doors, by bound address.
+#[derive(Debug, Default)]
+pub struct Doors {
+    open: BTreeMap<SocketAddr, Door>,
+    /// The port that a listener on a free port was given.
+    ports: HashMap<Handle, u16>,
+    /// Addresses that were left out since the host has no IPv6.
+    absent: BTreeSet<SocketAddr>,
+    shards: usize,
+    backlog: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Door {
+    listener: Handle,
+    shards: BTreeSet<usize>,
+}
+
+/// A set of changes, with its new sockets bound already. Dropping it closes them again.
+#[derive(Debug)]
+pub struct Moves {
+    next: Doors,
+    changes: Vec<Vec<DoorChange>>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// A new address that a listener wants.
+struct Wish {
+    listener: Handle,
+    name: String,
+    addresses: Vec<SocketAddr>,
+    shards: BTreeSet<usize>,
+}
+
+impl Doors {
+    /// No doors yet, on `shards` shards; accept queues of `backlog`.
+    pub fn new(shards: usize, backlog: u32) -> Doors {
+        Doors { shards, backlog, ..Doors::default() }
+    }
+
+    /// The bound addresses of a listener, ascending.
+    pub fn of(&self, listener: Handle) -> impl Iterator<Item = SocketAddr> {
+        let mine = move |(_, door): &(&SocketAddr, &Door)| door.listener == listener;
+        self.open.iter().filter(mine).map(|(address, _)| *address)
+    }
+
+    /// Binds what `state` wants beyond what is open.
+    ///
+    /// # Errors
+    /// The first address that can't be had, with owner and cure; nothing has changed then.
+    pub fn plan(&self, state: &State) -> Result<Moves> {
+        let mut moves = Moves {
+            next: Doors {
+                open: BTreeMap::new(),
+                ports: HashMap::new(),
+                absent: self.absent.clone(),
+                ..*self
+            },
+            changes: (0..self.shards).map(|_| Vec::new()).collect(),
+            warnings: Vec::new(),
+        };
+        let mut wishes = Vec::new();
+        for (handle, listener) in state.listeners() {
+            self.keep(handle, listener, &mut moves, &mut wishes)?;
+        }
+        for wish in wishes {
+            self.bind(&wish, &mut moves)?;
+        }
+        for (address, door) in &self.open {
+            if !moves.next.open.contains_key(address) {
+                for &shard in &door.shards {
+                    moves.tell(shard, DoorChange::Close { address: *address });
+                }
+            }
+        }
+        Ok(moves)
+    }
+
+    /// The addresses as they are bound: a free port is the one that was given.
+    fn bound(&self, handle: Handle, listener: &Listener) -> Vec<SocketAddr> {
+        let given = self.ports.get(&handle).copied();
+        let real = |address: &SocketAddr| match (address.port(), given) {
+            (0, Some(port)) => SocketAddr::new(address.ip(), port),
+            _ => *address,
+        };
+        listener.bind.iter().map(real).collect()
+    }
+
+    /// Keeps the doors of a listener that are open; wishes for the others.
+    fn keep(
+        &self,
+        handle: Handle,
+        listener: &Listener,
+        moves: &mut Moves,
+        wishes: &mut Vec<Wish>,
+    ) -> Result<()> {
+        if let Some(&port) = self.ports.get(&handle) {
+            moves.next.ports.insert(handle, port);
+        }
+        let shards: BTreeSet<usize> = listener.shards.iter().copied().collect();
+        let mut missing = Vec::new();
+        for address in self.bound(handle, listener) {
+            match self.open.get(&address) {
+                Some(door) => {
+                    self.move_door(address, door, handle, listener, &shards, moves)?;
+                }
+                None if self.absent.contains(&address) => {}
+                None => missing.push(address),
+            }
+        }
+        if !missing.is_empty() && !shards.is_empty() {
+            let name = listener.name.clone();
+            wishes.push(Wish { listener: handle, name, addresses: missing, shards });
+        }
+        Ok(())
+    }
+
+    /// A door that is open: its listener or its shards may be others now.
+    fn move_door(
+        &self,
+        address: SocketAddr,
+        door: &Door,
+        handle: Handle,
+        listener: &Listener,
+        shards: &BTreeSet<usize>,
+        moves: &mut Moves,
+    ) -> Result<()> {
+        let joining: Vec<usize> = shards.difference(&door.shards).copied().collect();
+        let sockets = net::bind_join(&listener.name, address, joining.len(), self.backlog)?;
+        for (shard, socket) in joining.into_iter().zip(sockets) {
+            moves.tell(shard, DoorChange::Open { address, listener: handle, socket });
+        }
+        for &shard in door.shards.difference(shards) {
+            moves.tell(shard, DoorChange::Close { address });
+        }
+        if door.listener != handle {
+            for &shard in door.shards.intersection(shards) {
+                moves.tell(shard, DoorChange::Assign { address, listener: handle });
+            }
+        }
+        moves.next.open.insert(address, Door { listener: handle, shards: shards.clone() });
+        Ok(())
+    }
+
+    fn bind(&self, wish: &Wish, moves: &mut Moves) -> Result<()> {
+        // An address that we hold in part can't be tested for others.
+        let (ours, new): (Vec<_>, Vec<_>) =
+            wish.addresses.iter().copied().partition(|address| self.is_ours(*address));
+        self.join(wish, &ours, moves)?;
+        if new.is_empty() {
+            return Ok(());
+        }
+        let wanted = Wanted { listener: wish.name.clone(), addresses: new.clone() };
+        let bound = match net::bind_all(&[wanted], wish.shards.len(), self.backlog) {
+            Err(error) if is_closing(&error) => return self.join(wish, &new, moves),
+            bound => bound?,
+        };
+        moves.warnings.extend(bound.warnings);
+        let was_any_port = new.iter().all(|address| address.port() == 0);
+        let addresses: BTreeSet<SocketAddr> = bound.groups.iter().map(|group| group.addr).collect();
+        if !was_any_port {
+            moves.next.absent.extend(new.iter().filter(|address| !addresses.contains(*address)));
+        }
+        for group in bound.groups {
+            if was_any_port {
+                moves.next.ports.insert(wish.listener, group.addr.port());
+            }
+            moves.open(wish, group.addr, group.sockets);
+        }
+        Ok(())
+    }
+
+    fn join(&self, wish: &Wish, addresses: &[SocketAddr], moves: &mut Moves) -> Result<()> {
+        for &address in addresses {
+            let sockets = net::bind_join(&wish.name, address, wish.shards.len(), self.backlog)?;
+            moves.open(wish, address, sockets);
+        }
+        Ok(())
+    }
+
+    /// Is this address, or one that overlaps with it, open here?
+    fn is_ours(&self, address: SocketAddr) -> bool {
+        let overlaps = |other: &SocketAddr| {
+            other.port() == address.port()
+                && other.is_ipv4() == address.is_ipv4()
+                && (other.ip() == address.ip()
+                    || other.ip().is_unspecified()
+                    || address.ip().is_unspecified())
+        };
+        address.port() != 0 && self.open.keys().any(overlaps)
+    }
+}
+
+impl Moves {
+    /// Takes the changes as done. Returns the doors from now on, and what each shard has to do.
+    pub fn accept(self) -> (Doors, Vec<Vec<DoorChange>>) {
+        (self.next, self.changes)
+    }
+
+    fn tell(&mut self, shard: usize, change: DoorChange) {
+        if let Some(changes) = self.changes.get_mut(shard) {
+            changes.push(change);
+        }
+    }
+
+    fn open(&mut self, wish: &Wish, address: SocketAddr, sockets: Vec<OwnedFd>) {
+        for (&shard, socket) in wish.shards.iter().zip(sockets) {
+            self.tell(shard, DoorChange::Open { address, listener: wish.listener, socket });
+        }
+        let door = Door { listener: wish.listener, shards: wish.shards.clone() };
+        self.next.open.insert(address, door);
+    }
+}
+
+/// Does this process itself hold the address? Then a door that was closed by the reload before is
+/// still serving its queue.
+fn is_closing(error: &BindError) -> bool {
+    error.owner.as_ref().is_some_and(|owner| owner.pid == std::process::id())
+}

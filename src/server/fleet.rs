@@ -1,0 +1,171 @@
+//! All shards of this process, as control sees them: starts them together or not at all, keeps each
+//! on its way to the desired state, knows which version is in effect everywhere.
+//!
+//! A shard has at most one update under way. What changes meanwhile is sent as one diff when the
+//! shard has acknowledged: so a slow shard costs nobody memory, and a storm of changes comes to few
+//! updates.
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use weir_core::control::{Diff, State};
+use weir_core::obs::Board;
+use weir_core::rt::{RingStats, ShardError};
+
+use crate::shard::{self, DoorChange, Order, Plan, Reports, Shard, Update};
+
+/// Spreads the seeds of neighbouring shards over all bits (2^64 divided by the golden ratio).
+const SEED_STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The running shards, in the order of their numbers.
+#[derive(Debug)]
+pub struct Fleet {
+    links: Vec<Link>,
+    rings: Vec<Arc<RingStats>>,
+    state: Arc<State>,
+    board: Arc<Board>,
+}
+
+/// A shard and how far it is.
+#[derive(Debug)]
+struct Link {
+    shard: Shard,
+    /// The state that it was last told of.
+    told: Arc<State>,
+    /// The version that it has acknowledged.
+    applied: u64,
+    /// An update is under way.
+    busy: bool,
+    /// Changes of its doors that it has not been told of.
+    doors: Vec<DoorChange>,
+}
+
+impl Fleet {
+    /// Starts a shard on each of `cores`, empty; each reports when it runs.
+    ///
+    /// # Errors
+    /// The first thread that could not be made; the others are stopped again.
+    pub fn start(cores: &[usize], seed: u64, reports: &Reports) -> Result<Fleet> {
+        let mut fleet = Fleet {
+            links: Vec::new(),
+            rings: cores.iter().map(|_| Arc::default()).collect(),
+            state: Arc::default(),
+            board: Arc::default(),
+        };
+        for ((index, &core), ring) in cores.iter().enumerate().zip(fleet.rings.clone()) {
+            let seed = seed.wrapping_add(SEED_STEP.wrapping_mul(index as u64));
+            match shard::start(Plan { index, core, seed }, ring, Arc::clone(reports)) {
+                Ok(shard) => fleet.links.push(Link {
+                    shard,
+                    told: Arc::default(),
+                    applied: 0,
+                    busy: false,
+                    doors: Vec::new(),
+                }),
+                Err(e) => {
+                    fleet.stop();
+                    bail!("core {core}: {e}");
+                }
+            }
+        }
+        Ok(fleet)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.links.len()
+    }
+
+    /// The ring counters of all shards, for the metrics.
+    pub fn rings(&self) -> Vec<Arc<RingStats>> {
+        self.rings.clone()
+    }
+
+    /// The desired state.
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+
+    /// Who counts what in it.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// The version that is in effect on every shard.
+    pub fn effective(&self) -> u64 {
+        let behind = |link: &Link| if link.doors.is_empty() { link.applied } else { 0 };
+        self.links.iter().map(behind).min().unwrap_or_default()
+    }
+
+    /// Makes `state` the desired one, with the doors that each shard is to change (a list a shard,
+    /// or none at all).
+    pub fn publish(&mut self, state: State, board: Arc<Board>, doors: Vec<Vec<DoorChange>>) {
+        self.state = Arc::new(state);
+        self.board = board;
+        for (link, doors) in self.links.iter_mut().zip(doors) {
+            link.doors.extend(doors);
+        }
+        self.send();
+    }
+
+    /// A shard has acknowledged a version.
+    pub fn applied(&mut self, shard: usize, version: u64) {
+        if let Some(link) = self.links.get_mut(shard) {
+            link.applied = version;
+            link.busy = false;
+        }
+        self.send();
+    }
+
+    /// Tells every shard that isn't busy what it doesn't know.
+    fn send(&mut self) {
+        // Shards that are equally far get the very same diff.
+        let mut made: Option<Arc<Diff>> = None;
+        for (index, link) in self.links.iter_mut().enumerate() {
+            let news = link.told.version() != self.state.version() || !link.doors.is_empty();
+            if link.busy || !news {
+                continue;
+            }
+            let diff = match &made {
+                Some(diff) if diff.from == link.told.version() => Arc::clone(diff),
+                _ => Arc::clone(made.insert(Arc::new(link.told.diff(&self.state)))),
+            };
+            let doors = std::mem::take(&mut link.doors);
+            let update = Update { diff, board: Arc::clone(&self.board), doors };
+            link.told = Arc::clone(&self.state);
+            link.busy = true;
+            if link.shard.order(Order::Update(update)).is_err() {
+                tracing::warn!("shard {index} takes no orders any more");
+            }
+        }
+    }
+
+    /// Has every shard drain.
+    pub fn drain(&self, quiet: std::time::Duration) {
+        for (index, link) in self.links.iter().enumerate() {
+            if link.shard.order(Order::Drain { quiet }).is_err() {
+                tracing::warn!("shard {index} takes no orders any more");
+            }
+        }
+    }
+
+    /// Has every shard drop what is left and end.
+    pub fn stop(&self) {
+        for link in &self.links {
+            // A shard that takes no order has ended already.
+            let _gone = link.shard.order(Order::Stop);
+        }
+    }
+
+    /// Waits for the ends of the shards, all of which have reported theirs; tells what went wrong
+    /// with them.
+    pub fn join(self) -> Vec<ShardError> {
+        self.links.into_iter().filter_map(|link| link.shard.join().err()).collect()
+    }
+
+    /// Client connections that are open now on all shards.
+    pub fn active_connections(&self) -> u64 {
+        let blocks = self.state.listeners().flat_map(|(handle, _)| self.board.listener(handle));
+        blocks.map(|counters| counters.active_connections.get()).sum()
+    }
+}
