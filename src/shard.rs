@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use weir_core::control::Diff;
@@ -24,8 +24,8 @@ use weir_l7::Service;
 /// What the names of all shards' threads begin with.
 pub const THREAD_PREFIX: &str = "weir-shard-";
 /// Orders that may wait in a shard's mailbox: one update (the next is sent when it has been
-/// acknowledged), a drain, a stop.
-const ORDERS: usize = 4;
+/// acknowledged), a drain, a stop, and questions.
+const ORDERS: usize = 16;
 /// How long an accept task rests after an error that the runtime did not handle itself.
 const ACCEPT_REST: Duration = Duration::from_millis(10);
 /// How often a draining shard looks whether its accept queues are empty.
@@ -56,6 +56,8 @@ pub enum Order {
         /// How long the accept queue has to stay empty.
         quiet: Duration,
     },
+    /// Send its number and what its table says, in words.
+    Show(mpsc::Sender<(usize, Vec<String>)>),
     /// Drop what is left and end.
     Stop,
 }
@@ -191,6 +193,10 @@ async fn life(plan: Plan, mut orders: Receiver<Order>, ended: EndedOnDrop) {
                 desk.service.begin_drain();
                 rt::spawn(drained(plan.index, Rc::clone(&desk), Arc::clone(reports)));
             }
+            Order::Show(reply) => {
+                // Who asked may have gone.
+                let _unheard = reply.send((plan.index, desk.describe()));
+            }
             Order::Stop => break,
         }
     }
@@ -222,6 +228,19 @@ impl Desk {
         let failed = |(address, why): (SocketAddr, io::Error)| format!("{address}: {why}");
         let trouble = doors.into_iter().filter_map(|change| self.change(change).map(failed));
         (diff.to, trouble.collect())
+    }
+
+    /// The table and the doors, in words.
+    fn describe(&self) -> Vec<String> {
+        let mut lines = self.view.describe();
+        let doors = self.doors.borrow();
+        let door = |(address, door): (_, &Door)| {
+            format!("door {address}: listener {}", door.site.borrow().name())
+        };
+        let mut doors: Vec<String> = doors.iter().map(door).collect();
+        doors.sort();
+        lines.extend(doors);
+        lines
     }
 
     fn change(&self, change: DoorChange) -> Option<(SocketAddr, io::Error)> {

@@ -1,6 +1,7 @@
 //! The process' side of the control socket: a thread that takes one request after the other and
 //! hands it to control. Slow or silent callers are cut off; nothing here can hold up traffic.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -10,6 +11,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+
+use weir_core::time::clock;
 
 use super::{MAX_LINE, Request, socket_path};
 use crate::server::{Answer, Asker};
@@ -105,18 +108,31 @@ fn attend(stream: &UnixStream, config: &Path, asker: &Asker) -> io::Result<()> {
     stream.set_write_timeout(Some(CALLER_LIMIT))?;
     let mut line = String::new();
     BufReader::new(stream.take(MAX_LINE)).read_line(&mut line)?;
-    let answer = match serde_json::from_str(&line) {
-        Ok(request) => obey(&request, config, asker),
-        Err(e) => Answer::refused(format!("this is no request that this version knows: {e}")),
+    let text = match serde_json::from_str(&line) {
+        Ok(Request::Reload { config: wanted }) => {
+            serde_json::to_string(&reload(wanted.as_deref(), config, asker))
+        }
+        Ok(Request::Tables) => serde_json::to_string(&tables(asker)),
+        Err(e) => serde_json::to_string(&Answer::refused(format!(
+            "this is no request that this version knows: {e}"
+        ))),
     };
-    let mut text = serde_json::to_string(&answer).map_err(io::Error::other)?;
+    let mut text = text.map_err(io::Error::other)?;
     text.push('\n');
     let mut out = stream;
     out.write_all(text.as_bytes())
 }
 
-fn obey(request: &Request, config: &Path, asker: &Asker) -> Answer {
-    let Request::Reload { config: wanted } = request;
+/// What each shard's table says, by the number of the shard.
+fn tables(asker: &Asker) -> BTreeMap<usize, Vec<String>> {
+    let (reply, told) = mpsc::channel();
+    asker.show(reply);
+    // Ends when the last shard has dropped its end.
+    let until = clock::mono().plus(CALLER_LIMIT);
+    std::iter::from_fn(|| told.recv_timeout(until.since(clock::mono())).ok()).collect()
+}
+
+fn reload(wanted: Option<&Path>, config: &Path, asker: &Asker) -> Answer {
     if let Some(wanted) = wanted
         && wanted != config
     {

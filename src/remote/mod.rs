@@ -23,6 +23,8 @@ pub enum Request {
         /// The file that the process is expected to serve, absolute; `None` = whichever it is.
         config: Option<PathBuf>,
     },
+    /// Tell what each shard's table says.
+    Tables,
 }
 
 /// Where a process with this `run_dir` listens.

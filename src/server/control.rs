@@ -49,6 +49,8 @@ pub enum Event {
 pub enum Ask {
     /// Read the file again; the answer comes when it is in effect, or was refused.
     Reload(mpsc::Sender<Answer>),
+    /// Have every shard send its number and what its table says.
+    Show(mpsc::Sender<(usize, Vec<String>)>),
     /// End at once.
     Stop,
 }
@@ -233,6 +235,10 @@ impl Control {
             Event::Report(report) => self.report(report),
             Event::Ask(Ask::Reload(reply)) => {
                 self.begin_reload(Some(reply));
+                None
+            }
+            Event::Ask(Ask::Show(reply)) => {
+                self.fleet.show(&reply);
                 None
             }
             Event::Ask(Ask::Stop) => Some(End::AtOnce),

@@ -5,13 +5,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use anyhow::Result;
 use weir_core::control::{Listener, State};
 use weir_core::model::Handle;
-use weir_core::net::{self, BindError, Wanted};
+use weir_core::net::{self, Wanted};
+use weir_core::time::clock::Mono;
 
 use crate::shard::DoorChange;
+
+/// How long the sockets of a closed door may take to serve their queues: many times
+/// [`crate::shard::QUIET`].
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// The open doors, by bound address.
 #[derive(Debug, Default)]
@@ -21,6 +27,8 @@ pub struct Doors {
     ports: HashMap<Handle, u16>,
     /// Addresses that were left out since the host has no IPv6.
     absent: BTreeSet<SocketAddr>,
+    /// When an address was closed: for a while its sockets still serve their queues.
+    closed: BTreeMap<SocketAddr, Mono>,
     shards: usize,
     backlog: u32,
 }
@@ -64,17 +72,20 @@ impl Doors {
     ///
     /// # Errors
     /// The first address that can't be had, with owner and cure; nothing has changed then.
-    pub fn plan(&self, state: &State) -> Result<Moves> {
+    pub fn plan(&self, state: &State, now: Mono) -> Result<Moves> {
+        let is_closing = |when: Mono| now.since(when) < CLOSING;
         let mut moves = Moves {
             next: Doors {
                 open: BTreeMap::new(),
                 ports: HashMap::new(),
                 absent: self.absent.clone(),
+                closed: self.closed.clone(),
                 ..*self
             },
             changes: (0..self.shards).map(|_| Vec::new()).collect(),
             warnings: Vec::new(),
         };
+        moves.next.closed.retain(|_, when| is_closing(*when));
         let mut wishes = Vec::new();
         for (handle, listener) in state.listeners() {
             self.keep(handle, listener, &mut moves, &mut wishes)?;
@@ -84,6 +95,7 @@ impl Doors {
         }
         for (address, door) in &self.open {
             if !moves.next.open.contains_key(address) {
+                moves.next.closed.insert(*address, now);
                 for &shard in &door.shards {
                     moves.tell(shard, DoorChange::Close { address: *address });
                 }
@@ -159,18 +171,15 @@ impl Doors {
     }
 
     fn bind(&self, wish: &Wish, moves: &mut Moves) -> Result<()> {
-        // An address that we hold in part can't be tested for others.
+        // An address that we hold, in part or still, can't be tested for others.
         let (ours, new): (Vec<_>, Vec<_>) =
-            wish.addresses.iter().copied().partition(|address| self.is_ours(*address));
+            wish.addresses.iter().copied().partition(|&address| self.is_ours(address, moves));
         self.join(wish, &ours, moves)?;
         if new.is_empty() {
             return Ok(());
         }
         let wanted = Wanted { listener: wish.name.clone(), addresses: new.clone() };
-        let bound = match net::bind_all(&[wanted], wish.shards.len(), self.backlog) {
-            Err(error) if is_closing(&error) => return self.join(wish, &new, moves),
-            bound => bound?,
-        };
+        let bound = net::bind_all(&[wanted], wish.shards.len(), self.backlog)?;
         moves.warnings.extend(bound.warnings);
         let was_any_port = new.iter().all(|address| address.port() == 0);
         let addresses: BTreeSet<SocketAddr> = bound.groups.iter().map(|group| group.addr).collect();
@@ -194,8 +203,8 @@ impl Doors {
         Ok(())
     }
 
-    /// Is this address, or one that overlaps with it, open here?
-    fn is_ours(&self, address: SocketAddr) -> bool {
+    /// Is this address, or one that overlaps with it, open here, or closing?
+    fn is_ours(&self, address: SocketAddr, moves: &Moves) -> bool {
         let overlaps = |other: &SocketAddr| {
             other.port() == address.port()
                 && other.is_ipv4() == address.is_ipv4()
@@ -203,7 +212,7 @@ impl Doors {
                     || other.ip().is_unspecified()
                     || address.ip().is_unspecified())
         };
-        address.port() != 0 && self.open.keys().any(overlaps)
+        address.port() != 0 && self.open.keys().chain(moves.next.closed.keys()).any(overlaps)
     }
 }
 
@@ -226,10 +235,4 @@ impl Moves {
         let door = Door { listener: wish.listener, shards: wish.shards.clone() };
         self.next.open.insert(address, door);
     }
-}
-
-/// Does this process itself hold the address? Then a door that was closed by the reload before is
-/// still serving its queue.
-fn is_closing(error: &BindError) -> bool {
-    error.owner.as_ref().is_some_and(|owner| owner.pid == std::process::id())
 }

@@ -5,7 +5,7 @@
 //! shard has acknowledged: so a slow shard costs nobody memory, and a storm of changes comes to few
 //! updates.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use anyhow::{Result, bail};
 use weir_core::control::{Diff, State};
@@ -137,6 +137,14 @@ impl Fleet {
             if link.shard.order(Order::Update(update)).is_err() {
                 tracing::warn!("shard {index} takes no orders any more");
             }
+        }
+    }
+
+    /// Has every shard send what its table says.
+    pub fn show(&self, reply: &mpsc::Sender<(usize, Vec<String>)>) {
+        for link in &self.links {
+            // A shard that is gone or busy sends nothing; who asked notices.
+            let _busy = link.shard.order(Order::Show(reply.clone()));
         }
     }
 

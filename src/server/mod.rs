@@ -176,6 +176,12 @@ impl Asker {
     pub fn reload(&self, reply: Sender<Answer>) -> bool {
         self.0.try_send(Event::Ask(Ask::Reload(reply))).is_ok()
     }
+
+    /// Has every shard send its number and what its table says; `false` when the process is about
+    /// to end.
+    pub fn show(&self, reply: Sender<(usize, Vec<String>)>) -> bool {
+        self.0.try_send(Event::Ask(Ask::Show(reply))).is_ok()
+    }
 }
 
 impl Running {

@@ -71,7 +71,7 @@ impl Control {
     /// The state that the process starts with; its doors are bound, not yet open.
     pub(super) fn first_state(&mut self, config: &Config) -> Result<Moves> {
         let state = self.next_state(config);
-        let moves = self.doors.plan(&state)?;
+        let moves = self.doors.plan(&state, clock::mono())?;
         for warning in &moves.warnings {
             tracing::warn!("{warning}");
         }
@@ -134,7 +134,7 @@ impl Control {
         let mut notes = self.needs_upgrade(&config);
         let state = self.next_state(&config);
         let mut changes = self.fleet.state().describe(&state);
-        let moves = self.doors.plan(&state)?;
+        let moves = self.doors.plan(&state, clock::mono())?;
         if config.log != self.config.log {
             logging::apply(&config.log)?;
             changes.push("[log]: changed".to_owned());

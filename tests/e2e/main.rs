@@ -10,6 +10,7 @@ mod churn;
 mod drain;
 mod nginx;
 mod pressure;
+mod reload;
 mod weights;
 mod wire;
 

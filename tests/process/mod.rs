@@ -90,8 +90,13 @@ impl File {
 
     /// Replaces it.
     pub fn write(&self, text: &str) {
-        let run_dir = self.folder.path().join("run");
+        let run_dir = self.run_dir();
         std::fs::write(&self.path, text.replace(RUN_DIR, run_dir.to_str().unwrap())).unwrap();
+    }
+
+    /// What stands for [`RUN_DIR`].
+    pub fn run_dir(&self) -> PathBuf {
+        self.folder.path().join("run")
     }
 }
 

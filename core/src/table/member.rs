@@ -1,7 +1,8 @@
 //! A member as the data path reads it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::control;
@@ -21,6 +22,7 @@ pub struct Member {
     pub counters: Arc<MemberCounters>,
     /// Anchor of the idle connections that the protocol code keeps to it.
     pub keep: Keep,
+    name: RefCell<Rc<str>>,
     weight: Cell<u8>,
     up: Cell<bool>,
     gone: Cell<bool>,
@@ -49,6 +51,7 @@ impl Member {
             host: address.to_string().into_boxed_str(),
             counters,
             keep: Keep { newest: Cell::new(Keep::NONE), count: Cell::new(0) },
+            name: RefCell::new("".into()),
             weight: Cell::new(0),
             up: Cell::new(true),
             gone: Cell::new(false),
@@ -56,6 +59,7 @@ impl Member {
     }
 
     pub(super) fn set(&self, settings: &control::Member) {
+        self.name.replace(settings.name.as_str().into());
         self.weight.set(settings.weight);
     }
 
@@ -72,6 +76,11 @@ impl Member {
     #[inline]
     pub fn is_usable(&self) -> bool {
         self.up.get() && self.weight.get() > 0 && !self.gone.get()
+    }
+
+    /// The user's name for it.
+    pub fn name(&self) -> Rc<str> {
+        Rc::clone(&self.name.borrow())
     }
 
     /// 0–100.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::Member;
+use crate::control;
 use crate::model::Handle;
 use crate::pool::Wrr;
 
@@ -12,6 +13,7 @@ use crate::pool::Wrr;
 pub struct Pool {
     handle: Handle,
     seed: u64,
+    name: RefCell<Rc<str>>,
     members: RefCell<Vec<Rc<Member>>>,
     turns: RefCell<Wrr>,
 }
@@ -28,10 +30,12 @@ pub enum Nobody {
 impl Pool {
     pub(super) fn new(handle: Handle, seed: u64) -> Pool {
         let turns = RefCell::new(Wrr::new(&[], 0));
-        Pool { handle, seed, members: RefCell::default(), turns }
+        let name = RefCell::new("".into());
+        Pool { handle, seed, name, members: RefCell::default(), turns }
     }
 
-    pub(super) fn set(&self, members: Vec<Rc<Member>>) {
+    pub(super) fn set(&self, settings: &control::Pool, members: Vec<Rc<Member>>) {
+        self.name.replace(settings.name.as_str().into());
         self.members.replace(members);
         self.refresh();
     }
@@ -46,6 +50,11 @@ impl Pool {
     /// Which pool it is.
     pub fn handle(&self) -> Handle {
         self.handle
+    }
+
+    /// The user's name for it.
+    pub fn name(&self) -> Rc<str> {
+        Rc::clone(&self.name.borrow())
     }
 
     /// Its members, in file order.

@@ -15,6 +15,7 @@ use crate::obs::ListenerCounters;
 #[derive(Debug)]
 pub struct Site {
     handle: Handle,
+    name: RefCell<Rc<str>>,
     /// What this shard counts for it.
     pub counters: Arc<ListenerCounters>,
     keepalive: Cell<Duration>,
@@ -29,6 +30,7 @@ impl Site {
         let none = || Cell::new(Duration::ZERO);
         Site {
             handle,
+            name: RefCell::new("".into()),
             counters,
             keepalive: none(),
             client: none(),
@@ -39,6 +41,7 @@ impl Site {
     }
 
     pub(super) fn set(&self, settings: &control::Listener, pool: Option<Rc<Pool>>) {
+        self.name.replace(settings.name.as_str().into());
         self.keepalive.set(settings.timeouts.keepalive);
         self.client.set(settings.timeouts.client);
         self.member.set(settings.timeouts.member);
@@ -49,6 +52,11 @@ impl Site {
     /// Which listener it is.
     pub fn handle(&self) -> Handle {
         self.handle
+    }
+
+    /// The user's name for it.
+    pub fn name(&self) -> Rc<str> {
+        Rc::clone(&self.name.borrow())
     }
 
     /// Idle time of a client connection; zero = no persistent connections. R6.7-4.

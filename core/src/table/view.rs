@@ -42,13 +42,40 @@ impl View {
         self.tables.borrow().sites.get(&handle).cloned()
     }
 
-    /// Follows the state; the counters of new objects come from `board`. Returns the members that
-    /// may not be used any more from now on: their idle connections are to be closed (C38).
+    /// The configuration part in words, sorted: equal on two shards, or processes, that follow the
+    /// same file. Handles, health and positions are left out.
+    pub fn describe(&self) -> Vec<String> {
+        let tables = self.tables.borrow();
+        let site = |site: &Rc<Site>| {
+            format!(
+                "listener {}: pool {}, timeouts {:?} {:?} {:?} {:?}",
+                site.name(),
+                site.pool().map_or("none".into(), |pool| pool.name()),
+                site.keepalive_timeout(),
+                site.client_timeout(),
+                site.member_timeout(),
+                site.connect_timeout()
+            )
+        };
+        let mut lines: Vec<String> = tables.sites.values().map(site).collect();
+        for pool in tables.pools.values() {
+            let member =
+                |m: &Rc<Member>| format!("{} {} weight {}", m.name(), m.address, m.weight());
+            let members: Vec<String> = pool.members().iter().map(member).collect();
+            lines.push(format!("pool {}: {}", pool.name(), members.join(", ")));
+        }
+        lines.sort();
+        lines
+    }
+
+    /// Follows the state; the counters of new objects come from `board`. Returns the members whose
+    /// idle connections are to be closed: those that may not be used any more (C38), and those of
+    /// pools that are gone, which only connections by removed listeners still use.
     ///
     /// Objects that stay are changed in place; who holds one sees the change at once.
     pub fn apply(&self, diff: &Diff, board: &Board) -> Vec<Rc<Member>> {
         let tables = &mut *self.tables.borrow_mut();
-        let mut touched = Vec::new();
+        let (mut touched, mut left) = (Vec::new(), Vec::new());
         for change in &diff.changes {
             match change {
                 Change::Pool(handle, pool) => {
@@ -70,13 +97,15 @@ impl View {
                     if let Some(pool) = tables.pools.remove(handle) {
                         for member in pool.members() {
                             tables.members.remove(&member.handle);
+                            left.push(member);
                         }
                     }
                 }
             }
         }
         self.version.set(diff.to);
-        refresh(touched)
+        left.extend(refresh(touched));
+        left
     }
 
     fn put_pool(
@@ -110,7 +139,7 @@ impl View {
             touched.push((Rc::clone(&pool), Rc::clone(kept)));
             members.push(Rc::clone(kept));
         }
-        pool.set(members);
+        pool.set(settings, members);
     }
 
     fn put_listener(
