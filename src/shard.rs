@@ -15,6 +15,7 @@ use std::time::Duration;
 use weir_core::control::Diff;
 use weir_core::model::Handle;
 use weir_core::obs::Board;
+use weir_core::pool::ramp;
 use weir_core::rt::{
     self, Receiver, RingStats, Sender, ShardConfig, ShardError, ShardHandle, TcpListener,
 };
@@ -71,6 +72,8 @@ pub struct Update {
     pub board: Arc<Board>,
     /// What changes in this shard's listening sockets, after the table.
     pub doors: Vec<DoorChange>,
+    /// The process has been serving already: members that join begin slowly.
+    pub settled: bool,
 }
 
 /// A change of a shard's listening sockets. Addresses are the bound ones, with real ports.
@@ -180,12 +183,14 @@ async fn life(plan: Plan, mut orders: Receiver<Order>, ended: EndedOnDrop) {
         service: Service::start(),
         doors: RefCell::default(),
         accepting: Rc::default(),
+        growing: Cell::new(false),
     });
     tell(News::Ready);
     while let Some(order) = orders.recv().await {
         match order {
             Order::Update(update) => {
                 let (version, trouble) = desk.follow(update);
+                desk.grow();
                 tell(News::Applied(version, trouble));
             }
             Order::Drain { quiet } => {
@@ -209,6 +214,8 @@ struct Desk {
     doors: RefCell<HashMap<SocketAddr, Door>>,
     /// Accept tasks that run.
     accepting: Rc<Cell<usize>>,
+    /// A task looks after slow starts.
+    growing: Cell<bool>,
 }
 
 /// A listening socket, and whose connections come by it.
@@ -222,12 +229,27 @@ impl Desk {
     /// what could not be done. The update is dropped here, before control hears of it, so that the
     /// last reference to what it replaces is control's.
     fn follow(&self, update: Update) -> (u64, Vec<String>) {
-        let Update { diff, board, doors } = update;
-        let unusable = self.view.apply(&diff, &board);
+        let Update { diff, board, doors, settled } = update;
+        let unusable = self.view.apply(&diff, &board, rt::now(), settled);
         self.service.retire(&unusable);
         let failed = |(address, why): (SocketAddr, io::Error)| format!("{address}: {why}");
         let trouble = doors.into_iter().filter_map(|change| self.change(change).map(failed));
         (diff.to, trouble.collect())
+    }
+
+    /// Looks after slow starts, as long as there are some.
+    fn grow(self: &Rc<Self>) {
+        if self.growing.get() || !self.view.step(rt::now()) {
+            return;
+        }
+        self.growing.set(true);
+        let desk = Rc::clone(self);
+        rt::spawn(async move {
+            while desk.view.step(rt::now()) {
+                rt::sleep(ramp::STEP).await;
+            }
+            desk.growing.set(false);
+        });
     }
 
     /// The table and the doors, in words.

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use weir_core::limits::REQUESTS_PER_TURN;
+use weir_core::pool::hash_address;
 use weir_core::rt::{self, Lease, Payload, TcpStream, Timer};
 use weir_core::table::Site;
 
@@ -56,6 +57,8 @@ pub(crate) struct Client {
     entry: Entry,
     pub(crate) stream: TcpStream,
     pub(crate) peer: PeerText,
+    /// Hash of its address, for the source IP algorithm.
+    pub(crate) hash: u64,
     /// The one timer of this connection: all waits of a request exclude each other.
     pub(crate) timer: Timer,
 }
@@ -81,7 +84,13 @@ impl Client {
         site.counters.connections.add(1);
         site.counters.active_connections.rise();
         let entry = Entry { service, site, place };
-        Client { entry, stream, peer: PeerText::new(peer.ip()), timer: Timer::new() }
+        Client {
+            entry,
+            stream,
+            peer: PeerText::new(peer.ip()),
+            hash: hash_address(peer.ip()),
+            timer: Timer::new(),
+        }
     }
 
     #[inline]

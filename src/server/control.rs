@@ -135,6 +135,7 @@ pub async fn run(boot: Boot) -> Outcome {
     };
     let end = match control.start().await {
         Ok(None) => {
+            control.fleet.settle();
             // Who waits for it is gone only when the process ends.
             let _unheard = ready.send(Ready { listeners: control.served() });
             Ok(control.obey().await)

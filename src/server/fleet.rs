@@ -24,6 +24,8 @@ pub struct Fleet {
     rings: Vec<Arc<RingStats>>,
     state: Arc<State>,
     board: Arc<Board>,
+    /// The process serves: from now on members join a running pool.
+    settled: bool,
 }
 
 /// A shard and how far it is.
@@ -51,6 +53,7 @@ impl Fleet {
             rings: cores.iter().map(|_| Arc::default()).collect(),
             state: Arc::default(),
             board: Arc::default(),
+            settled: false,
         };
         for ((index, &core), ring) in cores.iter().enumerate().zip(fleet.rings.clone()) {
             let seed = seed.wrapping_add(SEED_STEP.wrapping_mul(index as u64));
@@ -97,6 +100,11 @@ impl Fleet {
         self.links.iter().map(behind).min().unwrap_or_default()
     }
 
+    /// The process serves from now on.
+    pub fn settle(&mut self) {
+        self.settled = true;
+    }
+
     /// Makes `state` the desired one, with the doors that each shard is to change (a list a shard,
     /// or none at all).
     pub fn publish(&mut self, state: State, board: Arc<Board>, doors: Vec<Vec<DoorChange>>) {
@@ -131,7 +139,8 @@ impl Fleet {
                 _ => Arc::clone(made.insert(Arc::new(link.told.diff(&self.state)))),
             };
             let doors = std::mem::take(&mut link.doors);
-            let update = Update { diff, board: Arc::clone(&self.board), doors };
+            let (board, settled) = (Arc::clone(&self.board), self.settled);
+            let update = Update { diff, board, doors, settled };
             link.told = Arc::clone(&self.state);
             link.busy = true;
             if link.shard.order(Order::Update(update)).is_err() {

@@ -9,6 +9,7 @@ use crate::model::{
     self, Algorithm, ConnectionDrain, Flavor, Handle, Id, Monitor, Persistence, PoolProtocol,
     Protocol, SlowStart,
 };
+use crate::pool::Ring;
 
 /// A listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,8 @@ pub struct Pool {
     pub monitor: Option<Arc<Monitor>>,
     /// A listener uses it. If not, its members are not probed (R8.1-17).
     pub attached: bool,
+    /// For algorithms that hash: the ring over the members.
+    pub ring: Option<Arc<Ring>>,
     /// Members, in file order.
     pub members: Vec<Member>,
 }

@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Change, Diff, Listener, Member, Pool, Timeouts};
-use crate::model::{self, Balancer, Config, Flavor, Handle, Handles, Id, PoolProtocol, Protocol};
+use crate::model::{
+    self, Algorithm, Balancer, Config, Flavor, Handle, Handles, Id, PoolProtocol, Protocol,
+};
+use crate::pool::Ring;
 
 /// What the balancer is to do. Cheap to clone: objects are shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -218,6 +221,7 @@ fn resolve_pool(
         weight: m.weight,
     };
     Pool {
+        ring: ring(pool, former),
         members: pool.members.iter().map(member).collect(),
         id: pool.id,
         name: pool.name.clone(),
@@ -228,6 +232,18 @@ fn resolve_pool(
         drain: pool.drain,
         monitor: pool.monitor.clone().map(Arc::new),
         attached,
+    }
+}
+
+/// The ring that the algorithm asks for; the former one where its members are the same.
+fn ring(pool: &model::Pool, former: Option<&Arc<Pool>>) -> Option<Arc<Ring>> {
+    if !matches!(pool.algorithm, Algorithm::SourceIp | Algorithm::QuicCid { .. }) {
+        return None;
+    }
+    let keys = || pool.members.iter().map(|member| member.id.as_u128());
+    match former.and_then(|former| former.ring.as_ref()) {
+        Some(ring) if ring.is_over(keys()) => Some(Arc::clone(ring)),
+        _ => Some(Arc::new(Ring::new(keys()))),
     }
 }
 

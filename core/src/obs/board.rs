@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{ListenerCounters, MemberCounters};
 use crate::model::Handle;
+use crate::pool::Load;
 
 /// One block a shard.
 type Blocks<T> = Arc<[Arc<T>]>;
@@ -16,6 +17,7 @@ type Blocks<T> = Arc<[Arc<T>]>;
 pub struct Board {
     listeners: HashMap<Handle, Blocks<ListenerCounters>>,
     members: HashMap<Handle, Blocks<MemberCounters>>,
+    loads: HashMap<Handle, Arc<Load>>,
 }
 
 impl Board {
@@ -27,9 +29,12 @@ impl Board {
         listeners: impl Iterator<Item = Handle>,
         members: impl Iterator<Item = Handle>,
     ) -> Board {
+        let members = follow(&self.members, shards, members);
+        let load = |handle| self.loads.get(handle).cloned().unwrap_or_default();
         Board {
             listeners: follow(&self.listeners, shards, listeners),
-            members: follow(&self.members, shards, members),
+            loads: members.keys().map(|handle| (*handle, load(handle))).collect(),
+            members,
         }
     }
 
@@ -37,6 +42,12 @@ impl Board {
     #[must_use]
     pub fn listener(&self, handle: Handle) -> &[Arc<ListenerCounters>] {
         self.listeners.get(&handle).map_or(&[], |blocks| blocks)
+    }
+
+    /// What a member has to do, all shards together; a fresh one for a member that is not there.
+    #[must_use]
+    pub fn load(&self, handle: Handle) -> Arc<Load> {
+        self.loads.get(&handle).cloned().unwrap_or_default()
     }
 
     /// A member's blocks, in the order of the shards; empty for one that is not there.

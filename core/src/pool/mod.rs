@@ -1,6 +1,15 @@
-//! Balancing algorithms: pure, one instance a shard and pool. Called by the data path for each
-//! request; health, stickiness and retries join with the issues that need them.
+//! Balancing algorithms: all pure. A [`Picker`] (one a shard and pool) holds the one that a pool
+//! asks for and keeps its place when members change; [`Load`] is what all shards share of a member,
+//! [`Ring`] the table for hashing, [`ramp`] slow start. Called by `table` for each request; knows
+//! nothing of addresses, health or connections.
 
+mod least;
+mod load;
+mod picker;
+pub mod ramp;
+mod ring;
 mod wrr;
 
-pub use wrr::Wrr;
+pub use load::Load;
+pub use picker::{Ask, Candidate, Picker};
+pub use ring::{Ring, hash_address, hash_bytes};

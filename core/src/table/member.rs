@@ -8,6 +8,8 @@ use std::sync::Arc;
 use crate::control;
 use crate::model::Handle;
 use crate::obs::MemberCounters;
+use crate::pool::Load;
+use crate::time::clock::Mono;
 
 /// A member of a pool on one shard.
 #[derive(Debug)]
@@ -20,12 +22,16 @@ pub struct Member {
     pub host: Box<str>,
     /// What this shard counts for it.
     pub counters: Arc<MemberCounters>,
+    /// What it has to do, on all shards together.
+    pub load: Arc<Load>,
     /// Anchor of the idle connections that the protocol code keeps to it.
     pub keep: Keep,
     name: RefCell<Rc<str>>,
     weight: Cell<u8>,
     up: Cell<bool>,
     gone: Cell<bool>,
+    /// When it joined or came back, while slow start counts that.
+    joined: Cell<Option<Mono>>,
 }
 
 /// What the keeper of idle connections remembers at the member itself, so that it needs no look-up.
@@ -44,17 +50,24 @@ impl Keep {
 
 impl Member {
     /// A member that is up and has weight 0 until it is told otherwise.
-    pub fn new(handle: Handle, address: SocketAddr, counters: Arc<MemberCounters>) -> Member {
+    pub fn new(
+        handle: Handle,
+        address: SocketAddr,
+        counters: Arc<MemberCounters>,
+        load: Arc<Load>,
+    ) -> Member {
         Member {
             handle,
             address,
             host: address.to_string().into_boxed_str(),
             counters,
+            load,
             keep: Keep { newest: Cell::new(Keep::NONE), count: Cell::new(0) },
             name: RefCell::new("".into()),
             weight: Cell::new(0),
             up: Cell::new(true),
             gone: Cell::new(false),
+            joined: Cell::new(None),
         }
     }
 
@@ -65,6 +78,14 @@ impl Member {
 
     pub(super) fn set_up(&self, up: bool) {
         self.up.set(up);
+    }
+
+    pub(super) fn joined(&self) -> Option<Mono> {
+        self.joined.get()
+    }
+
+    pub(super) fn set_joined(&self, when: Option<Mono>) {
+        self.joined.set(when);
     }
 
     pub(super) fn set_gone(&self) {
@@ -91,5 +112,28 @@ impl Member {
     /// Is it up, as far as checks know?
     pub fn is_up(&self) -> bool {
         self.up.get()
+    }
+}
+
+/// A member that was picked for a request: it counts as the member's load as long as this lives.
+#[derive(Debug)]
+pub struct Held(Rc<Member>);
+
+impl Held {
+    /// The load has been raised already.
+    pub(super) fn new(member: Rc<Member>) -> Held {
+        Held(member)
+    }
+
+    /// The member.
+    #[inline]
+    pub fn member(&self) -> &Rc<Member> {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.load.fall();
     }
 }

@@ -11,7 +11,10 @@ mod pool;
 mod site;
 mod view;
 
-pub use member::{Keep, Member};
+#[cfg(test)]
+mod tests;
+
+pub use member::{Held, Keep, Member};
 pub use pool::{Nobody, Pool};
 pub use site::Site;
 pub use view::View;

@@ -1,12 +1,14 @@
-//! A pool as the data path reads it: its members, and whose turn it is.
+//! A pool as the data path reads it: its members, and what chooses among them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::Member;
+use super::{Held, Member};
 use crate::control;
-use crate::model::Handle;
-use crate::pool::Wrr;
+use crate::model::{Algorithm, Handle, SlowStart};
+use crate::pool::{Ask, Candidate, Picker, ramp};
+use crate::time::clock::Mono;
 
 /// A pool on one shard.
 #[derive(Debug)]
@@ -14,8 +16,10 @@ pub struct Pool {
     handle: Handle,
     seed: u64,
     name: RefCell<Rc<str>>,
+    algorithm: Cell<Algorithm>,
+    slow_start: Cell<Option<SlowStart>>,
     members: RefCell<Vec<Rc<Member>>>,
-    turns: RefCell<Wrr>,
+    picker: RefCell<Picker>,
 }
 
 /// Why there is no member for a request (C18).
@@ -29,22 +33,53 @@ pub enum Nobody {
 
 impl Pool {
     pub(super) fn new(handle: Handle, seed: u64) -> Pool {
-        let turns = RefCell::new(Wrr::new(&[], 0));
-        let name = RefCell::new("".into());
-        Pool { handle, seed, name, members: RefCell::default(), turns }
+        let algorithm = Algorithm::RoundRobin;
+        Pool {
+            handle,
+            seed,
+            name: RefCell::new("".into()),
+            algorithm: Cell::new(algorithm),
+            slow_start: Cell::new(None),
+            members: RefCell::default(),
+            picker: RefCell::new(Picker::new(algorithm, seed, None)),
+        }
     }
 
     pub(super) fn set(&self, settings: &control::Pool, members: Vec<Rc<Member>>) {
         self.name.replace(settings.name.as_str().into());
+        self.algorithm.set(settings.algorithm);
+        self.slow_start.set(settings.slow_start);
         self.members.replace(members);
-        self.refresh();
+        let ring = settings.ring.as_ref().map(Arc::clone);
+        self.picker.borrow_mut().change(settings.algorithm, self.seed, ring);
     }
 
-    /// To be called when the usable members or their weights have changed.
-    pub(super) fn refresh(&self) {
-        let weight = |m: &Rc<Member>| if m.is_usable() { m.weight() } else { 0 };
-        let weights: Vec<u8> = self.members.borrow().iter().map(weight).collect();
-        self.turns.replace(Wrr::new(&weights, self.seed));
+    /// To be called when members, their weights, or which of them are usable has changed, and from
+    /// time to time while it says so: `true` as long as a member is still growing to its weight.
+    pub(super) fn refresh(&self, now: Mono) -> bool {
+        let mut growing = false;
+        let weight = |member: &Member| match self.slow_start.get() {
+            _ if !member.is_usable() => 0,
+            None => u32::from(member.weight()),
+            Some(SlowStart { duration }) => {
+                let since = member.joined().map(|joined| now.since(joined));
+                match since {
+                    Some(since) if since >= duration => member.set_joined(None),
+                    Some(_) => growing = true,
+                    None => {}
+                }
+                ramp::weight(member.weight(), since, duration)
+            }
+        };
+        let mut weight = weight;
+        let candidate = |member: &Rc<Member>| Candidate {
+            key: member.handle.number(),
+            weight: weight(member),
+            load: Arc::clone(&member.load),
+        };
+        let candidates = self.members.borrow().iter().map(candidate).collect();
+        self.picker.borrow_mut().set(candidates);
+        growing
     }
 
     /// Which pool it is.
@@ -57,21 +92,26 @@ impl Pool {
         Rc::clone(&self.name.borrow())
     }
 
+    /// How members are chosen.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm.get()
+    }
+
     /// Its members, in file order.
     pub fn members(&self) -> Vec<Rc<Member>> {
         self.members.borrow().clone()
     }
 
-    /// The member for the next request.
+    /// The member for a request.
     ///
     /// # Errors
     /// [`Nobody`], with which of C18's two reasons.
     #[inline]
-    pub fn pick(&self) -> Result<Rc<Member>, Nobody> {
+    pub fn pick(&self, ask: Ask<'_>) -> Result<Held, Nobody> {
         let members = self.members.borrow();
-        let turn = self.turns.borrow_mut().pick();
-        match turn.and_then(|index| members.get(index)) {
-            Some(member) => Ok(Rc::clone(member)),
+        let at = self.picker.borrow_mut().pick(ask);
+        match at.and_then(|at| members.get(at)) {
+            Some(member) => Ok(Held::new(Rc::clone(member))),
             None if members.is_empty() => Err(Nobody::NoMember),
             None => Err(Nobody::NoneUsable),
         }

@@ -8,6 +8,7 @@ use super::{Member, Pool, Site};
 use crate::control::{self, Change, Diff};
 use crate::model::Handle;
 use crate::obs::Board;
+use crate::time::clock::Mono;
 
 /// One shard's listeners, pools and members.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct View {
     seed: u64,
     version: Cell<u64>,
     tables: RefCell<Tables>,
+    /// Pools with members that grow to their weights.
+    growing: RefCell<Vec<Rc<Pool>>>,
 }
 
 #[derive(Debug, Default)]
@@ -25,11 +28,24 @@ struct Tables {
     members: HashMap<Handle, (Rc<Pool>, Rc<Member>)>,
 }
 
+/// What comes with a diff.
+struct News<'a> {
+    board: &'a Board,
+    /// When slow starts begin that begin now.
+    joining: Option<Mono>,
+}
+
 impl View {
     /// An empty view, version 0. `seed` sets where the choices of this shard begin; give each shard
     /// its own.
     pub fn new(shard: usize, seed: u64) -> View {
-        View { shard, seed, version: Cell::new(0), tables: RefCell::default() }
+        View {
+            shard,
+            seed,
+            version: Cell::new(0),
+            tables: RefCell::default(),
+            growing: RefCell::default(),
+        }
     }
 
     /// The version of the state that it shows.
@@ -62,7 +78,8 @@ impl View {
             let member =
                 |m: &Rc<Member>| format!("{} {} weight {}", m.name(), m.address, m.weight());
             let members: Vec<String> = pool.members().iter().map(member).collect();
-            lines.push(format!("pool {}: {}", pool.name(), members.join(", ")));
+            let algorithm = pool.algorithm().name();
+            lines.push(format!("pool {}: {algorithm}: {}", pool.name(), members.join(", ")));
         }
         lines.sort();
         lines
@@ -72,17 +89,24 @@ impl View {
     /// idle connections are to be closed: those that may not be used any more (C38), and those of
     /// pools that are gone, which only connections by removed listeners still use.
     ///
-    /// Objects that stay are changed in place; who holds one sees the change at once.
-    pub fn apply(&self, diff: &Diff, board: &Board) -> Vec<Rc<Member>> {
+    /// Objects that stay are changed in place; who holds one sees the change at once. With
+    /// `settled` members that join or come back begin their slow start at `now`; those that a
+    /// process starts with don't.
+    pub fn apply(&self, diff: &Diff, board: &Board, now: Mono, settled: bool) -> Vec<Rc<Member>> {
+        let joining = settled.then_some(now);
         let tables = &mut *self.tables.borrow_mut();
         let (mut touched, mut left) = (Vec::new(), Vec::new());
         for change in &diff.changes {
             match change {
                 Change::Pool(handle, pool) => {
-                    self.put_pool(tables, *handle, pool, board, &mut touched);
+                    let news = News { board, joining };
+                    self.put_pool(tables, *handle, pool, &news, &mut touched);
                 }
                 Change::Health { member, up } => {
                     if let Some((pool, member)) = tables.members.get(member) {
+                        if *up && !member.is_up() {
+                            member.set_joined(joining);
+                        }
                         member.set_up(*up);
                         touched.push((Rc::clone(pool), Rc::clone(member)));
                     }
@@ -104,8 +128,31 @@ impl View {
             }
         }
         self.version.set(diff.to);
-        left.extend(refresh(touched));
+        left.extend(self.refresh(touched, now));
         left
+    }
+
+    /// Goes on with slow starts; `true` as long as some are under way.
+    pub fn step(&self, now: Mono) -> bool {
+        let mut growing = self.growing.borrow_mut();
+        growing.retain(|pool| pool.refresh(now));
+        !growing.is_empty()
+    }
+
+    /// Lets each touched pool know once, and returns the members that are not usable.
+    fn refresh(&self, mut touched: Vec<(Rc<Pool>, Rc<Member>)>, now: Mono) -> Vec<Rc<Member>> {
+        touched.sort_by_key(|(pool, _)| pool.handle());
+        let mut growing = self.growing.borrow_mut();
+        for group in touched.chunk_by(|(a, _), (b, _)| a.handle() == b.handle()) {
+            if let Some((pool, _)) = group.first()
+                && pool.refresh(now)
+                && !growing.iter().any(|other| other.handle() == pool.handle())
+            {
+                growing.push(Rc::clone(pool));
+            }
+        }
+        let members = touched.into_iter().map(|(_, member)| member);
+        members.filter(|member| !member.is_usable()).collect()
     }
 
     fn put_pool(
@@ -113,7 +160,7 @@ impl View {
         tables: &mut Tables,
         handle: Handle,
         settings: &control::Pool,
-        board: &Board,
+        news: &News<'_>,
         touched: &mut Vec<(Rc<Pool>, Rc<Member>)>,
     ) {
         let seed = self.seed.wrapping_add(handle.number());
@@ -129,10 +176,14 @@ impl View {
         }
         let mut members = Vec::with_capacity(settings.members.len());
         for member in &settings.members {
-            let counters = || board.member(member.handle).get(self.shard).cloned();
+            let counters = || news.board.member(member.handle).get(self.shard).cloned();
             let fresh = || {
-                let counters = counters().unwrap_or_default();
-                (Rc::clone(&pool), Rc::new(Member::new(member.handle, member.address, counters)))
+                let (counters, load) =
+                    (counters().unwrap_or_default(), news.board.load(member.handle));
+                let (handle, address) = (member.handle, member.address);
+                let fresh = Member::new(handle, address, counters, load);
+                fresh.set_joined(news.joining);
+                (Rc::clone(&pool), Rc::new(fresh))
             };
             let (_, kept) = tables.members.entry(member.handle).or_insert_with(fresh);
             kept.set(member);
@@ -154,15 +205,4 @@ impl View {
             tables.sites.entry(handle).or_insert_with(|| Rc::new(Site::new(handle, counters())));
         site.set(settings, settings.pool.and_then(|pool| tables.pools.get(&pool).cloned()));
     }
-}
-
-/// Lets each touched pool know once, and returns the members that are not usable.
-fn refresh(mut touched: Vec<(Rc<Pool>, Rc<Member>)>) -> Vec<Rc<Member>> {
-    touched.sort_by_key(|(pool, _)| pool.handle());
-    for group in touched.chunk_by(|(a, _), (b, _)| a.handle() == b.handle()) {
-        if let Some((pool, _)) = group.first() {
-            pool.refresh();
-        }
-    }
-    touched.into_iter().map(|(_, member)| member).filter(|member| !member.is_usable()).collect()
 }

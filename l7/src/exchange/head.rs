@@ -1,12 +1,12 @@
 //! Reading the request's head, over as many leases as it takes, and turning it into the head for
 //! the member.
 
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use weir_core::limits::MAX_HEAD_BYTES;
+use weir_core::pool::Ask;
 use weir_core::rt::{Lease, SendBuf};
-use weir_core::table::Member;
+use weir_core::table::Held;
 
 use super::upload::Upload;
 use super::{End, Exchange, Phase, Step};
@@ -21,7 +21,7 @@ struct Prepared {
     /// Bytes of the head, empty lines in front included.
     len: usize,
     /// The member, and the head for it.
-    routed: Result<(Rc<Member>, SendBuf), Error>,
+    routed: Result<(Held, SendBuf), Error>,
 }
 
 impl Exchange {
@@ -86,10 +86,12 @@ impl Exchange {
         };
         self.rest = (!lease.is_empty()).then_some(lease);
         self.upload = Upload::new(self.facts);
-        let (member, mut first) = prepared.routed?;
+        let (held, mut first) = prepared.routed?;
         self.load_body(&mut first)?;
         self.first = Some(first);
-        Ok(Some(self.dispatch(client, &member)))
+        let phase = self.dispatch(client, held.member());
+        self.held = Some(held);
+        Ok(Some(phase))
     }
 
     /// Parses; if the head is whole, checks it, picks a member and writes the head for it.
@@ -101,11 +103,12 @@ impl Exchange {
         let Some(request) = Request::parse(raw, fields)? else { return Ok(None) };
         self.facts = request.facts;
         let pool = client.site().pool();
-        let routed = route::pick(pool.as_deref()).map(|member| {
+        let ask = Ask { hash: client.hash, tried: &[] };
+        let routed = route::pick(pool.as_deref(), ask).map(|held| {
             let mut first = SendBuf::new();
-            let via = Via { peer: client.peer.as_bytes(), member: member.host.as_bytes() };
+            let via = Via { peer: client.peer.as_bytes(), member: held.member().host.as_bytes() };
             request.write(&mut first, via);
-            (member, first)
+            (held, first)
         });
         Ok(Some(Prepared { len: empty + request.len(), routed }))
     }

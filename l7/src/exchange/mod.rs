@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use weir_core::rt::{Lease, SendBuf};
-use weir_core::table::Member;
+use weir_core::table::{Held, Member};
 
 use crate::connection::Client;
 use crate::error::{Error, Retry, Side};
@@ -72,6 +72,8 @@ pub(crate) struct Exchange {
     first: Option<SendBuf>,
     /// The same, kept while a reused connection may still turn out to be dead.
     replay: Vec<u8>,
+    /// Counts as the member's load until the exchange ends.
+    held: Option<Held>,
     connecting: Option<Connecting>,
     upstream: Option<Connection>,
     reused: bool,

@@ -90,7 +90,7 @@ impl Plot {
     /// What a shard sees of it.
     pub fn view(&self) -> View {
         let view = View::new(0, 7);
-        view.apply(&State::default().diff(&self.state), &self.board);
+        view.apply(&State::default().diff(&self.state), &self.board, clock::mono(), false);
         view
     }
 }

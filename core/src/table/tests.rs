@@ -1,0 +1,230 @@
+//! Tests of the table: what a shard's data path sees after each change of the desired state, on
+//! virtual time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::*;
+use crate::control::State;
+use crate::model::{self, Algorithm, Config, Handle, Handles, Monitor, MonitorKind, SlowStart};
+use crate::obs::Board;
+use crate::pool::Ask;
+use crate::time::clock::Mono;
+
+/// A state, its board, and a view that follows it.
+struct Scene {
+    state: State,
+    handles: Handles,
+    board: Board,
+    view: View,
+    now: Mono,
+    settled: bool,
+}
+
+impl Scene {
+    fn new(config: &Config) -> Scene {
+        let mut scene = Scene {
+            state: State::default(),
+            handles: Handles::default(),
+            board: Board::default(),
+            view: View::new(0, 5),
+            now: Mono::from_nanos(1),
+            settled: false,
+        };
+        scene.load(config);
+        scene.settled = true;
+        scene
+    }
+
+    fn load(&mut self, config: &Config) -> Vec<String> {
+        let next = self.state.next(config, &|_| vec![0], &mut self.handles);
+        self.go(next)
+    }
+
+    fn health(&mut self, verdicts: &[(Handle, bool)]) -> Vec<String> {
+        let mut next = self.state.clone();
+        next.set_health(verdicts.iter().copied());
+        self.go(next)
+    }
+
+    /// Names of the members whose idle connections are to be closed.
+    fn go(&mut self, next: State) -> Vec<String> {
+        let listeners = next.listeners().map(|(handle, _)| handle);
+        let members = next.members().map(|(_, member)| member.handle);
+        self.board = self.board.next(1, listeners, members);
+        let diff = self.state.diff(&next);
+        let left = self.view.apply(&diff, &self.board, self.now, self.settled);
+        self.state = next;
+        left.iter().map(|member| member.name().to_string()).collect()
+    }
+
+    fn member(&self, name: &str) -> Handle {
+        self.state.members().find(|(_, m)| m.name == name).map(|(_, m)| m.handle).unwrap()
+    }
+
+    fn site(&self) -> std::rc::Rc<Site> {
+        self.view.site(self.state.listeners().next().unwrap().0).unwrap()
+    }
+
+    /// Who gets `n` requests that end at once.
+    fn shares(&self, n: usize) -> BTreeMap<String, usize> {
+        let mut shares = BTreeMap::new();
+        for _ in 0..n {
+            let held = self.site().pool().unwrap().pick(Ask::default()).unwrap();
+            *shares.entry(held.member().name().to_string()).or_default() += 1;
+        }
+        shares
+    }
+}
+
+fn config(pool: &str, members: &[(&str, u8)], algorithm: Algorithm) -> Config {
+    let member = |&(name, weight): &(&str, u8)| model::Member {
+        id: model::derive_id("member", "", &format!("{pool}\n{name}")),
+        name: name.into(),
+        address: ([127, 0, 0, 1], 1000 + name.as_bytes()[0] as u16).into(),
+        weight,
+    };
+    Config {
+        balancers: vec![model::Balancer::default()],
+        listeners: vec![model::Listener {
+            name: "web".into(),
+            protocol_port: 80,
+            default_pool: Some(0),
+            ..model::Listener::default()
+        }],
+        pools: vec![model::Pool {
+            id: model::derive_id("pool", "", pool),
+            name: pool.into(),
+            algorithm,
+            members: members.iter().map(member).collect(),
+            ..model::Pool::default()
+        }],
+        ..Config::default()
+    }
+}
+
+fn checked(mut config: Config) -> Config {
+    let second = Duration::from_secs(1);
+    let kind = MonitorKind::Tcp;
+    config.pools[0].monitor =
+        Some(Monitor { kind, delay: second, timeout: second, rise: 3, fall: 3, port: None });
+    config
+}
+
+const RR: Algorithm = Algorithm::RoundRobin;
+
+/// C18: an empty pool and one without a usable member differ.
+#[test]
+fn reasons_not_to_pick() {
+    let pick = |config: &Config| {
+        let scene = Scene::new(config);
+        scene.site().pool().unwrap().pick(Ask::default()).err()
+    };
+    assert_eq!(pick(&config("app", &[], RR)), Some(Nobody::NoMember));
+    assert_eq!(pick(&config("app", &[("a", 0)], RR)), Some(Nobody::NoneUsable));
+    assert_eq!(pick(&checked(config("app", &[("a", 1)], RR))), Some(Nobody::NoneUsable));
+    assert_eq!(pick(&config("app", &[("a", 1)], RR)), None);
+}
+
+/// R7.14-3: the next request follows the new weight; R8.1-1: an abnormal member gets none until it
+/// is found normal; C38: who may not be used loses its idle connections.
+#[test]
+fn weights_and_health_take_effect_at_once() {
+    let mut scene = Scene::new(&checked(config("app", &[("a", 1), ("b", 1)], RR)));
+    let (a, b) = (scene.member("a"), scene.member("b"));
+    scene.health(&[(a, true), (b, true)]);
+    assert_eq!(scene.shares(8), BTreeMap::from([("a".into(), 4), ("b".into(), 4)]));
+    assert_eq!(scene.health(&[(b, false)]), ["b"]);
+    assert_eq!(scene.shares(8), BTreeMap::from([("a".into(), 8)]));
+    scene.health(&[(b, true)]);
+    assert_eq!(scene.load(&checked(config("app", &[("a", 1), ("b", 3)], RR))), [""; 0]);
+    assert_eq!(scene.shares(8), BTreeMap::from([("a".into(), 2), ("b".into(), 6)]));
+    assert_eq!(scene.load(&checked(config("app", &[("a", 0), ("b", 3)], RR))), ["a"]);
+    assert_eq!(scene.shares(4), BTreeMap::from([("b".into(), 4)]));
+    let left = scene.load(&checked(config("app", &[("b", 3)], RR)));
+    assert_eq!(left, ["a"]);
+    assert_eq!(scene.view.version(), scene.state.version());
+}
+
+/// R6.3-2, C37: what a connection holds of a listener that is gone goes on working, with the pool
+/// that it had.
+#[test]
+fn a_removed_listener_keeps_its_pool() {
+    let mut scene = Scene::new(&config("app", &[("a", 1)], RR));
+    let site = scene.site();
+    let none = Config { balancers: vec![model::Balancer::default()], ..Config::default() };
+    assert_eq!(scene.load(&none), ["a"], "idle connections go, the member stays usable");
+    assert!(scene.view.site(site.handle()).is_none());
+    let held = site.pool().unwrap().pick(Ask::default()).unwrap();
+    assert_eq!(&*held.member().name(), "a");
+}
+
+/// R6.7-14: a site that stays shows the new timeouts to those who hold it.
+#[test]
+fn settings_change_in_place() {
+    let mut scene = Scene::new(&config("app", &[("a", 1)], RR));
+    let site = scene.site();
+    let mut other = config("app", &[("a", 1)], RR);
+    other.listeners[0].keepalive_timeout = Duration::from_secs(7);
+    scene.load(&other);
+    assert_eq!(site.keepalive_timeout(), Duration::from_secs(7));
+    assert_eq!(scene.view.describe().len(), 2);
+    assert!(scene.view.describe()[0].contains("7s"));
+}
+
+/// R5.12-1: another algorithm decides from the next request on; requests under way count for it.
+#[test]
+fn the_algorithm_changes_under_load() {
+    let mut scene = Scene::new(&config("app", &[("a", 1), ("b", 1)], RR));
+    let pool = scene.site().pool().unwrap();
+    let held: Vec<Held> = (0..6)
+        .map(|_| pool.pick(Ask::default()).unwrap())
+        .filter(|held| &*held.member().name() == "a")
+        .collect();
+    assert_eq!(held.len(), 3);
+    scene.load(&config("app", &[("a", 1), ("b", 1)], Algorithm::LeastConnections));
+    let three: Vec<Held> = (0..3).map(|_| pool.pick(Ask::default()).unwrap()).collect();
+    assert!(three.iter().all(|held| &*held.member().name() == "b"));
+    drop(held);
+    assert_eq!(&*pool.pick(Ask::default()).unwrap().member().name(), "a");
+    scene.load(&config("app", &[("a", 1), ("b", 1)], Algorithm::SourceIp));
+    let picks = |hash| pool.pick(Ask { hash, tried: &[] }).unwrap().member().handle;
+    assert!((0..100).all(|n| picks(n << 57) == picks(n << 57)));
+}
+
+/// Slow start: a member that joins grows to its weight, one that was there from the start has it.
+#[test]
+fn members_that_join_or_return_begin_slowly() {
+    let minute = Some(SlowStart { duration: Duration::from_secs(60) });
+    let slow = |members: &[(&str, u8)]| {
+        let mut config = checked(config("app", members, RR));
+        config.pools[0].slow_start = minute;
+        config
+    };
+    let mut scene = Scene::new(&slow(&[("a", 1), ("b", 1)]));
+    scene.settled = false;
+    let (a, b) = (scene.member("a"), scene.member("b"));
+    scene.health(&[(a, true), (b, true)]);
+    scene.settled = true;
+    assert!(!scene.view.step(scene.now), "nobody grows at the start");
+    assert_eq!(scene.shares(200)["b"], 100);
+    scene.health(&[(b, false)]);
+    scene.now = scene.now.plus(Duration::from_secs(5));
+    scene.health(&[(b, true)]);
+    let early = scene.shares(1010)["b"];
+    assert!((9..=11).contains(&early), "a hundredth of the weight: {early}");
+    scene.now = scene.now.plus(Duration::from_secs(30));
+    assert!(scene.view.step(scene.now));
+    let half = scene.shares(1500)["b"];
+    assert!((498..=502).contains(&half), "{half}");
+    scene.now = scene.now.plus(Duration::from_secs(30));
+    assert!(!scene.view.step(scene.now), "it has grown");
+    assert_eq!(scene.shares(200)["b"], 100);
+    // Joining by a reload is the same; without slow start it is all there at once.
+    scene.load(&slow(&[("a", 1), ("b", 1), ("c", 1)]));
+    let c = scene.member("c");
+    scene.health(&[(c, true)]);
+    assert!(scene.shares(201).get("c").copied().unwrap_or(0) <= 2);
+    scene.load(&checked(config("app", &[("a", 1), ("b", 1), ("c", 1)], RR)));
+    assert_eq!(scene.shares(300)["c"], 100);
+}
