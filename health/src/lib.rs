@@ -1,3 +1,17 @@
-//! Health checking. Owns nothing yet: rise and fall states, schedule and probes come with the
-//! configuration issue.
+//! Health checking: who asks members whether they work, when, and what follows from the answers.
+//!
+//! `state` (successes and failures to up and down) and `schedule` (when the next probe is due) are
+//! pure; `probe` asks a member once; [`Prober`] runs all checks of the process on the control
+//! thread and tells what changed. Knows nothing of pools' algorithms, shards or files: who is to be
+//! probed is told by [`Prober::set_targets`]. TCP and HTTP probes exist; the other kinds come with
+//! their protocols, and are never probed until then.
 #![forbid(unsafe_code)]
+
+mod probe;
+mod prober;
+mod reason;
+mod schedule;
+mod state;
+
+pub use prober::{First, Prober, ProberCounters, Target};
+pub use reason::{Local, Reason};

@@ -13,6 +13,7 @@ use weir_core::net::sys;
 use weir_core::obs::{Board, ListenerCounters, MemberCounters, StatusCounters};
 use weir_core::rt::RingStats;
 use weir_core::time::clock;
+use weir_health::ProberCounters;
 
 use super::names::{self, Metric};
 use super::process;
@@ -23,6 +24,7 @@ use crate::build_info;
 #[derive(Debug)]
 pub struct Book {
     rings: Vec<Arc<RingStats>>,
+    prober: Arc<ProberCounters>,
     page: RwLock<Arc<Page>>,
     state: RwLock<Arc<State>>,
     effective: AtomicU64,
@@ -52,12 +54,18 @@ impl Book {
     pub fn new(rings: Vec<Arc<RingStats>>) -> Book {
         Book {
             rings,
+            prober: Arc::default(),
             page: RwLock::default(),
             state: RwLock::default(),
             effective: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             started: clock::wall(),
         }
+    }
+
+    /// Where the prober counts.
+    pub fn prober(&self) -> Arc<ProberCounters> {
+        Arc::clone(&self.prober)
     }
 
     /// From now on the metrics are those of this state's objects.
@@ -95,6 +103,9 @@ impl Book {
         self.general(&mut text, &state);
         page.listeners(&mut text);
         page.members(&mut text, &state);
+        text.single(&names::HEALTH_PROBES, self.prober.probes.get());
+        text.single(&names::HEALTH_FAILURES, self.prober.failures.get());
+        text.single(&names::HEALTH_VOID, self.prober.void.get());
         self.rings(&mut text);
         self.process(&mut text);
         text.into_string()

@@ -84,6 +84,13 @@ metrics! {
     MEMBER_UP Gauge "weir_member_up" ["pool", "member"],
         "1 while the member's health checks find it up, else 0; absent without checks.";
 
+    HEALTH_PROBES Counter "weir_health_probes_total" [],
+        "Health probes that had an outcome.";
+    HEALTH_FAILURES Counter "weir_health_probe_failures_total" [],
+        "Health probes that failed; the log has the reasons of changes.";
+    HEALTH_VOID Counter "weir_health_probes_void_total" [],
+        "Health probes that this host could not make (descriptors, ports, memory); no verdict.";
+
     RING_TURNS Counter "weir_ring_turns_total" ["shard"],
         "Turns of the shard's loop.";
     RING_ENTERS Counter "weir_ring_enters_total" ["shard"],

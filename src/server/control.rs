@@ -12,8 +12,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use weir_core::model::{Config, Handles};
 use weir_core::rt::{self, Receiver, Sender, Signals};
 use weir_core::time::clock::{self, Mono};
+use weir_health::First;
 
 use super::Plan;
+use super::checking::Checks;
 use super::doors::Doors;
 use super::fleet::Fleet;
 use super::life::{End, Life, Step};
@@ -40,6 +42,8 @@ pub enum Event {
     Report(Report),
     /// A user's request.
     Ask(Ask),
+    /// Health checks have found something.
+    Verdicts,
     /// A file was read, for the reload that is under way.
     Loaded(Box<Result<Config>>),
 }
@@ -65,6 +69,8 @@ pub struct Boot {
     pub fleet: Fleet,
     /// Which of them serve whom.
     pub plan: Plan,
+    /// Seed of random choices.
+    pub seed: u64,
     /// Where events come from and go to.
     pub events: (Sender<Event>, Receiver<Event>),
     /// Signals to obey; `None` = none.
@@ -104,6 +110,7 @@ pub(super) struct Control {
     pub(super) sender: Sender<Event>,
     pub(super) pending: Vec<Pending>,
     pub(super) reloading: reload::Reloading,
+    checks: Checks,
     life: Life,
     events: Receiver<Event>,
     running: usize,
@@ -112,7 +119,7 @@ pub(super) struct Control {
 
 /// The control thread's main task.
 pub async fn run(boot: Boot) -> Outcome {
-    let Boot { config, path, fleet, plan, events, signals, book, ready } = boot;
+    let Boot { config, path, fleet, plan, seed, events, signals, book, ready } = boot;
     let (sender, events) = events;
     if let Some(signals) = signals {
         rt::spawn(listen(signals, sender.clone()));
@@ -125,6 +132,7 @@ pub async fn run(boot: Boot) -> Outcome {
         fleet,
         plan,
         handles: Handles::default(),
+        checks: Checks::new(seed, book.prober(), sender.clone()),
         book,
         sender,
         pending: Vec::new(),
@@ -173,11 +181,49 @@ impl Control {
         if let Some(end) = self.until_effective().await? {
             return Ok(Some(end));
         }
+        if let Some(end) = self.first_verdicts().await {
+            return Ok(Some(end));
+        }
         let (doors, changes) = moves.accept();
         self.doors = doors;
         let (state, board) = (self.fleet.state().as_ref().clone(), Arc::clone(self.fleet.board()));
         self.fleet.publish(state, board, changes);
         self.until_effective().await
+    }
+
+    /// Waits for the first verdict on each member that is checked, so that the first client finds
+    /// members up; on those that keep silent no longer than one timeout and a second.
+    async fn first_verdicts(&mut self) -> Option<End> {
+        self.checks.begin(self.fleet.state(), First::AtStart);
+        let until = clock::mono().plus(self.checks.patience(self.fleet.state()));
+        while self.checks.unjudged() > 0 {
+            let left = until.since(clock::mono());
+            if left.is_zero() {
+                tracing::warn!("{} members have not answered a check yet", self.checks.unjudged());
+                break;
+            }
+            if let Ok(Some(event)) = rt::timeout(left, self.events.recv()).await
+                && let Some(end) = self.handle(event)
+            {
+                return Some(end);
+            }
+        }
+        None
+    }
+
+    /// Puts what the checks have found into effect.
+    fn take_verdicts(&mut self) {
+        let mut state = self.fleet.state().as_ref().clone();
+        if state.set_health(self.checks.take()) {
+            let board = Arc::clone(self.fleet.board());
+            self.fleet.publish(state, board, Vec::new());
+            self.book.health(self.fleet.state());
+        }
+    }
+
+    /// The state has other members or monitors.
+    pub(super) fn follow_checks(&self) {
+        self.checks.begin(self.fleet.state(), First::Running);
     }
 
     async fn until_effective(&mut self) -> Result<Option<End>> {
@@ -243,6 +289,10 @@ impl Control {
                 None
             }
             Event::Ask(Ask::Stop) => Some(End::AtOnce),
+            Event::Verdicts => {
+                self.take_verdicts();
+                None
+            }
             Event::Loaded(loaded) => {
                 self.finish_reload(*loaded);
                 None

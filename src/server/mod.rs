@@ -5,6 +5,7 @@
 //! `serve` and `demo` start a balancer by [`launch`]: the shards, and the control thread that tells
 //! them what to do.
 
+mod checking;
 mod checks;
 mod control;
 mod cores;
@@ -145,6 +146,7 @@ pub fn launch(start: Start) -> Result<Running> {
         path,
         fleet,
         plan: plan.clone(),
+        seed: seed(),
         events,
         signals,
         book: Arc::clone(&book),

@@ -154,6 +154,7 @@ impl Control {
             let board = self.board_for(&state);
             self.fleet.publish(state, board, doings);
             self.book.show(self.fleet.state(), self.fleet.board());
+            self.follow_checks();
         }
         let version = self.fleet.state().version();
         Ok(Answer { error: None, version, changes, notes, effective_ms: 0.0 })

@@ -1,0 +1,274 @@
+//! The prober: one per process, on the control thread (C27). Owns a task for each member that is
+//! checked, and tells of changes; the rules are `state`'s and `schedule`'s.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_core::counter::Counter;
+use weir_core::model::{Handle, Monitor};
+use weir_core::rt::{self, TaskHandle};
+use weir_core::time::clock::Mono;
+
+use crate::probe::{self, Outcome};
+use crate::reason::{Local, Reason};
+use crate::schedule;
+use crate::state::State;
+
+/// Probes that run at once. What is due beyond that waits its turn; it is late, never failed.
+const MAX_RUNNING: usize = 4_096;
+/// How long a probe waits for its turn before it looks again.
+const TURN: Duration = Duration::from_millis(5);
+/// This host's own trouble is logged at most so often.
+const COMPLAINT: Duration = Duration::from_secs(10);
+
+/// A member to be checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// What it is told by; the same as long as it is the same member.
+    pub key: Handle,
+    /// Its pool's name, for messages.
+    pub pool: Arc<str>,
+    /// Its name, for messages.
+    pub member: Arc<str>,
+    /// Where it serves; the monitor may name another port (R8.1-13).
+    pub address: SocketAddr,
+    /// How it is checked.
+    pub monitor: Arc<Monitor>,
+    /// Our address towards it; `None` = the kernel chooses.
+    pub source: Option<IpAddr>,
+    /// It counts as up until its checks find otherwise: it served before without them (C36).
+    pub up: bool,
+}
+
+/// When the first probes of new targets go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    /// Within the delay, but at most a second: nobody is served before.
+    AtStart,
+    /// At a random moment of the first delay (R8.6-1).
+    Running,
+}
+
+/// What the prober has done. One writer, the control thread.
+#[derive(Debug, Default)]
+pub struct ProberCounters {
+    /// Probes that had an outcome.
+    pub probes: Counter,
+    /// Of these, failed ones.
+    pub failures: Counter,
+    /// Probes that this host could not make.
+    pub void: Counter,
+}
+
+/// Runs all checks of the process. Lives on one thread of the runtime.
+pub struct Prober {
+    /// Hears of first verdicts and of changes: key, up.
+    tell: Box<dyn Fn(Handle, bool)>,
+    checks: RefCell<HashMap<Handle, Rc<Check>>>,
+    counters: Arc<ProberCounters>,
+    running: Cell<usize>,
+    lots: Cell<u64>,
+    complained: Cell<Option<Mono>>,
+}
+
+/// The check of one member.
+struct Check {
+    target: RefCell<Target>,
+    state: Cell<State>,
+    since: Cell<Mono>,
+    task: Cell<Option<TaskHandle>>,
+}
+
+impl Prober {
+    /// A prober without targets, which counts into `counters`. `tell` hears of each first verdict
+    /// and each change: the target's key, and whether it is up. `seed` spreads the first probes.
+    pub fn new(
+        seed: u64,
+        counters: Arc<ProberCounters>,
+        tell: impl Fn(Handle, bool) + 'static,
+    ) -> Rc<Prober> {
+        Rc::new(Prober {
+            tell: Box::new(tell),
+            checks: RefCell::default(),
+            counters,
+            running: Cell::new(0),
+            lots: Cell::new(seed),
+            complained: Cell::new(None),
+        })
+    }
+
+    /// Checks these from now on and no others. A target that stays keeps state and pace, also with
+    /// another monitor, which counts from its next probe on (R8.1-5); one that goes loses its
+    /// running probe.
+    pub fn set_targets(self: &Rc<Self>, targets: Vec<Target>, first: First) {
+        let mut checks = self.checks.borrow_mut();
+        let mut old = std::mem::take(&mut *checks);
+        for target in targets {
+            if !probe::is_supported(&target.monitor.kind) {
+                continue;
+            }
+            let key = target.key;
+            let check = match old.remove(&key) {
+                Some(check) if check.target.borrow().address == target.address => {
+                    check.target.replace(target);
+                    check
+                }
+                former => {
+                    former.iter().for_each(|former| former.end());
+                    self.begin(target, first)
+                }
+            };
+            checks.insert(key, check);
+        }
+        old.values().for_each(|check| check.end());
+    }
+
+    /// Targets that have had no verdict yet.
+    pub fn unjudged(&self) -> usize {
+        self.checks.borrow().values().filter(|check| !check.state.get().is_judged()).count()
+    }
+
+    fn begin(self: &Rc<Self>, target: Target, first: First) -> Rc<Check> {
+        let now = rt::now();
+        let delay = target.monitor.delay;
+        let due = schedule::first(now, delay, first == First::AtStart, self.lot());
+        let check = Rc::new(Check {
+            state: Cell::new(State::new(target.up)),
+            since: Cell::new(now),
+            target: RefCell::new(target),
+            task: Cell::new(None),
+        });
+        check.task.set(Some(rt::spawn(Rc::clone(self).keep_asking(Rc::clone(&check), due))));
+        check
+    }
+
+    /// The life of a check.
+    async fn keep_asking(self: Rc<Self>, check: Rc<Check>, mut due: Mono) {
+        loop {
+            rt::sleep(due.since(rt::now())).await;
+            let turn = self.turn().await;
+            let (address, monitor, source) = check.question();
+            let outcome = probe::probe(address, &monitor, source).await;
+            drop(turn);
+            self.record(&check, outcome);
+            let delay = check.target.borrow().monitor.delay;
+            due = schedule::next(due, delay, rt::now());
+        }
+    }
+
+    /// Waits until a probe may run.
+    async fn turn(self: &Rc<Self>) -> Turn {
+        while self.running.get() >= MAX_RUNNING {
+            rt::sleep(TURN).await;
+        }
+        self.running.set(self.running.get() + 1);
+        Turn(Rc::clone(self))
+    }
+
+    fn record(&self, check: &Check, outcome: Outcome) {
+        let result = match outcome {
+            Ok(result) => result,
+            Err(local) => {
+                self.counters.void.add(1);
+                return self.complain(check, local);
+            }
+        };
+        self.counters.probes.add(1);
+        self.counters.failures.add(u64::from(result.is_err()));
+        let Monitor { rise, fall, .. } = *check.target.borrow().monitor;
+        let mut state = check.state.get();
+        let first = !state.is_judged();
+        let change = state.record(result.is_ok(), rise, fall);
+        check.state.set(state);
+        let key = check.target.borrow().key;
+        if let Some(up) = change {
+            check.log(up, result.err());
+            check.since.set(rt::now());
+        } else if first && let Err(reason) = &result {
+            let Target { pool, member, .. } = &*check.target.borrow();
+            tracing::warn!("pool {pool}: member {member}: its first check failed: {reason}");
+        }
+        if change.is_some() || first {
+            (self.tell)(key, state.is_up());
+        }
+    }
+
+    /// Says what this host lacks, but not for each of ten thousand members.
+    fn complain(&self, check: &Check, local: Local) {
+        let now = rt::now();
+        if self.complained.get().is_some_and(|last| now.since(last) < COMPLAINT) {
+            return;
+        }
+        self.complained.set(Some(now));
+        let Target { pool, member, .. } = &*check.target.borrow();
+        tracing::error!(
+            "health checks can't be made (pool {pool}, member {member}, and maybe others): \
+             {local}. Members keep their state"
+        );
+    }
+
+    /// The next random number (SplitMix64).
+    fn lot(&self) -> u64 {
+        let state = self.lots.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.lots.set(state);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+impl std::fmt::Debug for Prober {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prober")
+            .field("checks", &self.checks.borrow().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Check {
+    /// Whom to ask, and how.
+    fn question(&self) -> (SocketAddr, Arc<Monitor>, Option<IpAddr>) {
+        let target = self.target.borrow();
+        let port = target.monitor.port.unwrap_or(target.address.port());
+        let address = SocketAddr::new(target.address.ip(), port);
+        (address, Arc::clone(&target.monitor), target.source)
+    }
+
+    fn log(&self, up: bool, reason: Option<Reason>) {
+        let Target { pool, member, .. } = &*self.target.borrow();
+        let before = rt::now().since(self.since.get()).as_secs();
+        match reason {
+            Some(reason) => tracing::warn!(
+                "pool {pool}: member {member} is down: {reason}; it was up for {before} s"
+            ),
+            None if up => tracing::info!("pool {pool}: member {member} is up after {before} s"),
+            None => {}
+        }
+    }
+
+    fn end(&self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.checks.borrow().values().for_each(|check| check.end());
+    }
+}
+
+/// A running probe's place among them.
+struct Turn(Rc<Prober>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.running.set(self.0.running.get().saturating_sub(1));
+    }
+}

@@ -1,0 +1,313 @@
+//! The prober against real sockets on loopback: what members see, and what it makes of their
+//! answers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use weir_core::model::{Codes, Handle, Handles, Monitor, MonitorKind, MonitorMethod};
+use weir_core::rt::{self, ShardConfig, ShardHandle};
+use weir_core::time::clock;
+use weir_health::{First, Prober, Target};
+
+const SOON: Duration = Duration::from_secs(10);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn monitor(kind: MonitorKind) -> Monitor {
+    Monitor { kind, delay: SECOND, timeout: SECOND, rise: 2, fall: 2, port: None }
+}
+
+fn http(path: &str, host: &str, codes: Codes) -> Monitor {
+    let (path, host) = (path.to_owned(), host.to_owned());
+    monitor(MonitorKind::Http { method: MonitorMethod::Get, path, host, codes })
+}
+
+/// The handle with this number.
+fn handle(number: u64) -> Handle {
+    let mut handles = Handles::default();
+    std::iter::repeat_with(|| handles.fresh()).find(|h| h.number() == number).unwrap()
+}
+
+fn target(key: u64, address: SocketAddr, monitor: Monitor) -> Target {
+    Target {
+        key: handle(key),
+        pool: "app".into(),
+        member: format!("m{key}").into(),
+        address,
+        monitor: Arc::new(monitor),
+        source: None,
+        up: false,
+    }
+}
+
+type Order = Box<dyn FnOnce(&std::rc::Rc<Prober>) + Send>;
+
+/// A prober on a thread of its own; its changes come through a channel.
+struct Desk {
+    orders: Option<rt::Sender<Order>>,
+    changes: Receiver<(u64, bool)>,
+    thread: Option<ShardHandle<()>>,
+}
+
+impl Desk {
+    fn start(targets: Vec<Target>) -> Desk {
+        let (tell, changes) = channel();
+        let (orders, mut mailbox) = rt::mailbox::<Order>(16);
+        let config = ShardConfig { name: "test-prober".into(), ..ShardConfig::default() };
+        let thread = rt::start_shard(config, move || async move {
+            let prober = Prober::new(7, Arc::default(), move |key, up| {
+                let _over = tell.send((key.number(), up));
+            });
+            prober.set_targets(targets, First::AtStart);
+            while let Some(order) = mailbox.recv().await {
+                order(&prober);
+            }
+        });
+        Desk { orders: Some(orders), changes, thread: Some(thread.unwrap()) }
+    }
+
+    fn set(&self, targets: Vec<Target>) {
+        let order: Order = Box::new(move |prober| prober.set_targets(targets, First::Running));
+        assert!(self.orders.as_ref().unwrap().try_send(order).is_ok());
+    }
+
+    fn next(&self) -> (u64, bool) {
+        self.changes.recv_timeout(SOON).unwrap()
+    }
+
+    fn quiet(&self, time: Duration) {
+        assert_eq!(self.changes.recv_timeout(time).ok(), None);
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// A member that hands every connection to `script`; counts them.
+struct Member {
+    address: SocketAddr,
+    seen: Arc<AtomicU64>,
+}
+
+impl Member {
+    fn start(script: impl Fn(TcpStream) + Send + 'static) -> Member {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                count.fetch_add(1, Relaxed);
+                script(stream);
+            }
+        });
+        Member { address, seen }
+    }
+
+    /// Reads a request's head and writes `answer`.
+    fn answering(answer: impl Fn(&str) -> String + Send + 'static) -> Member {
+        Member::start(move |mut stream| {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            stream.set_read_timeout(Some(SOON)).unwrap();
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n > 0) {
+                head.push(byte[0]);
+            }
+            let _probe_may_be_gone =
+                stream.write_all(answer(&String::from_utf8(head).unwrap()).as_bytes());
+        })
+    }
+}
+
+/// A port on which nobody listens.
+fn closed() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// R8.1-2, R8.7-1, R7.10-1: a listening port is up after one probe, a closed one is not; TCP probes
+/// end by a reset, which leaves no TIME_WAIT at the member.
+#[test]
+fn tcp_probes_tell_open_from_closed_and_end_by_a_reset() {
+    let ends = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&ends);
+    let open = Member::start(move |mut stream| {
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        log.lock().unwrap().push(stream.read(&mut [0; 16]).map_err(|e| e.kind()));
+    });
+    let tcp = || monitor(MonitorKind::Tcp);
+    let desk = Desk::start(vec![target(1, open.address, tcp()), target(2, closed(), tcp())]);
+    let mut first = [desk.next(), desk.next()];
+    first.sort_unstable();
+    assert_eq!(first, [(1, true), (2, false)]);
+    desk.quiet(SECOND * 2);
+    drop(desk);
+    let ends = ends.lock().unwrap();
+    assert!(!ends.is_empty());
+    assert!(ends.iter().all(|end| *end == Err(std::io::ErrorKind::ConnectionReset)), "{ends:?}");
+}
+
+/// R8.1-1: a member that fails `fall` times in a row is down, after `rise` successes up again;
+/// R7.1-1: probes come once a delay.
+#[test]
+fn members_go_down_and_come_back() {
+    let healthy = Arc::new(AtomicBool::new(true));
+    let flag = Arc::clone(&healthy);
+    let member = Member::answering(move |_| {
+        let status = if flag.load(Relaxed) { "200 OK" } else { "503 No" };
+        format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")
+    });
+    let desk = Desk::start(vec![target(5, member.address, http("/", "", Codes::one(200)))]);
+    assert_eq!(desk.next(), (5, true));
+    healthy.store(false, Relaxed);
+    let begin = clock::mono();
+    assert_eq!(desk.next(), (5, false));
+    healthy.store(true, Relaxed);
+    assert_eq!(desk.next(), (5, true));
+    let took = clock::mono().since(begin).as_secs_f64();
+    assert!(took >= 2.0, "two probes each way, a second apart: {took}");
+    assert_eq!(member.seen.load(Relaxed), 5);
+}
+
+/// R8.1-11, R8.1-13, R8.1-14, R8.1-21, R8.1-22, R8.2-23: path, Host and port of the monitor are
+/// used, the method is GET, and the codes decide.
+#[test]
+fn http_probes_ask_as_the_monitor_says() {
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&heads);
+    let member = Member::answering(move |head| {
+        log.lock().unwrap().push(head.to_owned());
+        let right = head.contains("\r\nHost: a.example\r\n");
+        format!("HTTP/1.1 {}\r\n\r\n", if right { "202 Yes" } else { "404 No" })
+    });
+    let codes = Codes::new([(200, 200), (202, 202), (401, 401)]).unwrap();
+    let on_port = |monitor: Monitor| Monitor { port: Some(member.address.port()), ..monitor };
+    let desk = Desk::start(vec![
+        target(1, closed(), on_port(http("/chat/try/", "a.example", codes.clone()))),
+        target(2, closed(), on_port(http("/chat/try/", "", codes))),
+        target(3, closed(), on_port(http("/chat/try/", "a.example", Codes::one(200)))),
+    ]);
+    let mut first = [desk.next(), desk.next(), desk.next()];
+    first.sort_unstable();
+    assert_eq!(first, [(1, true), (2, false), (3, false)]);
+    let heads = heads.lock().unwrap();
+    assert!(heads.iter().all(|head| head.starts_with("GET /chat/try/ HTTP/1.1\r\n")), "{heads:?}");
+}
+
+/// R8.1-24: an HTTP/1.0 answer without a length is an answer; each kind of bad member is down, and
+/// the prober is done with it in time.
+#[test]
+fn strange_members() {
+    let say = |text: &'static str| Member::answering(move |_| text.to_owned());
+    let silent = Member::start(|stream| std::mem::forget(stream));
+    let endless = Member::start(|mut stream| {
+        std::thread::spawn(move || {
+            let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n");
+            while stream.write_all(b"X: y\r\n").is_ok() {}
+        });
+    });
+    let drip = Member::start(|mut stream| {
+        std::thread::spawn(move || {
+            while stream.write_all(b"H").is_ok() {
+                std::thread::park_timeout(Duration::from_millis(300));
+            }
+        });
+    });
+    let members = [
+        (say("HTTP/1.0 200 OK\r\nServer: x\r\n\r\nbody to the end"), true),
+        (say("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"), true),
+        (say("SSH-2.0-OpenSSH\r\n"), false),
+        (say("HTTP/1.1 2"), false),
+        (say(""), false),
+        (silent, false),
+        (endless, false),
+        (drip, false),
+    ];
+    let ok = || http("/", "", Codes::one(200));
+    let targets = (1..).zip(&members).map(|(key, (m, _))| target(key, m.address, ok())).collect();
+    let begin = clock::mono();
+    let desk = Desk::start(targets);
+    let mut verdicts: Vec<(u64, bool)> = members.iter().map(|_| desk.next()).collect();
+    verdicts.sort_unstable();
+    let wanted: Vec<(u64, bool)> = (1..).zip(&members).map(|(key, (_, up))| (key, *up)).collect();
+    assert_eq!(verdicts, wanted);
+    assert!(clock::mono().since(begin) < SECOND * 8, "a second to begin, a second each");
+}
+
+/// R8.1-17: who isn't a target isn't asked; C36: who served before stays up until its checks find
+/// otherwise; what changes about a target doesn't begin its check anew.
+#[test]
+fn targets_come_change_and_go() {
+    let a = Member::start(drop);
+    let tcp = || monitor(MonitorKind::Tcp);
+    let desk = Desk::start(vec![target(1, a.address, tcp())]);
+    assert_eq!(desk.next(), (1, true));
+    let served = Target { up: true, ..target(2, closed(), tcp()) };
+    desk.set(vec![target(1, a.address, Monitor { fall: 5, ..tcp() }), served]);
+    assert_eq!(desk.next(), (2, true), "the first failure, of two");
+    assert_eq!(desk.next(), (2, false));
+    desk.set(Vec::new());
+    desk.quiet(SECOND * 2);
+    let seen = a.seen.load(Relaxed);
+    desk.quiet(SECOND * 2);
+    assert!(a.seen.load(Relaxed) <= seen, "nobody is asked any more");
+}
+
+/// Ten thousand members every five seconds: what that costs of a core. Run by `tests/soak`, since
+/// it says something in release code only.
+#[test]
+#[ignore = "measures; tests/soak runs it"]
+fn ten_thousand_members_cost_little() {
+    // As many members as this process may have descriptors for is no question here: one listener
+    // on every address of 127/8 stands for all.
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let seen = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&seen);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            count.fetch_add(1, Relaxed);
+            drop(stream);
+        }
+    });
+    let address = |n: u64| SocketAddr::from(([127, 1, (n / 250) as u8, 1 + (n % 250) as u8], port));
+    let every = Monitor { delay: Duration::from_secs(5), ..monitor(MonitorKind::Tcp) };
+    let mut handles = Handles::default();
+    let target = |n| Target { key: handles.fresh(), ..target(1, address(n), every.clone()) };
+    let targets = (0..10_000).map(target).collect();
+    let desk = Desk::start(targets);
+    for _ in 0..10_000 {
+        desk.next();
+    }
+    let (tell, told) = channel();
+    let ask = |tell: std::sync::mpsc::Sender<String>| {
+        let order: Order = Box::new(move |_| {
+            tell.send(std::fs::read_to_string("/proc/thread-self/stat").unwrap()).unwrap();
+        });
+        assert!(desk.orders.as_ref().unwrap().try_send(order).is_ok());
+    };
+    let ticks = |stat: &str| {
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let look = || {
+        ask(tell.clone());
+        (clock::mono(), ticks(&told.recv_timeout(SOON).unwrap()), seen.load(Relaxed))
+    };
+    let (begin, before, probes) = look();
+    desk.quiet(Duration::from_secs(20));
+    let (end, after, more) = look();
+    let share = (after - before) as f64 / 100.0 / end.since(begin).as_secs_f64();
+    let rate = (more - probes) as f64 / end.since(begin).as_secs_f64();
+    println!("10,000 members every 5 s: {rate:.0} probes/s, {:.1} % of a core", share * 100.0);
+    assert!((1_900.0..2_100.0).contains(&rate), "{rate}");
+}
