@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
+use crate::cores::{Machine, Plan};
 use crate::logging;
 
-/// Prints warnings and a summary.
+/// Prints warnings, a summary, and which shard runs where and serves what.
 ///
 /// # Errors
-/// Every mistake of the file, each with its place and the mend.
+/// Every mistake of the file, each with its place and the mend; then what this machine can't do of
+/// it.
 pub fn check(path: &Path) -> Result<()> {
     let loaded = weir_core::config::load(path)?;
     for warning in &loaded.warnings {
@@ -24,6 +26,9 @@ pub fn check(path: &Path) -> Result<()> {
         count(config.pools.len(), "pool"),
         count(members, "member"),
     ));
+    let machine = Machine::read()?;
+    let plan = Plan::new(config, &machine).context("on this machine")?;
+    logging::answer(plan.describe(config, &machine));
     Ok(())
 }
 

@@ -1,49 +1,242 @@
-//! The program's own messages: text lines on stderr, answers on stdout. Access logs are none of
-//! its business. A reader that has gone away (a closed pipe) is no reason to end: unlike the
-//! standard macros nothing here panics.
+//! The program's own messages: what `tracing` gets goes to stderr or a file, as text or JSON, and
+//! all of that can change while the process runs. Beside it lines for people: [`say`] on stderr,
+//! [`answer`] on stdout. Access logs are none of its business.
+//!
+//! Nothing here panics or ends the process: a reader that has gone away (a closed pipe), a full
+//! disk or a file that can't be opened again costs messages, never traffic.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use anyhow::Result;
-use tracing::Level;
-use weir_core::model::Log;
+use anyhow::{Context, Result};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::{Layer, Layered, SubscriberExt};
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::util::SubscriberInitExt;
+use weir_core::model::{Log, LogFormat, LogLevel, LogTarget};
 
-/// Sends what `tracing` gets from now on, from `level` upwards, to stderr. Calling it twice does
-/// nothing.
-pub fn init(level: Level) {
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let _already_set = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(level)
-        .with_target(false)
-        .with_ansi(ansi)
-        .log_internal_errors(false)
-        .try_init();
+/// A log file is for its owner and group.
+const FILE_MODE: u32 = 0o640;
+
+type Form = Box<dyn Layer<Registry> + Send + Sync>;
+/// The registry with the form on top, which the level filters.
+type Formed = Layered<reload::Layer<Form, Registry>, Registry>;
+
+/// What can change about the log.
+struct Switches {
+    form: Handle<Form, Registry>,
+    level: Handle<LevelFilter, Formed>,
 }
 
-/// Goes over to other settings.
+static SWITCHES: OnceLock<Switches> = OnceLock::new();
+static SINK: Mutex<Sink> = Mutex::new(Sink { file: None, lost: 0 });
+
+/// Where messages go.
+struct Sink {
+    /// `None` = stderr.
+    file: Option<(PathBuf, File)>,
+    /// Lines that could not be written to the file since it last took one.
+    lost: u64,
+}
+
+/// Begins to log to stderr as text, from `level` upwards. Calling it twice does nothing.
+pub fn init(level: LogLevel) {
+    let (form, form_switch) = reload::Layer::new(form(LogFormat::Text, true));
+    let (level, level_switch) = reload::Layer::new(filter(level));
+    if tracing_subscriber::registry().with(form).with(level).try_init().is_ok() {
+        let _set_once = SWITCHES.set(Switches { form: form_switch, level: level_switch });
+    }
+}
+
+/// Goes over to these settings.
 ///
 /// # Errors
 /// A log file that can't be opened; the old settings stay.
-pub fn apply(_log: &Log) -> Result<()> {
+pub fn apply(log: &Log) -> Result<()> {
+    let file = match &log.target {
+        LogTarget::Stderr => None,
+        LogTarget::File(path) => Some((path.clone(), open(path)?)),
+    };
+    let to_stderr = file.is_none();
+    sink().file = file;
+    if let Some(switches) = SWITCHES.get() {
+        // They fail only when the subscriber is gone, as the process ends.
+        let _ending = switches.form.reload(form(log.format, to_stderr));
+        let _ending = switches.level.reload(filter(log.level));
+    }
     Ok(())
 }
 
-/// Opens the log file again, as after a rotation.
+/// Opens the log file again, as after a rotation; on stderr it does nothing.
 ///
 /// # Errors
-/// It can't be opened; the old one stays.
+/// It can't be opened; the old one goes on taking messages.
 pub fn reopen() -> Result<()> {
+    let path = sink().file.as_ref().map(|(path, _)| path.clone());
+    if let Some(path) = path {
+        let file = open(&path)?;
+        sink().file = Some((path, file));
+    }
     Ok(())
 }
 
 /// Writes one line to stderr.
 pub fn say(line: impl Display) {
-    let _nobody_reads = writeln!(std::io::stderr(), "{line}");
+    let _nobody_reads = writeln!(io::stderr(), "{line}");
 }
 
 /// Writes one line to stdout.
 pub fn answer(line: impl Display) {
-    let _nobody_reads = writeln!(std::io::stdout(), "{line}");
+    let _nobody_reads = writeln!(io::stdout(), "{line}");
+}
+
+fn open(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(FILE_MODE).open(path).with_context(|| {
+        format!(
+            "[log] path: cannot open {}; its folder must exist and be writable for this process' \
+             user (in a systemd unit: LogsDirectory=weir)",
+            path.display()
+        )
+    })
+}
+
+fn form(format: LogFormat, to_stderr: bool) -> Form {
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(|| Line)
+        .with_target(false)
+        .log_internal_errors(false);
+    match format {
+        LogFormat::Text => {
+            let ansi = to_stderr && std::io::IsTerminal::is_terminal(&io::stderr());
+            layer.with_ansi(ansi).boxed()
+        }
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    }
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+fn sink() -> std::sync::MutexGuard<'static, Sink> {
+    SINK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes the bytes of one message.
+struct Line;
+
+impl Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        sink().write(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink {
+    /// Writes a message. One that the file doesn't take (a full disk) goes to stderr if it is the
+    /// first of a row, so that somebody hears of it, and is counted.
+    fn write(&mut self, line: &[u8]) {
+        let Some((path, file)) = &mut self.file else {
+            let _nobody_reads = io::stderr().write_all(line);
+            return;
+        };
+        match file.write_all(line) {
+            Ok(()) if self.lost > 0 => {
+                let note = format!("weir: {} messages before this one were lost\n", self.lost);
+                self.lost = 0;
+                let _lost_as_well = file.write_all(note.as_bytes());
+            }
+            Ok(()) => {}
+            Err(e) => {
+                self.lost += 1;
+                if self.lost == 1 {
+                    say(format_args!("weir: cannot write the log {}: {e}", path.display()));
+                    let _nobody_reads = io::stderr().write_all(line);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The log is the process': one test at a time has it.
+    static TURN: Mutex<()> = Mutex::new(());
+
+    fn to_file(path: &Path, format: LogFormat, level: LogLevel) -> Log {
+        Log { target: LogTarget::File(path.to_owned()), format, level }
+    }
+
+    fn read(path: &Path) -> String {
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn the_log_follows_its_settings() {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        init(LogLevel::Info);
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+        apply(&to_file(&one, LogFormat::Text, LogLevel::Warn)).unwrap();
+        tracing::info!("quiet");
+        tracing::warn!("loud");
+        assert!(read(&one).contains(" WARN loud") && !read(&one).contains("quiet"));
+        apply(&to_file(&two, LogFormat::Json, LogLevel::Debug)).unwrap();
+        tracing::debug!(number = 7, "a \u{1b}[2J \"quoted\"\nline");
+        let text = read(&two);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["level"], "DEBUG");
+        assert_eq!(line["message"], "a \u{1b}[2J \"quoted\"\nline");
+        assert_eq!(line["number"], 7);
+        assert!(line["timestamp"].as_str().unwrap().ends_with('Z'), "{line}");
+        // A rotation: the old file keeps its lines, the new one gets the next.
+        let old = folder.path().join("old");
+        std::fs::rename(&two, &old).unwrap();
+        tracing::info!("before");
+        reopen().unwrap();
+        tracing::info!("after");
+        assert!(read(&old).contains("before") && !read(&old).contains("after"));
+        assert!(read(&two).contains("after"));
+        apply(&Log::default()).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_had_changes_nothing() {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        init(LogLevel::Info);
+        let folder = tempfile::tempdir().unwrap();
+        let good = folder.path().join("good");
+        apply(&to_file(&good, LogFormat::Text, LogLevel::Info)).unwrap();
+        let bad = to_file(Path::new("/nonexistent/weir.log"), LogFormat::Json, LogLevel::Trace);
+        let text = format!("{:#}", apply(&bad).unwrap_err());
+        assert!(text.contains("/nonexistent/weir.log") && text.contains("LogsDirectory"), "{text}");
+        tracing::info!("still here");
+        assert!(read(&good).contains("still here"));
+        // A full disk costs messages, and no more.
+        apply(&to_file(Path::new("/dev/full"), LogFormat::Text, LogLevel::Info)).unwrap();
+        tracing::info!("lost");
+        tracing::info!("lost too");
+        assert_eq!(sink().lost, 2);
+        apply(&Log::default()).unwrap();
+        sink().lost = 0;
+    }
 }

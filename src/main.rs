@@ -8,6 +8,7 @@ mod admin;
 mod build_info;
 mod check;
 mod cli;
+mod cores;
 mod demo;
 mod logging;
 mod notify;

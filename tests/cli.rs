@@ -96,6 +96,9 @@ fn a_good_file_passes_the_check() {
     let (code, stdout, _) = run(&["check", "--config", file.path.to_str().unwrap()]);
     assert_eq!(code, 0);
     assert!(stdout.contains("valid: 1 listener, 1 pool, 1 member"), "{stdout}");
+    assert!(stdout.contains("shard 0: core 0, node 0"), "{stdout}");
+    assert!(stdout.contains(": web (HTTP port 0)"), "{stdout}");
+    assert!(stdout.contains("control thread: any core"), "{stdout}");
 }
 
 #[test]
@@ -126,6 +129,27 @@ fn a_core_that_does_not_exist_is_refused() {
     let (code, stderr) = serve(&config("[0, 900]", 1, 0, &[]));
     assert_eq!(code, 1);
     assert!(stderr.contains("core 900 does not exist"), "{stderr}");
+}
+
+/// A core that exists but is closed to this process: the message names the affinity.
+#[test]
+fn a_core_outside_the_affinity_is_refused() {
+    let allowed = weir_core::net::sys::allowed_cores().unwrap();
+    let first = allowed[0].to_string();
+    let (other, words) = match allowed.get(1) {
+        Some(core) => (core.to_string(), "is closed to this process, which may use core"),
+        None => ("900".to_owned(), "does not exist"),
+    };
+    let file = File::new(&config(&format!("[{other}]"), 1, 0, &[]));
+    let weir = env!("CARGO_BIN_EXE_weir");
+    for command in ["check", "serve"] {
+        let mut taskset = assert_cmd::Command::new("taskset");
+        let args = ["-c", &first, weir, command, "--config", file.path.to_str().unwrap()];
+        let assert = taskset.args(args).timeout(process::LIMIT).assert().failure();
+        let (code, _, stderr) = text(assert.get_output());
+        assert_eq!(code, 1);
+        assert!(stderr.contains(words), "{command}: {stderr}");
+    }
 }
 
 #[test]

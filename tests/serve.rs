@@ -187,3 +187,27 @@ fn systemd_is_told() {
     assert!(next().contains("STOPPING=1"));
     assert_eq!(server.wait().0.code(), Some(0));
 }
+
+/// R5.11-2: each shard's thread may run on its core and no other, so that what it allocates lies on
+/// that core's node.
+#[test]
+fn every_shard_is_pinned_to_its_core() {
+    let server = Server::start(&config("\"auto\"", 5, 0, &[]));
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+    let mut pinned = std::collections::BTreeMap::new();
+    for task in tasks.flatten() {
+        let read = |name: &str| std::fs::read_to_string(task.path().join(name)).unwrap();
+        let name = read("comm").trim().to_owned();
+        // "weir-shard-0-1": the shard, then the executor.
+        let shard = name.strip_prefix("weir-shard-").and_then(|rest| rest.split_once('-'));
+        if let Some((shard, _)) = shard {
+            let shard: usize = shard.parse().unwrap();
+            let status = read("status");
+            let cores = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:"));
+            pinned.insert(shard, cores.unwrap().trim().to_owned());
+        }
+    }
+    let wanted = weir_core::net::sys::allowed_cores().unwrap();
+    let wanted = wanted.iter().map(ToString::to_string).enumerate().collect();
+    assert_eq!(pinned, wanted);
+}

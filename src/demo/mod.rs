@@ -8,6 +8,7 @@ mod stage;
 use std::time::Duration;
 
 use anyhow::Result;
+use weir_core::model::LogLevel;
 use weir_core::time::clock::{self, Mono};
 
 use crate::logging;
@@ -28,7 +29,7 @@ const DOWN_AND_UP: [u32; 2] = [2, 6];
 /// # Errors
 /// What the host lacks, or a part that could not be started.
 pub fn run(seconds: u64) -> Result<()> {
-    logging::init(tracing::Level::WARN);
+    logging::init(LogLevel::Warn);
     let whole = Duration::from_secs(seconds);
     let [warm_up, even, outage] = ACTS.map(|n| whole * n / ACTS.iter().sum::<u32>());
     let stage = Stage::build()?;

@@ -13,7 +13,8 @@ use weir_loadgen::{
 };
 
 use super::report::{Cores, Counts, Phase};
-use crate::server::{Machine, Plan as Placing, Running, Start, descriptors, host, launch, seed};
+use crate::cores::{Machine, Plan as Placing};
+use crate::server::{Running, Start, descriptors, host, launch, seed};
 use crate::shard::THREAD_PREFIX;
 
 /// A member of the demo.
@@ -71,7 +72,7 @@ impl Stage {
         let specs = CAST.iter().map(spec).collect();
         let origins = Origins::start(Some(cores.clients), specs).context("the demo's members")?;
         let config = Arc::new(config(origins.addrs()));
-        let plan = Placing { cores: vec![balancer] };
+        let plan = Placing::single(balancer, config.balancers.len());
         let balancer = launch(Start { config, path: None, plan, signals: None })?;
         let listener = balancer.ready.listeners.first();
         let addr = listener.and_then(|l| l.addresses.first().copied());

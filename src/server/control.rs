@@ -14,13 +14,13 @@ use weir_core::rt::{self, Receiver, Sender, Signals};
 use weir_core::time::clock::{self, Mono};
 use weir_health::First;
 
-use super::Plan;
 use super::checking::Checks;
 use super::doors::Doors;
 use super::fleet::Fleet;
 use super::life::{End, Life, Step};
 use super::reload::{self, Answer, Pending};
 use crate::admin::Book;
+use crate::cores::Plan;
 use crate::shard::{News, QUIET, Report};
 use crate::{logging, notify};
 

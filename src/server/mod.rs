@@ -8,7 +8,6 @@
 mod checking;
 mod checks;
 mod control;
-mod cores;
 mod doors;
 mod fleet;
 mod life;
@@ -20,11 +19,12 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, anyhow, bail};
-use weir_core::model::{Config, Runtime};
+use weir_core::model::{Config, LogLevel, Runtime};
 use weir_core::rt::{self, ShardConfig, ShardHandle, Signals};
 use weir_core::time::clock;
 
 use crate::admin::{Admin, Book};
+use crate::cores::{Machine, Plan};
 use crate::remote::desk::Desk;
 use crate::shard::{REPORTS_PER_SHARD, Reports};
 use crate::{logging, notify};
@@ -34,7 +34,6 @@ use life::{End, SIGNALS};
 
 pub use checks::{descriptors, host};
 pub use control::Ready;
-pub use cores::Machine;
 pub use reload::Answer;
 
 /// Length of the admin listener's accept queue.
@@ -50,16 +49,17 @@ const EVENTS: usize = 256;
 /// A bad file, a failed start, a lost shard, or connections that had to be cut.
 pub fn serve(path: &Path) -> Result<()> {
     let signals = Signals::block(&SIGNALS).context("cannot take over the signals")?;
-    logging::init(tracing::Level::INFO);
+    logging::init(LogLevel::Info);
     let config = Arc::new(load(path)?);
+    logging::apply(&config.log)?;
     host()?;
-    let cores = cores::resolve(&config.runtime.cores, &Machine::read()?)?;
-    descriptors(cores.len(), addresses(&config))?;
+    let plan = Plan::new(&config, &Machine::read()?)?;
+    descriptors(plan.cores.len(), addresses(&config))?;
     let admin = Admin::bind(config.admin.as_ref().map(|a| a.listen), ADMIN_BACKLOG)?;
     let start = Start {
         config: Arc::clone(&config),
         path: Some(path.to_owned()),
-        plan: Plan { cores },
+        plan,
         signals: Some(signals),
     };
     let desk = desk(&config)?;
@@ -83,20 +83,6 @@ fn desk(config: &Config) -> Result<Option<Desk>> {
             Ok(None)
         }
         Err(e) => Err(e),
-    }
-}
-
-/// Which shard runs on which core.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The cores, in the order of the shards.
-    pub cores: Vec<usize>,
-}
-
-impl Plan {
-    /// The shards that serve a balancer.
-    pub fn shards_of(&self, _balancer: usize) -> Vec<usize> {
-        (0..self.cores.len()).collect()
     }
 }
 

@@ -15,6 +15,7 @@ use weir_core::time::clock::{self, Mono};
 
 use super::control::{Control, load_apart, millis_since};
 use super::doors::Moves;
+use crate::cores::Plan;
 use crate::{logging, notify};
 
 /// What a reload came to.
@@ -70,7 +71,8 @@ impl Answer {
 impl Control {
     /// The state that the process starts with; its doors are bound, not yet open.
     pub(super) fn first_state(&mut self, config: &Config) -> Result<Moves> {
-        let state = self.next_state(config);
+        let plan = self.plan.clone();
+        let state = self.next_state(config, &plan);
         let moves = self.doors.plan(&state, clock::mono())?;
         for warning in &moves.warnings {
             tracing::warn!("{warning}");
@@ -80,8 +82,7 @@ impl Control {
         Ok(moves)
     }
 
-    fn next_state(&mut self, config: &Config) -> State {
-        let plan = &self.plan;
+    fn next_state(&mut self, config: &Config, plan: &Plan) -> State {
         let shards_of = |balancer| plan.shards_of(balancer);
         self.fleet.state().next(config, &shards_of, &mut self.handles)
     }
@@ -132,7 +133,8 @@ impl Control {
     fn put_into_effect(&mut self, config: Config) -> Result<Answer> {
         let config = Arc::new(config);
         let mut notes = self.needs_upgrade(&config);
-        let state = self.next_state(&config);
+        let plan = self.plan.follow(&config)?;
+        let state = self.next_state(&config, &plan);
         let mut changes = self.fleet.state().describe(&state);
         let moves = self.doors.plan(&state, clock::mono())?;
         if config.log != self.config.log {
@@ -148,6 +150,7 @@ impl Control {
         }
         notes.extend(moves.warnings.iter().cloned());
         self.config = config;
+        self.plan = plan;
         if !self.fleet.state().diff(&state).changes.is_empty() {
             let (doors, doings) = moves.accept();
             self.doors = doors;
