@@ -20,6 +20,7 @@ mod suggest;
 mod values;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod model_tests;
 
 use std::path::{Path, PathBuf};

@@ -104,19 +104,25 @@ impl<'t, 'i> Table<'t, 'i> {
         }
     }
 
-    /// Reports keys that an object of this protocol doesn't have, unless they say the default.
+    /// Reports keys that an object of this protocol doesn't have, unless they say the default or
+    /// turn off what it doesn't have.
     pub(super) fn check_protocol(&self, protocol: &str, noun: &str, findings: &mut Findings) {
         for (key, value) in self.entries {
             let name = key.get_ref().as_ref();
             let Some(row) = keys::find(self.section, name) else { continue };
-            if row.serves(protocol) || is_default(row, value.get_ref()) {
+            let off = value.get_ref().as_bool() == Some(false) && row.kind != Kind::Bool;
+            if row.serves(protocol) || off || is_default(row, value.get_ref()) {
                 continue;
             }
             let what = format!("is a key of {}, not of {protocol}", row.protocols);
-            findings
-                .error(self.place(key.span()), self.at(name), what)
-                .row(row.rule())
-                .help(format!("take it out, or give the {noun} another protocol"));
+            let help = match row.row {
+                // R12.3-1 wants both cures.
+                "R6.2-2" => {
+                    "make an HTTPS listener for it, or install it on the members".to_owned()
+                }
+                _ => format!("take it out, or give the {noun} another protocol"),
+            };
+            findings.error(self.place(key.span()), self.at(name), what).row(row.rule()).help(help);
         }
     }
 

@@ -63,10 +63,14 @@ impl<'t, 'i> BalancerText<'t, 'i> {
 }
 
 fn spec(table: &Table<'_, '_>, findings: &mut Findings) -> Option<Spec> {
+    let before = findings.errors();
     let words = table.texts("spec", findings, |text| match text {
         "network" | "application" => Ok(text == "network"),
         _ => values::fault("is no kind of listener", "write \"network\", \"application\" or both"),
     })?;
+    if findings.errors() > before {
+        return None;
+    }
     if words.is_empty() {
         table
             .error("spec", "is an empty list", findings)
