@@ -17,7 +17,7 @@ pub(super) const MAX_EXCERPT_LINE: usize = 400;
 pub(super) const MAX_QUOTED_CHARS: usize = 60;
 /// Names among which a misspelt reference is looked for; a search through more would be slow and
 /// its answer a guess.
-pub(super) const MAX_SUGGESTED: usize = 1_000;
+pub(super) const MAX_SUGGESTED: usize = 200;
 /// Characters of an object's name, as in the ELB's API.
 pub(super) const MAX_NAME_CHARS: usize = 255;
 /// Highest core number: the kernel's `CPU_SETSIZE` less one.

@@ -275,6 +275,11 @@ impl Findings {
         self.errors.len() + self.errors_dropped
     }
 
+    /// Will further errors only be counted? Then their text is not worth a search.
+    pub(super) fn is_full(&self) -> bool {
+        self.errors.len() >= MAX_PROBLEMS
+    }
+
     /// The warnings if there is no error, else the failure; both with lines and excerpts.
     pub(super) fn publish(self, sources: &[Source<'_>]) -> Result<Vec<Problem>, Failure> {
         let sources: Vec<_> =
@@ -292,35 +297,76 @@ type Shown<'a> = SimpleFile<&'a str, &'a str>;
 
 fn publish_all(mut findings: Vec<Finding>, sources: &[Shown<'_>]) -> Vec<Problem> {
     findings.sort_by(|a, b| (a.span, &a.key).cmp(&(b.span, &b.key)));
-    findings.into_iter().filter_map(|finding| publish(finding, sources)).collect()
+    let mut cursor = Cursor::of_file(0);
+    findings.into_iter().filter_map(|finding| publish(finding, &mut cursor, sources)).collect()
 }
 
-fn publish(mut finding: Finding, sources: &[Shown<'_>]) -> Option<Problem> {
+/// Walks through a file once, however many places are asked for, and however long its lines are.
+struct Cursor {
+    file: usize,
+    at: usize,
+    line: usize,
+    column: usize,
+}
+
+impl Cursor {
+    fn of_file(file: usize) -> Self {
+        Cursor { file, at: 0, line: 1, column: 1 }
+    }
+
+    /// Goes on to a place, which is never before the last one.
+    fn go(&mut self, file: usize, to: usize, text: &str) {
+        if file != self.file {
+            *self = Cursor::of_file(file);
+        }
+        for char in text.get(self.at..to).unwrap_or_default().chars() {
+            match char {
+                '\n' => (self.line, self.column) = (self.line + 1, 1),
+                _ => self.column += 1,
+            }
+        }
+        self.at = to.max(self.at);
+    }
+}
+
+fn publish(mut finding: Finding, cursor: &mut Cursor, sources: &[Shown<'_>]) -> Option<Problem> {
     let source = sources.get(finding.span.file)?;
     let span = inside(finding.span, source.source());
-    let place = source.location((), span.start).ok();
+    cursor.go(finding.span.file, span.start, source.source());
     // An excerpt quotes one file; a second place in another one is named.
-    if let Some((other, label)) =
-        finding.related.take_if(|(other, _)| other.file != finding.span.file)
+    let file = finding.span.file;
+    if let Some((other, label)) = finding.related.take_if(|(other, _)| other.file != file)
         && let Some(file) = sources.get(other.file)
-        && let Ok(place) = file.location((), inside(other, file.source()).start)
     {
-        let (line, column) = (place.line_number, place.column_number);
         let help = finding.help.unwrap_or_default();
-        finding.help = Some(format!("{help}; {label}: {}:{line}:{column}", file.name()));
+        finding.help = Some(format!("{help}; {label}: {}", place_in(file, other)));
     }
     let excerpt = excerpt(&finding, &span, source);
     Some(Problem {
         severity: finding.severity,
         file: source.name().to_string(),
-        line: place.as_ref().map_or(1, |place| place.line_number),
-        column: place.as_ref().map_or(1, |place| place.column_number),
+        line: cursor.line,
+        column: cursor.column,
         key: finding.key,
         message: finding.message,
         row: finding.row,
         help: finding.help,
         excerpt,
     })
+}
+
+/// `FILE:LINE:COLUMN`; without the column where the line is too long to be worth it.
+fn place_in(file: &Shown<'_>, span: Span) -> String {
+    let start = inside(span, file.source()).start;
+    let line = file.line_index((), start).unwrap_or_default();
+    let from = file.line_range((), line).map_or(start, |range| range.start);
+    let place = format!("{}:{}", file.name(), line + 1);
+    match file.source().get(from..start) {
+        Some(before) if before.len() <= MAX_EXCERPT_LINE => {
+            format!("{place}:{}", before.chars().count() + 1)
+        }
+        _ => place,
+    }
 }
 
 /// The range cut to the text and to whole characters.
@@ -350,9 +396,11 @@ fn excerpt(finding: &Finding, span: &Range<usize>, source: &Shown<'_>) -> String
     format!("{}\n", body.trim_end())
 }
 
+/// The end of the line; of one that is too long for a quote, any place behind that length.
 fn line_end(text: &str, at: usize) -> usize {
-    let rest = text.get(at..).unwrap_or_default();
-    at + rest.find(['\r', '\n']).unwrap_or(rest.len())
+    let rest = text.as_bytes().get(at..).unwrap_or_default();
+    let seen = rest.iter().take(MAX_EXCERPT_LINE + 1);
+    at + seen.take_while(|byte| !matches!(byte, b'\r' | b'\n')).count()
 }
 
 fn is_quotable(source: &Shown<'_>, at: usize) -> bool {

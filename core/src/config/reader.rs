@@ -127,6 +127,10 @@ impl<'t, 'i> Table<'t, 'i> {
     }
 
     fn unknown(&self, span: Span, name: &str, findings: &mut Findings) {
+        if findings.is_full() {
+            findings.error(span, "", "unknown key");
+            return;
+        }
         let near = nearest(name, keys::words_of(self.section));
         let elsewhere = keys::all().find(|key| key.name == name);
         let heading = keys::section(self.section).map_or_else(String::new, Section::heading);

@@ -89,6 +89,10 @@ impl Index {
         if findings.incomplete {
             return None; // it may stand in the file that could not be read
         }
+        if findings.is_full() {
+            findings.error(wanted.span, "", "no object of that name");
+            return None;
+        }
         let near = nearest(&wanted.value, self.first.iter().map(String::as_str));
         let help =
             near.map_or_else(|| self.known(), |near| format!("did you mean {}?", quoted(near)));
