@@ -73,7 +73,7 @@ member_timeout = 301
 [[pool]]
 name = "app"
 protocol = "HTTP"
-lb_algorithm = "LEAST_CONNECTIONS"
+lb_algorithm = "LEAST_CONECTIONS"
 weight = 3
 members = [
   { name = "a", address = "example.com", protocol_port = 0, weight = 101 },
@@ -85,13 +85,13 @@ members = [
 ]
 
 [log]
-level = "debug"
+level = "debgu"
 levle = "debug"
 "#;
 
 #[test]
 fn every_mistake_of_a_file_is_reported_at_its_place() {
-    // R3.17-1, R3.17-4, R6.7-4, R6.7-5, R6.7-6, R6.7-10, R6.8-3, R2.1-1, R2.1-4
+    // R3.17-1, R6.7-4, R6.7-5, R6.7-6, R6.7-10, R6.8-5, R12.1-1, R2.1-1, R2.1-4
     let expected = [
         (1, 11, "version", None),
         (2, 1, "colour", None),
@@ -100,14 +100,15 @@ fn every_mistake_of_a_file_is_reported_at_its_place() {
         (7, 1, "runtime.shutdwon_timeout", None),
         (10, 10, "admin.listen", None),
         (15, 29, "loadbalancer[0].vip_address", Some("R3.17-1")),
+        (17, 1, "listener[0].default_certificate", Some("R12.1-1")),
         (19, 16, "listener[0].loadbalancer", None),
-        (20, 12, "listener[0].protocol", Some("R6.8-3")),
+        (20, 12, "listener[0].protocol", Some("R6.8-5")),
         (21, 17, "listener[0].protocol_port", Some("R2.1-1")),
         (22, 16, "listener[0].default_pool", None),
         (23, 21, "listener[0].keepalive_timeout", Some("R6.7-4")),
         (24, 18, "listener[0].client_timeout", Some("R6.7-5")),
         (27, 8, "listener[1].name", None),
-        (29, 12, "listener[1].protocol", Some("R6.8-3")),
+        (29, 12, "listener[1].protocol", Some("R6.8-5")),
         (36, 17, "listener[2].protocol_port", Some("R2.1-1")),
         (37, 18, "listener[2].member_timeout", Some("R6.7-6")),
         (42, 16, "pool[0].lb_algorithm", Some("R4.3-5")),
@@ -117,10 +118,10 @@ fn every_mistake_of_a_file_is_reported_at_its_place() {
         (45, 70, "pool[0].members[0].weight", Some("R2.1-4")),
         (47, 12, "pool[0].members[2].name", None),
         (47, 27, "pool[0].members[2].address", None),
-        (48, 27, "pool[0].members[3].address", Some("R3.17-4")),
+        (48, 27, "pool[0].members[3].address", Some("R3.17-1")),
         (49, 3, "pool[0].members[4].address", None),
         (50, 3, "pool[0].members[5]", None),
-        (53, 1, "log", None),
+        (54, 9, "log.level", None),
         (55, 1, "log.levle", None),
     ];
     let failure = failure(BROKEN);
@@ -161,7 +162,10 @@ fn typing_slips_get_a_suggestion() {
         (file("", "", "weight = 5", ""), "`weight` is a key of [[pool.members]], not of [[pool]]"),
         (file("", "colour = 5", "", ""), "docs/configuration.md lists the keys of [[listener]]"),
         (file("", "", "lb_algorithm = 'ROUNDROBIN'", ""), "did you mean \"ROUND_ROBIN\"?"),
-        (file("", "", "lb_algorithm = 'RANDOM'", ""), "write one of \"ROUND_ROBIN\""),
+        (
+            file("", "", "lb_algorithm = 'RANDOM'", ""),
+            "write one of \"ROUND_ROBIN\", \"LEAST_CONNECTIONS\", \"SOURCE_IP\", \"QUIC_CID\"",
+        ),
     ];
     for (text, help) in cases {
         assert_eq!(only(&text).help.as_deref(), Some(help), "{text}");

@@ -2,11 +2,15 @@
 //! Whatever stands in a file, the reader answers with a model or with problems inside the file; it
 //! never panics, and every model that it gives keeps the model's promises.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use weir_core::config::parse;
 
-const VALID: &str = include_str!("../../examples/reference.toml");
+/// The reference example with its lines for later, so that every section is reached.
+static WHOLE: LazyLock<String> =
+    LazyLock::new(|| include_str!("../../examples/reference.toml").replace("\n#- ", "\n"));
 
 /// Pieces that a mutation may drop in: those that the reader treats specially.
 const PIECES: &[&str] = &[
@@ -47,6 +51,25 @@ const PIECES: &[&str] = &[
     "\\u0000",
     "a.b.c = 1\n",
     "[listener.x]\n",
+    "[[l7policy]]\n",
+    "[[certificate]]\n",
+    "[[ipgroup]]\n",
+    "[[loadbalancer]]\n",
+    "[pool.healthmonitor]\n",
+    "flavor = 'shared'\n",
+    "protocol = 'UDP'\n",
+    "protocol = 'TCP'\n",
+    "include = ['*']\n",
+    "rules = [{}]\n",
+    "ip_list = [{}]\n",
+    "port_ranges = ['1-65535']\n",
+    "cores = [0]\n",
+    "access_log = {}\n",
+    "redirect_pools = [{}]\n",
+    "= []\n",
+    "= {}\n",
+    "= false\n",
+    "= ''\n",
 ];
 
 /// Every problem lies inside the text, in order, and can be shown without harm.
@@ -102,7 +125,7 @@ proptest! {
     fn mutations_of_a_valid_file_never_panic(
         cuts in proptest::collection::vec((any::<Index>(), 0_usize..12, select(PIECES)), 1..6),
     ) {
-        let mut text: Vec<char> = VALID.chars().collect();
+        let mut text: Vec<char> = WHOLE.chars().collect();
         for (at, length, piece) in cuts {
             let at = at.index(text.len());
             let end = (at + length).min(text.len());
@@ -115,7 +138,7 @@ proptest! {
     fn lines_in_any_order_never_panic(
         lines in proptest::collection::vec(any::<Index>(), 0..40),
     ) {
-        let all: Vec<&str> = VALID.lines().collect();
+        let all: Vec<&str> = WHOLE.lines().collect();
         let text: Vec<&str> = lines.iter().map(|line| *line.get(&all)).collect();
         check(&text.join("\n"));
     }
@@ -135,6 +158,18 @@ fn deep_and_long_files_are_answered() {
     check(&(0..10_000).map(|n| format!("k{n} = 1\n")).collect::<String>());
     check(&"[[pool]]\n".repeat(20_000));
     check(&"[[listener]]\nprotocol_port = 80\n".repeat(10_000));
+    check(&"[[listener]]\nprotocol='TCP'\nport_ranges=['1-9','20-65535']\n".repeat(10_000));
+    check(&"[[l7policy]]\nname='a'\nlistener='b'\npriority=1\n".repeat(10_000));
+    let twins = "[[l7policy]]\nname='a'\nlistener='l'\npriority=1\n".repeat(10_000);
+    check(&format!("[[listener]]\nname='l'\nprotocol='HTTP'\nprotocol_port=1\n{twins}"));
+    check(&(0..10_000).map(|n| format!("[[ipgroup]]\nname='g{n}'\n")).collect::<String>());
+    let networks = "'10.0.0.0/8',".repeat(20_000);
+    check(&format!("[[ipgroup]]\nname='g'\nip_list=[{networks}]\n"));
+    let references: String = (0..10_000)
+        .map(|n| format!("[[listener]]\nname='l{n}'\ndefault_pool='x{n}'\nprotocol='HTTP'\n"))
+        .chain((0..10_000).map(|n| format!("[[pool]]\nname='p{n}'\nprotocol='HTTP'\n")))
+        .collect();
+    check(&references);
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub enum Severity {
 pub struct Problem {
     /// Error or warning.
     pub severity: Severity,
-    /// The file, as it was named by the caller.
+    /// The file, as the caller named it; an included one as its folder and name.
     pub file: String,
     /// Line, from 1; 0 when the file as a whole is meant.
     pub line: usize,
@@ -152,12 +152,42 @@ impl<'a> IntoIterator for &'a Failure {
 #[derive(Debug)]
 pub(super) struct Finding {
     severity: Severity,
-    span: Range<usize>,
+    span: Span,
     key: String,
     message: String,
     row: Option<&'static str>,
     help: Option<String>,
-    related: Option<(Range<usize>, &'static str)>,
+    related: Option<(Span, &'static str)>,
+}
+
+/// A place: the number of a file, and a byte range inside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Span {
+    file: usize,
+    start: usize,
+    end: usize,
+}
+
+impl Span {
+    /// A range of the file with that number, counted in the order in which files are read.
+    pub(super) fn new(file: usize, range: Range<usize>) -> Self {
+        Self { file, start: range.start, end: range.end }
+    }
+}
+
+/// A value with its place.
+#[derive(Clone, Debug)]
+pub(super) struct Placed<T> {
+    pub value: T,
+    pub span: Span,
+}
+
+/// A file that was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'a> {
+    /// As the user named it.
+    pub name: &'a str,
+    pub text: &'a str,
 }
 
 impl Finding {
@@ -174,7 +204,7 @@ impl Finding {
     }
 
     /// Points at a second place, with a word on what stands there.
-    pub(super) fn related(&mut self, span: Range<usize>, label: &'static str) -> &mut Self {
+    pub(super) fn related(&mut self, span: Span, label: &'static str) -> &mut Self {
         self.related = Some((span, label));
         self
     }
@@ -187,13 +217,17 @@ pub(super) struct Findings {
     warnings: Vec<Finding>,
     errors_dropped: usize,
     spare: Option<Finding>,
+    /// Problems of files as a whole, which have no place.
+    of_files: Vec<Problem>,
+    /// A file could not be read to its end, so that what others refer to may stand there.
+    pub incomplete: bool,
 }
 
 impl Findings {
     /// Reports an error at a byte range.
     pub(super) fn error(
         &mut self,
-        span: Range<usize>,
+        span: Span,
         key: impl Into<String>,
         message: impl Into<String>,
     ) -> &mut Finding {
@@ -203,7 +237,7 @@ impl Findings {
     /// Reports a warning at a byte range.
     pub(super) fn warning(
         &mut self,
-        span: Range<usize>,
+        span: Span,
         key: impl Into<String>,
         message: impl Into<String>,
     ) -> &mut Finding {
@@ -213,7 +247,7 @@ impl Findings {
     fn add(
         &mut self,
         severity: Severity,
-        span: Range<usize>,
+        span: Span,
         key: String,
         message: String,
     ) -> &mut Finding {
@@ -230,61 +264,124 @@ impl Findings {
         self.spare.insert(finding)
     }
 
-    /// Was any error reported?
-    pub(super) fn has_errors(&self) -> bool {
-        !self.errors.is_empty()
+    /// Reports a file that could not be used at all.
+    pub(super) fn file_error(&mut self, problem: Problem) {
+        self.incomplete = true;
+        self.of_files.push(problem);
+    }
+
+    /// Number of errors reported so far.
+    pub(super) fn errors(&self) -> usize {
+        self.errors.len() + self.errors_dropped
+    }
+
+    /// Will further errors only be counted? Then their text is not worth a search.
+    pub(super) fn is_full(&self) -> bool {
+        self.errors.len() >= MAX_PROBLEMS
     }
 
     /// The warnings if there is no error, else the failure; both with lines and excerpts.
-    pub(super) fn publish(self, file: &str, text: &str) -> Result<Vec<Problem>, Failure> {
-        let source = SimpleFile::new(file, text);
-        if self.has_errors() {
-            let problems = publish_all(self.errors, &source);
-            return Err(Failure { problems, more: self.errors_dropped });
+    pub(super) fn publish(self, sources: &[Source<'_>]) -> Result<Vec<Problem>, Failure> {
+        let sources: Vec<_> =
+            sources.iter().map(|source| SimpleFile::new(source.name, source.text)).collect();
+        if self.errors.is_empty() && self.of_files.is_empty() {
+            return Ok(publish_all(self.warnings, &sources));
         }
-        Ok(publish_all(self.warnings, &source))
+        let mut problems = self.of_files;
+        problems.extend(publish_all(self.errors, &sources));
+        Err(Failure { problems, more: self.errors_dropped })
     }
 }
 
-type Source<'a> = SimpleFile<&'a str, &'a str>;
+type Shown<'a> = SimpleFile<&'a str, &'a str>;
 
-fn publish_all(mut findings: Vec<Finding>, source: &Source<'_>) -> Vec<Problem> {
-    findings.sort_by(|a, b| {
-        (a.span.start, a.span.end, &a.key).cmp(&(b.span.start, b.span.end, &b.key))
-    });
-    findings.into_iter().map(|finding| publish(finding, source)).collect()
+fn publish_all(mut findings: Vec<Finding>, sources: &[Shown<'_>]) -> Vec<Problem> {
+    findings.sort_by(|a, b| (a.span, &a.key).cmp(&(b.span, &b.key)));
+    let mut cursor = Cursor::of_file(0);
+    findings.into_iter().filter_map(|finding| publish(finding, &mut cursor, sources)).collect()
 }
 
-fn publish(finding: Finding, source: &Source<'_>) -> Problem {
-    let span = inside(&finding.span, source.source());
-    let place = source.location((), span.start).ok();
+/// Walks through a file once, however many places are asked for, and however long its lines are.
+struct Cursor {
+    file: usize,
+    at: usize,
+    line: usize,
+    column: usize,
+}
+
+impl Cursor {
+    fn of_file(file: usize) -> Self {
+        Cursor { file, at: 0, line: 1, column: 1 }
+    }
+
+    /// Goes on to a place, which is never before the last one.
+    fn go(&mut self, file: usize, to: usize, text: &str) {
+        if file != self.file {
+            *self = Cursor::of_file(file);
+        }
+        for char in text.get(self.at..to).unwrap_or_default().chars() {
+            match char {
+                '\n' => (self.line, self.column) = (self.line + 1, 1),
+                _ => self.column += 1,
+            }
+        }
+        self.at = to.max(self.at);
+    }
+}
+
+fn publish(mut finding: Finding, cursor: &mut Cursor, sources: &[Shown<'_>]) -> Option<Problem> {
+    let source = sources.get(finding.span.file)?;
+    let span = inside(finding.span, source.source());
+    cursor.go(finding.span.file, span.start, source.source());
+    // An excerpt quotes one file; a second place in another one is named.
+    let file = finding.span.file;
+    if let Some((other, label)) = finding.related.take_if(|(other, _)| other.file != file)
+        && let Some(file) = sources.get(other.file)
+    {
+        let help = finding.help.unwrap_or_default();
+        finding.help = Some(format!("{help}; {label}: {}", place_in(file, other)));
+    }
     let excerpt = excerpt(&finding, &span, source);
-    Problem {
+    Some(Problem {
         severity: finding.severity,
         file: source.name().to_string(),
-        line: place.as_ref().map_or(1, |place| place.line_number),
-        column: place.as_ref().map_or(1, |place| place.column_number),
+        line: cursor.line,
+        column: cursor.column,
         key: finding.key,
         message: finding.message,
         row: finding.row,
         help: finding.help,
         excerpt,
+    })
+}
+
+/// `FILE:LINE:COLUMN`; without the column where the line is too long to be worth it.
+fn place_in(file: &Shown<'_>, span: Span) -> String {
+    let start = inside(span, file.source()).start;
+    let line = file.line_index((), start).unwrap_or_default();
+    let from = file.line_range((), line).map_or(start, |range| range.start);
+    let place = format!("{}:{}", file.name(), line + 1);
+    match file.source().get(from..start) {
+        Some(before) if before.len() <= MAX_EXCERPT_LINE => {
+            format!("{place}:{}", before.chars().count() + 1)
+        }
+        _ => place,
     }
 }
 
 /// The range cut to the text and to whole characters.
-fn inside(span: &Range<usize>, text: &str) -> Range<usize> {
+fn inside(span: Span, text: &str) -> Range<usize> {
     let start = text.floor_char_boundary(span.start);
     start..text.floor_char_boundary(span.end.max(start))
 }
 
 /// The quoted lines with the place marked, without codespan's own headline (ours comes first).
 /// Empty where quoting would do harm: an over-long line, or bytes that a terminal would obey.
-fn excerpt(finding: &Finding, span: &Range<usize>, source: &Source<'_>) -> String {
+fn excerpt(finding: &Finding, span: &Range<usize>, source: &Shown<'_>) -> String {
     // A range over several lines (a whole list) is marked at its beginning only.
     let first_line = line_end(source.source(), span.start);
     let mut labels = vec![Label::primary((), span.start..span.end.min(first_line).max(span.start))];
-    if let Some((other, label)) = &finding.related {
+    if let Some((other, label)) = finding.related {
         let other = inside(other, source.source());
         let end = other.end.min(line_end(source.source(), other.start)).max(other.start);
         labels.push(Label::secondary((), other.start..end).with_message(label));
@@ -299,12 +396,14 @@ fn excerpt(finding: &Finding, span: &Range<usize>, source: &Source<'_>) -> Strin
     format!("{}\n", body.trim_end())
 }
 
+/// The end of the line; of one that is too long for a quote, any place behind that length.
 fn line_end(text: &str, at: usize) -> usize {
-    let rest = text.get(at..).unwrap_or_default();
-    at + rest.find(['\r', '\n']).unwrap_or(rest.len())
+    let rest = text.as_bytes().get(at..).unwrap_or_default();
+    let seen = rest.iter().take(MAX_EXCERPT_LINE + 1);
+    at + seen.take_while(|byte| !matches!(byte, b'\r' | b'\n')).count()
 }
 
-fn is_quotable(source: &Source<'_>, at: usize) -> bool {
+fn is_quotable(source: &Shown<'_>, at: usize) -> bool {
     let range = source.line_index((), at).and_then(|line| source.line_range((), line));
     let line = range.ok().and_then(|range| source.source().get(range)).unwrap_or_default();
     let line = line.trim_end_matches(['\r', '\n']);
@@ -333,8 +432,8 @@ mod tests {
 
     fn one(text: &str, span: Range<usize>) -> Problem {
         let mut findings = Findings::default();
-        findings.error(span, "key", "message");
-        findings.publish("f", text).unwrap_err().problems()[0].clone()
+        findings.error(Span::new(0, span), "key", "message");
+        findings.publish(&[Source { name: "f", text }]).unwrap_err().problems()[0].clone()
     }
 
     #[test]
@@ -357,9 +456,9 @@ mod tests {
     fn problems_are_bounded_and_the_rest_is_counted() {
         let mut findings = Findings::default();
         for at in 0..MAX_PROBLEMS + 7 {
-            findings.error(at..at, "key", "message");
+            findings.error(Span::new(0, at..at), "key", "message");
         }
-        let failure = findings.publish("f", "text").unwrap_err();
+        let failure = findings.publish(&[Source { name: "f", text: "text" }]).unwrap_err();
         assert_eq!((failure.problems().len(), failure.more()), (MAX_PROBLEMS, 7));
         assert!(failure.to_string().ends_with("1007 errors, of which the first 1000 are shown"));
     }

@@ -13,10 +13,13 @@ pub(super) fn nearest<'a>(
         return None; // the distance is quadratic, and no key is that long
     }
     let word = fold(word);
-    let allowed = (word.chars().count() / 3).max(1);
+    let length = word.chars().count();
+    let allowed = (length / 3).max(1);
     candidates
         .into_iter()
-        .filter(|candidate| candidate.chars().count() <= MAX_QUOTED_CHARS)
+        .filter(|candidate| candidate.len() <= 4 * MAX_QUOTED_CHARS)
+        // A difference in length is a distance, and quickly seen.
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= allowed)
         .map(|candidate| (strsim::damerau_levenshtein(&word, &fold(candidate)), candidate))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)

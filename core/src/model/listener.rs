@@ -1,8 +1,11 @@
 //! A listener: what clients connect to.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Id;
+use ipnet::IpNet;
+
+use super::{AccessLog, Id};
 
 /// A listener. Its balancer's addresses are bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +18,10 @@ pub struct Listener {
     pub balancer: usize,
     /// What clients speak.
     pub protocol: Protocol,
-    /// Port; 0 = any free one, the same for all shards.
+    /// Port; 0 = any free one, the same for all shards; meaningless beside `port_ranges`.
     pub protocol_port: u16,
+    /// Ports instead of one port, at most 10 ranges, none overlapping; TCP and UDP.
+    pub port_ranges: Vec<PortRange>,
     /// Index into [`Config::pools`](super::Config::pools); `None` answers 404.
     pub default_pool: Option<usize>,
     /// Idle time of a client connection or flow; zero = no persistent connections (C21). R6.7-1 to
@@ -28,6 +33,45 @@ pub struct Listener {
     pub member_timeout: Duration,
     /// Time to connect to a member before 504. R6.7-7.
     pub connect_timeout: Duration,
+    /// Idle time of a tunnel, 1–86,400 s; `None` = `member_timeout` (R6.6-2).
+    pub tunnel_timeout: Option<Duration>,
+    /// Try other members when one stays silent or can't be reached (R6.7-11).
+    pub enable_member_retry: bool,
+    /// Attempts of one request, the first included: 1–10 (R6.7-13).
+    pub max_attempts: u8,
+    /// Retry requests that may have had an effect (C14).
+    pub retry_non_idempotent: bool,
+    /// Bytes of a request head (R2.3-400c).
+    pub max_header_bytes: u32,
+    /// Fields of a request head.
+    pub max_headers: u32,
+    /// Bytes of a request target (C16).
+    pub max_uri_bytes: u32,
+    /// Bytes of a request body; 0 = no limit (R6.4-2).
+    pub max_body_bytes: u64,
+    /// Open client connections, 0–1,000,000; 0 = no limit.
+    pub connection: u32,
+    /// New connections a second, 0–1,000,000; 0 = no limit.
+    pub cps: u32,
+    /// Open connections of one client address, 0–1,000,000; 0 = no limit.
+    pub connections_per_source: u32,
+    /// Peers whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Headers that requests get, by name in ascending order.
+    pub insert_headers: Vec<(String, InsertHeader)>,
+    /// Access control by client address (R7.13-1).
+    pub ipgroup: Option<AccessControl>,
+    /// Add a Server-Timing header to responses.
+    pub server_timing: bool,
+    /// The PROXY protocol from clients.
+    pub proxy_protocol: ProxyAccept,
+    /// Layer 4: members see the client's own address. On unless given for a dedicated balancer
+    /// without `ip_target_enable` (R9.1-10), else off (R9.1-11, C7).
+    pub transparent_client_ip_enable: bool,
+    /// Layer 7: where requests are logged.
+    pub access_log: ListenerLog,
+    /// HTTPS only, and there always.
+    pub tls: Option<ListenerTls>,
 }
 
 impl Default for Listener {
@@ -44,6 +88,26 @@ impl Default for Listener {
             client_timeout: Duration::from_secs(60),
             member_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(5),
+            port_ranges: Vec::new(),
+            tunnel_timeout: None,
+            enable_member_retry: true,
+            max_attempts: 3,
+            retry_non_idempotent: false,
+            max_header_bytes: 65_536,
+            max_headers: 1_000,
+            max_uri_bytes: 16_384,
+            max_body_bytes: 10 * 1024 * 1024 * 1024,
+            connection: 0,
+            cps: 0,
+            connections_per_source: 0,
+            trusted_proxies: Vec::new(),
+            insert_headers: Vec::new(),
+            ipgroup: None,
+            server_timing: false,
+            proxy_protocol: ProxyAccept::default(),
+            transparent_client_ip_enable: false,
+            access_log: ListenerLog::default(),
+            tls: None,
         }
     }
 }
@@ -78,4 +142,118 @@ impl Protocol {
     pub fn is_l7(self) -> bool {
         matches!(self, Protocol::Http | Protocol::Https)
     }
+}
+
+/// Ports from `first` to `last`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// 1–65535.
+    pub first: u16,
+    /// Not below `first`.
+    pub last: u16,
+}
+
+/// What `insert_headers` does with one header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsertHeader {
+    /// Set it, or leave it as it came.
+    Set(bool),
+    /// X-Forwarded-For: the peer's address goes behind what came (R9.1-3).
+    Append,
+    /// X-Forwarded-For: the peer's address alone.
+    Replace,
+    /// X-Forwarded-For: no header at all.
+    Remove,
+}
+
+/// `ipgroup` of a listener: which clients may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessControl {
+    /// Indices into [`Config::ipgroups`](super::Config::ipgroups); never empty.
+    pub groups: Vec<usize>,
+    /// Are their addresses let in, or kept out?
+    pub kind: AccessKind,
+    /// `false`: everyone may connect.
+    pub enable: bool,
+}
+
+/// White list or black list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessKind {
+    /// Only the listed may connect.
+    #[default]
+    White,
+    /// All but the listed may connect.
+    Black,
+}
+
+/// `proxy_protocol` of a listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyAccept {
+    /// A connection must begin with a header.
+    pub accept: bool,
+    /// Peers that are believed; empty = none.
+    pub from: Vec<IpNet>,
+}
+
+/// `access_log` of a listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ListenerLog {
+    /// Where `[access_log]` says; off without one.
+    #[default]
+    Shared,
+    /// Nowhere.
+    Off,
+    /// A log of its own.
+    Own(AccessLog),
+}
+
+/// The TLS side of an HTTPS listener. Certificates are indices into
+/// [`Config::certificates`](super::Config::certificates).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// For names that no other one matches (R6.2-1); a server certificate.
+    pub default_certificate: usize,
+    /// Chosen by the requested name, at most 50; server certificates.
+    pub sni_certificates: Vec<usize>,
+    /// Client certificates must chain to it (R12.1-1); a CA bundle.
+    pub client_ca: Option<usize>,
+    /// How wildcard certificates are matched; longest suffix when shared (R12.2-2, R12.2-3).
+    pub sni_match_algo: SniMatch,
+    /// Name of the set of versions and cipher suites.
+    pub ciphers_policy: String,
+    /// Time for a whole handshake: 1–300 s (default 10 s).
+    pub handshake_timeout: Duration,
+    /// Accept 0-RTT data.
+    pub early_data: bool,
+    /// Ticket keys shared by several nodes; `None` = own keys, rotated.
+    pub ticket_keys: Option<PathBuf>,
+    /// Offer HTTP/2.
+    pub http2: bool,
+}
+
+impl Default for ListenerTls {
+    fn default() -> Self {
+        ListenerTls {
+            default_certificate: 0,
+            sni_certificates: Vec::new(),
+            client_ca: None,
+            sni_match_algo: SniMatch::default(),
+            ciphers_policy: "tls-1-2-fs-with-1-3".to_owned(),
+            handshake_timeout: Duration::from_secs(10),
+            early_data: false,
+            ticket_keys: None,
+            http2: true,
+        }
+    }
+}
+
+/// How wildcard certificates are matched (R12.2-4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SniMatch {
+    /// `*` stands for one label.
+    #[default]
+    Wildcard,
+    /// `*` stands for any labels; the longest match wins.
+    LongestSuffix,
 }

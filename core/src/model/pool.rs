@@ -26,6 +26,18 @@ pub struct Pool {
     pub monitor: Option<Monitor>,
     /// Members, in file order; may be empty (C18: 502).
     pub members: Vec<Member>,
+    /// With fewer healthy members than this, 0 or 1, all members get traffic; 0 = never (C18).
+    pub minimum_healthy_member_count: u8,
+    /// Members that fail requests are left out for a while.
+    pub outlier_detection: OutlierDetection,
+    /// Connections to each member, all shards together; 0 = no limit.
+    pub member_max_connections: u32,
+    /// How long a request waits for a member below its limit (default 1 s, at most 300 s); 503.
+    pub queue_timeout: Duration,
+    /// The PROXY protocol towards members (R9.1-16).
+    pub proxy_protocol: ProxyHeader,
+    /// TLS towards members; HTTPS and GRPC.
+    pub tls: MemberTls,
 }
 
 impl Default for Pool {
@@ -41,6 +53,12 @@ impl Default for Pool {
             drain: ConnectionDrain::default(),
             monitor: None,
             members: Vec::new(),
+            minimum_healthy_member_count: 0,
+            outlier_detection: OutlierDetection::default(),
+            member_max_connections: 0,
+            queue_timeout: Duration::from_secs(1),
+            proxy_protocol: ProxyHeader::default(),
+            tls: MemberTls::default(),
         }
     }
 }
@@ -74,6 +92,12 @@ impl PoolProtocol {
             PoolProtocol::Https => "HTTPS",
             PoolProtocol::Grpc => "GRPC",
         }
+    }
+
+    /// HTTP, HTTPS or GRPC.
+    #[must_use]
+    pub fn is_l7(self) -> bool {
+        matches!(self, PoolProtocol::Http | PoolProtocol::Https | PoolProtocol::Grpc)
     }
 }
 
@@ -120,8 +144,10 @@ pub struct SlowStart {
 pub struct Persistence {
     /// What a session is told by.
     pub kind: PersistenceKind,
-    /// How long a binding lasts (default 20 min).
+    /// How long a binding lasts (default 20 min; at most 60 min at Layer 4, 1440 min at Layer 7).
     pub timeout: Duration,
+    /// Name of the cookie that Weir sets; empty = `LBSTICKY` (R11.4-3).
+    pub cookie_name: String,
 }
 
 /// What a session is told by.
@@ -148,6 +174,54 @@ impl Default for ConnectionDrain {
     fn default() -> Self {
         ConnectionDrain { enable: false, timeout: Duration::from_secs(300) }
     }
+}
+
+/// `outlier_detection`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutlierDetection {
+    /// Off by default.
+    pub enable: bool,
+    /// Failures in a row that leave a member out: 1–1,000 (default 5).
+    pub consecutive_failures: u32,
+    /// How long for the first time: 1–3,600 s (default 30 s).
+    pub base_ejection: Duration,
+    /// At most this share of the members: 1–100 % (default 50).
+    pub max_ejected_percent: u8,
+}
+
+impl Default for OutlierDetection {
+    fn default() -> Self {
+        OutlierDetection {
+            enable: false,
+            consecutive_failures: 5,
+            base_ejection: Duration::from_secs(30),
+            max_ejected_percent: 50,
+        }
+    }
+}
+
+/// `proxy_protocol` of a pool: which header a connection to a member begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// None.
+    #[default]
+    None,
+    /// The line of version 1; streams only.
+    V1,
+    /// The binary form of version 2.
+    V2,
+}
+
+/// `tls` of a pool: how members' certificates are verified (R10.1-4).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberTls {
+    /// `false`: any certificate will do.
+    pub verify: bool,
+    /// Index into [`Config::certificates`](super::Config::certificates) of the CA bundle; `None` =
+    /// the system's.
+    pub ca: Option<usize>,
+    /// Name that is asked for and verified; empty = the request's host.
+    pub server_name: String,
 }
 
 /// A member of a pool.

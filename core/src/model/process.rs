@@ -133,6 +133,25 @@ pub enum LogFormat {
     Json,
 }
 
+/// `[access_log]`, or a listener's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Where lines go.
+    pub target: LogTarget,
+    /// Form of a line.
+    pub format: AccessLogFormat,
+}
+
+/// Form of a line of the access log (interface section 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    /// The ELB's fields, separated by spaces.
+    #[default]
+    Elb,
+    /// One JSON object a line.
+    Json,
+}
+
 /// `[compat]`: where the ELB is stricter than users like. The defaults are the ELB's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compat {
