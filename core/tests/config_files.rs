@@ -299,7 +299,8 @@ fn large(listeners: usize, members: usize) -> String {
     for n in 0..listeners {
         text += &format!(
             "[[listener]]\nname='l{n}'\nprotocol='HTTP'\nprotocol_port={}\ndefault_pool='p{n}'\n\
-             [[pool]]\nname='p{n}'\nprotocol='HTTP'\nhealthmonitor={{type='HTTP',url_path='/up'}}\n",
+             [[pool]]\nname='p{n}'\nprotocol='HTTP'\n\
+             healthmonitor={{type='HTTP',url_path='/up'}}\n",
             n + 1
         );
         for member in 0..each {

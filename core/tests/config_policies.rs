@@ -264,7 +264,8 @@ fn groups_have_entries_once() {
     let used = |name: &str| {
         text("['10.0.0.1']")
             + &format!(
-                "[[listener]]\nname='l'\nprotocol='HTTP'\nprotocol_port=0\nipgroup={{name={name}}}\n"
+                "[[listener]]\nname='l'\nprotocol='HTTP'\nprotocol_port=0\n\
+                 ipgroup={{name={name}}}\n"
             )
     };
     right(&used("['g']"));

@@ -208,7 +208,7 @@ fn http_probes_ask_as_the_monitor_says() {
 #[test]
 fn strange_members() {
     let say = |text: &'static str| Member::answering(move |_| text.to_owned());
-    let silent = Member::start(|stream| std::mem::forget(stream));
+    let silent = Member::start(std::mem::forget);
     let endless = Member::start(|mut stream| {
         std::thread::spawn(move || {
             let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n");

@@ -141,7 +141,7 @@ fn one_per_core(cores: &[usize], machine: &Machine) -> Vec<usize> {
     kept
 }
 
-/// R5.11-1, R5.11-2: cores that balancers name serve only those; the other balancers share the rest.
+/// R5.11-1, R5.11-2: cores that balancers name serve only those; the others share the rest.
 fn serving(config: &Config, cores: &[usize], problems: &mut Vec<String>) -> Vec<Vec<usize>> {
     let shard_on: BTreeMap<usize, usize> =
         cores.iter().enumerate().map(|(shard, &core)| (core, shard)).collect();

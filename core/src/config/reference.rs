@@ -10,9 +10,9 @@ const INTRODUCTION: &str = "\
 <!-- Generated from core/src/config/keys by a test; run it with WEIR_BLESS=1 to write it anew. -->
 
 Weir reads a TOML file and what it includes, 16 MiB together at most. `weir check --config FILE`
-reports every mistake at once, each as `FILE:LINE:COLUMN: key: message [rule]` with an excerpt and a cure. Unknown keys
-are errors. `examples/` has files to start from; the rules named here are rows of
-`docs/requirements.md`.
+reports every mistake at once, each as `FILE:LINE:COLUMN: key: message [rule]` with an excerpt and
+a cure. Unknown keys are errors. `examples/` has files to start from; the rules named here are rows
+of `docs/requirements.md`.
 
 - **Ids.** Without `id` an object's id is UUIDv5 of kind, balancer and name: the same after every
   reload and on every node. Pools and members belong to no balancer; a member's name counts
@@ -25,8 +25,9 @@ are errors. `examples/` has files to start from; the rules named here are rows o
 - **Ranges** include both bounds.
 - **Protocols** says which listeners or pools (in `healthmonitor`: which kinds of check) have the
   key; with others it may only say its default.
-- **Supported** says what this version honours. The rest is read and checked in the same way; a value
-  other than the default is then refused with \"not supported yet\", so that nothing is ignored.
+- **Supported** says what this version honours. The rest is read and checked in the same way; a
+  value other than the default is then refused with \"not supported yet\", so that nothing is
+  ignored.
 - **Effect** says when a change takes effect: *reload*; *new object* (at a reload, as the old
   object's end and a new one's beginning); *restart* (`weir upgrade` or a new start).
 
