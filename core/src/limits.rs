@@ -11,6 +11,8 @@ pub const MAX_HEADERS: usize = 1_000;
 pub const MAX_URI_BYTES: usize = 16_384;
 /// Bytes of a chunk-size line with its extension; more is malformed.
 pub const MAX_CHUNK_LINE: usize = 4_096;
+/// Attempts of one request at most, each at a member of its own (`max_attempts`, R6.7-13).
+pub const MAX_ATTEMPTS: usize = 10;
 /// Requests that one client connection may have answered before its task yields to the others.
 pub const REQUESTS_PER_TURN: usize = 16;
 

@@ -16,8 +16,10 @@ impl Exchange {
     pub(super) fn fail(&mut self, error: Error, client: &Client) -> Step {
         let verdict = error.verdict();
         tracing::debug!(status = verdict.status, side = ?verdict.side, %error, "request failed");
-        self.upstream = None;
-        self.connecting = None;
+        if let Some(attempt) = &mut self.attempt {
+            attempt.end(Some(error));
+        }
+        self.attempts().for_each(|attempt| tracing::debug!("attempt at {attempt}"));
         self.gathered = None;
         if self.download.started {
             // Its status has been counted. Never a short body that looks whole.

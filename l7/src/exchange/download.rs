@@ -119,7 +119,7 @@ impl Exchange {
         if let Some(lease) = self.download.rest.take() {
             return Poll::Ready(Ok(Some(lease)));
         }
-        let Some(connection) = &self.upstream else { return Poll::Ready(Ok(None)) };
+        let Some(connection) = self.upstream() else { return Poll::Ready(Ok(None)) };
         let polled = connection.stream.poll_recv(cx);
         if let Poll::Ready(Ok(Some(lease))) = &polled {
             connection.member.counters.bytes_received.add(lease.len() as u64);
@@ -189,11 +189,11 @@ impl Exchange {
     /// Behind a head: of the final answer the body, of an interim one the next head.
     fn answer_head_done(&mut self, out: Option<SendBuf>, lease: Lease) -> Result<(), Error> {
         if self.download.started {
-            if let Some(connection) = &self.upstream
+            if let Some(connection) = self.upstream()
                 && self.download.relay.is_bulk()
             {
-                self.download.bulk = true;
                 connection.stream.expect_bulk(true);
+                self.download.bulk = true;
             }
             return self.relay_answer(out, lease);
         }
@@ -255,8 +255,8 @@ impl Exchange {
         self.download.started = true;
         self.download.persistent = persistent;
         self.download.reusable = facts.persistent && !until_close;
-        if let Some(connection) = &self.upstream {
-            connection.member.counters.statuses.count(facts.status);
+        if let Some(attempt) = &mut self.attempt {
+            attempt.answered(facts.status);
         }
         let counters = &client.site().counters;
         counters.requests.add(1);
@@ -278,7 +278,7 @@ impl Exchange {
         download.reusable &= piece.rest.is_none();
         if download.bulk && download.relay.ended() {
             download.bulk = false;
-            if let Some(connection) = &self.upstream {
+            if let Some(connection) = self.upstream() {
                 connection.stream.expect_bulk(false);
             }
         }

@@ -89,9 +89,7 @@ impl Exchange {
         let (held, mut first) = prepared.routed?;
         self.load_body(&mut first)?;
         self.first = Some(first);
-        let phase = self.dispatch(client, held.member());
-        self.held = Some(held);
-        Ok(Some(phase))
+        Ok(Some(self.dispatch(client, held)))
     }
 
     /// Parses; if the head is whole, checks it, picks a member and writes the head for it.

@@ -5,22 +5,23 @@
 //! for Weir.
 
 mod answer;
+mod attempt;
 mod download;
 mod head;
 mod upload;
 
 use std::mem;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use weir_core::rt::{Lease, SendBuf};
-use weir_core::table::{Held, Member};
+use weir_core::table::Held;
 
 use crate::connection::Client;
 use crate::error::{Error, Retry, Side};
 use crate::limits::{KEPT_REPLAY_BYTES, PIECES_PER_TURN};
 use crate::message::RequestFacts;
-use crate::upstream::{self, Connecting, Connection};
+use crate::upstream::Connection;
+use attempt::{Attempt, Record};
 use download::{Down, Download};
 use upload::Upload;
 
@@ -72,13 +73,11 @@ pub(crate) struct Exchange {
     first: Option<SendBuf>,
     /// The same, kept while a reused connection may still turn out to be dead.
     replay: Vec<u8>,
-    /// Counts as the member's load until the exchange ends.
-    held: Option<Held>,
-    connecting: Option<Connecting>,
-    upstream: Option<Connection>,
-    reused: bool,
-    /// What the member's connection had sent before this request.
-    sent_before: u64,
+    /// The present attempt; after the answer, the last one.
+    attempt: Option<Attempt>,
+    /// Those before it, at most [`MAX_ATTEMPTS`](weir_core::limits::MAX_ATTEMPTS) less one. The
+    /// usual request has none, so that it costs no memory.
+    former: Vec<Record>,
     upload: Upload,
     download: Download,
     /// Whom the timer is set for.
@@ -102,16 +101,28 @@ impl Exchange {
     /// Makes a cleared exchange begin with the first bytes of a request.
     #[inline]
     pub(crate) fn begin(&mut self, lease: Lease) {
-        debug_assert!(self.upstream.is_none() && self.phase == Phase::Head);
+        debug_assert!(self.attempt.is_none() && self.phase == Phase::Head);
         self.rest = Some(lease);
     }
 
     /// Lets go of everything but the memory that the next request can use.
     pub(crate) fn clear(&mut self) {
-        let mut replay = mem::take(&mut self.replay);
+        let (mut replay, mut former) = (mem::take(&mut self.replay), mem::take(&mut self.former));
         replay.clear();
         replay.shrink_to(KEPT_REPLAY_BYTES);
-        *self = Exchange { replay, ..Exchange::default() };
+        former.clear();
+        *self = Exchange { replay, former, ..Exchange::default() };
+    }
+
+    /// What is known about all attempts, in their order; none for a request that no member got.
+    fn attempts(&self) -> impl Iterator<Item = &Record> {
+        self.former.iter().chain(self.attempt.as_ref().map(|attempt| &attempt.record))
+    }
+
+    /// The connection of the present attempt.
+    #[inline]
+    fn upstream(&self) -> Option<&Connection> {
+        self.attempt.as_ref().and_then(|attempt| attempt.connection.as_ref())
     }
 
     /// Goes on until the exchange has ended or has to wait.
@@ -135,35 +146,34 @@ impl Exchange {
         }
     }
 
-    /// Has the request sent: on an idle connection if there is one.
-    fn dispatch(&mut self, client: &Client, member: &Rc<Member>) -> Phase {
-        match client.service().idle.take(member) {
+    /// Has the request sent to a member: on an idle connection if there is one.
+    fn dispatch(&mut self, client: &Client, held: Held) -> Phase {
+        let mut attempt = Attempt::new(held);
+        match client.service().idle.take(attempt.member()) {
             Some(connection) => {
                 self.replay.clear();
                 self.replay.extend_from_slice(self.first.as_deref().map_or(&[], Vec::as_slice));
-                self.launch(connection, true)
+                attempt.launch(connection, true);
+                self.attempt = Some(attempt);
+                self.begin_relay()
             }
-            None => self.start_connecting(client, member),
+            None => {
+                attempt.connect(client.site().connect_timeout());
+                self.attempt = Some(attempt);
+                Phase::Connect
+            }
         }
-    }
-
-    fn start_connecting(&mut self, client: &Client, member: &Rc<Member>) -> Phase {
-        let limit = client.site().connect_timeout();
-        self.connecting = Some(upstream::connect(Rc::clone(member), limit));
-        Phase::Connect
     }
 
     fn poll_connect(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Result<Step, Error>> {
         // The limit is in the future itself.
-        let polled = match &mut self.connecting {
-            Some(connecting) => connecting.as_mut().poll(cx),
-            None => Poll::Ready(Err(Error::MemberClosed)),
+        let Some(attempt) = &mut self.attempt else {
+            return Poll::Ready(Err(Error::MemberClosed));
         };
-        match polled {
+        match attempt.poll_connected(cx) {
             Poll::Ready(connected) => {
-                self.connecting = None;
-                let phase = self.launch(connected?, false);
-                Poll::Ready(Ok(Step::Go(phase)))
+                attempt.launch(connected?, false);
+                Poll::Ready(Ok(Step::Go(self.begin_relay())))
             }
             Poll::Pending => {
                 if self.upload.ended() {
@@ -174,13 +184,9 @@ impl Exchange {
         }
     }
 
-    /// Gives the request to a connection.
-    fn launch(&mut self, connection: Connection, reused: bool) -> Phase {
-        connection.member.counters.requests.add(1);
-        self.reused = reused;
-        self.sent_before = connection.stream.bytes_sent();
+    /// There is a connection: the request goes out on it.
+    fn begin_relay(&mut self) -> Phase {
         self.upload.out = self.first.take().map(Into::into);
-        self.upstream = Some(connection);
         self.moved = true;
         Phase::Relay
     }
@@ -189,6 +195,11 @@ impl Exchange {
         let mut budget = PIECES_PER_TURN;
         if !self.upload.done() {
             self.drive_upload(cx, client, &mut budget)?;
+            if self.upload.done()
+                && let Some(attempt) = &mut self.attempt
+            {
+                attempt.sent();
+            }
         }
         match self.drive_download(cx, client, &mut budget)? {
             Down::Waits => {}
@@ -243,35 +254,37 @@ impl Exchange {
     /// A connection failed before any byte of the answer. If it was a reused one it may just have
     /// been closed by the member, and the request goes once more, to a fresh connection.
     fn try_again(&mut self, client: &Client, error: Error) -> Result<Step, Error> {
-        let connection = self.upstream.take();
-        let (Some(connection), true) = (connection, self.reused) else { return Err(error) };
-        let unsent = connection.stream.bytes_sent() == self.sent_before;
+        let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.record.reused) else {
+            return Err(error);
+        };
         let allowed = match error.verdict().retry {
             Retry::Never => false,
-            Retry::IfSafe => unsent || self.facts.idempotent,
+            Retry::IfSafe => attempt.unsent() || self.facts.idempotent,
             Retry::Always => true,
         };
         if !allowed || self.upload.streamed {
             return Err(error);
         }
-        let member = Rc::clone(&connection.member);
-        drop(connection);
-        member.counters.reuse_retries.add(1);
+        attempt.member().counters.reuse_retries.add(1);
+        attempt.connect(client.site().connect_timeout());
         let mut first = SendBuf::new();
         first.extend_from_slice(&self.replay);
         self.first = Some(first);
         self.upload.broken = false;
-        Ok(Step::Go(self.start_connecting(client, &member)))
+        Ok(Step::Go(Phase::Connect))
     }
 
     /// The answer is out: parts with the member's connection and the client's in the right way.
     fn finish(&mut self, client: &Client) -> End {
-        if let Some(connection) = self.upstream.take()
-            && self.download.reusable
-            && self.upload.done()
-            && !self.upload.broken
-        {
-            client.service().idle.put(connection, client.site().member_timeout());
+        if let Some(attempt) = &mut self.attempt {
+            if let Some(connection) = attempt.connection.take()
+                && self.download.reusable
+                && self.upload.done()
+                && !self.upload.broken
+            {
+                client.service().idle.put(connection, client.site().member_timeout());
+            }
+            attempt.end(None);
         }
         let more = self.rest.take();
         // What decides is what came from the client, as it did when the answer's head told it

@@ -120,7 +120,10 @@ impl Exchange {
 
     /// Posts what is ready; false when the member's connection has to be waited for.
     fn post_to_member(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(connection) = &self.upstream else { return false };
+        let attempt = self.attempt.as_ref();
+        let Some(connection) = attempt.and_then(|attempt| attempt.connection.as_ref()) else {
+            return false;
+        };
         let posted = match connection.stream.poll_send_ready(cx) {
             Poll::Pending => return false,
             Poll::Ready(Err(error)) => Err(error),
