@@ -8,7 +8,7 @@ use weir_core::limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_URI_BYTES};
 use super::fields::{Coding, Common, Field, Kind, collect, is_named};
 use super::target::{self, Target};
 use super::write::{Lines, append_decimal};
-use super::{Flaw, Span};
+use super::{Flaw, Span, cookies};
 use crate::body::Framing;
 use crate::error::Error;
 use crate::limits::USUAL_HEADERS;
@@ -85,6 +85,14 @@ impl<'a> Request<'a> {
     /// Bytes of the head.
     pub(crate) fn len(&self) -> usize {
         self.raw.len()
+    }
+
+    /// The values of the cookie called `name`, in their order.
+    #[allow(dead_code, reason = "stickiness and COOKIE rules, which are being built, use it")]
+    pub(crate) fn cookies(&self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let (raw, fields) = (self.raw, self.fields);
+        let named = |field: &&Field| field.name.get(raw).eq_ignore_ascii_case(b"cookie");
+        (fields.iter().filter(named)).flat_map(|field| cookies::values(field.value.get(raw), name))
     }
 
     fn check(

@@ -5,9 +5,9 @@ use std::mem::MaybeUninit;
 use httparse::{Header, Status};
 use weir_core::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
 
-use super::Flaw;
 use super::fields::{Coding, Common, Field, Kind, collect, is_named};
 use super::write::Lines;
+use super::{Flaw, cookies};
 use crate::body::Framing;
 use crate::limits::USUAL_HEADERS;
 
@@ -68,6 +68,15 @@ impl<'a> Response<'a> {
     /// Bytes of the head.
     pub(crate) fn len(&self) -> usize {
         self.raw.len()
+    }
+
+    /// The value that it sets the cookie called `name` to.
+    #[allow(dead_code, reason = "stickiness and COOKIE rules, which are being built, use it")]
+    pub(crate) fn sets_cookie(&self, name: &[u8]) -> Option<&'a [u8]> {
+        let (raw, fields) = (self.raw, self.fields);
+        let named = |field: &&Field| field.name.get(raw).eq_ignore_ascii_case(b"set-cookie");
+        (fields.iter().filter(named))
+            .find_map(|field| cookies::set_value(field.value.get(raw), name))
     }
 
     fn check(
