@@ -53,23 +53,40 @@ pub fn init(level: LogLevel) {
     }
 }
 
-/// Goes over to these settings.
+/// Settings that can be gone over to: their file is open.
+#[derive(Debug)]
+pub struct Prepared {
+    log: Log,
+    file: Option<File>,
+}
+
+/// Opens what these settings need; nothing changes yet.
 ///
 /// # Errors
-/// A log file that can't be opened; the old settings stay.
-pub fn apply(log: &Log) -> Result<()> {
+/// A log file that can't be opened.
+pub fn prepare(log: &Log) -> Result<Prepared> {
     let file = match &log.target {
         LogTarget::Stderr => None,
-        LogTarget::File(path) => Some((path.clone(), open(path)?)),
+        LogTarget::File(path) => Some(open(path)?),
     };
-    let to_stderr = file.is_none();
-    sink().file = file;
-    if let Some(switches) = SWITCHES.get() {
-        // They fail only when the subscriber is gone, as the process ends.
-        let _ending = switches.form.reload(form(log.format, to_stderr));
-        let _ending = switches.level.reload(filter(log.level));
+    Ok(Prepared { log: log.clone(), file })
+}
+
+impl Prepared {
+    /// Goes over to them.
+    pub fn apply(self) {
+        let Prepared { log, file } = self;
+        let to_stderr = file.is_none();
+        sink().file = match log.target {
+            LogTarget::Stderr => None,
+            LogTarget::File(path) => file.map(|file| (path, file)),
+        };
+        if let Some(switches) = SWITCHES.get() {
+            // They fail only when the subscriber is gone, as the process ends.
+            let _ending = switches.form.reload(form(log.format, to_stderr));
+            let _ending = switches.level.reload(filter(log.level));
+        }
     }
-    Ok(())
 }
 
 /// Opens the log file again, as after a rotation; on stderr it does nothing.
@@ -180,6 +197,10 @@ mod tests {
 
     /// The log is the process': one test at a time has it.
     static TURN: Mutex<()> = Mutex::new(());
+
+    fn apply(log: &Log) -> Result<()> {
+        prepare(log).map(Prepared::apply)
+    }
 
     fn to_file(path: &Path, format: LogFormat, level: LogLevel) -> Log {
         Log { target: LogTarget::File(path.to_owned()), format, level }

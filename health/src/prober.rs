@@ -42,15 +42,17 @@ pub struct Target {
     pub source: Option<IpAddr>,
     /// It counts as up until its checks find otherwise: it served before without them (C36).
     pub up: bool,
+    /// When its first probe goes out, if it is new.
+    pub first: First,
 }
 
-/// When the first probes of new targets go out.
+/// When the first probe of a new target goes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum First {
-    /// Within the delay, but at most a second: nobody is served before.
-    AtStart,
+    /// Within the delay, but at most a second: somebody waits for its verdict.
+    Soon,
     /// At a random moment of the first delay (R8.6-1).
-    Running,
+    AtRandom,
 }
 
 /// What the prober has done. One writer, the control thread.
@@ -104,7 +106,7 @@ impl Prober {
     /// Checks these from now on and no others. A target that stays keeps state and pace, also with
     /// another monitor, which counts from its next probe on (R8.1-5); one that goes loses its
     /// running probe.
-    pub fn set_targets(self: &Rc<Self>, targets: Vec<Target>, first: First) {
+    pub fn set_targets(self: &Rc<Self>, targets: Vec<Target>) {
         let mut checks = self.checks.borrow_mut();
         let mut old = std::mem::take(&mut *checks);
         for target in targets {
@@ -113,13 +115,13 @@ impl Prober {
             }
             let key = target.key;
             let check = match old.remove(&key) {
-                Some(check) if check.target.borrow().address == target.address => {
+                Some(check) if check.goes_on_as(&target) => {
                     check.target.replace(target);
                     check
                 }
                 former => {
                     former.iter().for_each(|former| former.end());
-                    self.begin(target, first)
+                    self.begin(target)
                 }
             };
             checks.insert(key, check);
@@ -127,15 +129,18 @@ impl Prober {
         old.values().for_each(|check| check.end());
     }
 
-    /// Targets that have had no verdict yet.
-    pub fn unjudged(&self) -> usize {
-        self.checks.borrow().values().filter(|check| !check.state.get().is_judged()).count()
+    /// Those targets that have had no verdict yet.
+    pub fn unjudged(&self, among: impl Iterator<Item = Handle>) -> usize {
+        let checks = self.checks.borrow();
+        let unjudged =
+            |key: &Handle| checks.get(key).is_some_and(|check| !check.state.get().is_judged());
+        among.filter(unjudged).count()
     }
 
-    fn begin(self: &Rc<Self>, target: Target, first: First) -> Rc<Check> {
+    fn begin(self: &Rc<Self>, target: Target) -> Rc<Check> {
         let now = rt::now();
         let delay = target.monitor.delay;
-        let due = schedule::first(now, delay, first == First::AtStart, self.lot());
+        let due = schedule::first(now, delay, target.first == First::Soon, self.lot());
         let check = Rc::new(Check {
             state: Cell::new(State::new(target.up)),
             since: Cell::new(now),
@@ -231,6 +236,14 @@ impl std::fmt::Debug for Prober {
 }
 
 impl Check {
+    /// Is it the same check under these settings? Not at another address, and not when somebody
+    /// waits now for a first verdict that has time.
+    fn goes_on_as(&self, target: &Target) -> bool {
+        let was = self.target.borrow();
+        let hurries = target.first == First::Soon && was.first == First::AtRandom;
+        was.address == target.address && (self.state.get().is_judged() || !hurries)
+    }
+
     /// Whom to ask, and how.
     fn question(&self) -> (SocketAddr, Arc<Monitor>, Option<IpAddr>) {
         let target = self.target.borrow();

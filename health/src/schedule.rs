@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use weir_core::time::clock::Mono;
 
-/// The first probes of a process that starts go out within this time, or within the delay where
-/// that is shorter.
+/// First probes that somebody waits for go out within this time, or within the delay where that is
+/// shorter.
 const START_SPREAD: Duration = Duration::from_secs(1);
 
 /// When the first probe is due. `lot` is any random number: members don't all begin at once.
 ///
 /// A member that joins a running process is first probed at a random moment of its first delay
-/// (R8.6-1); at process start all are probed soon, since nobody is served before.
-pub(crate) fn first(now: Mono, delay: Duration, at_start: bool, lot: u64) -> Mono {
-    let within = if at_start { delay.min(START_SPREAD) } else { delay };
+/// (R8.6-1); where somebody waits for the verdict, at process start or before a listener turns to
+/// another pool, it is probed soon.
+pub(crate) fn first(now: Mono, delay: Duration, soon: bool, lot: u64) -> Mono {
+    let within = if soon { delay.min(START_SPREAD) } else { delay };
     // 2^32 steps are fine enough.
     let share = f64::from((lot >> 32) as u32) / f64::from(u32::MAX);
     now.plus(within.mul_f64(share))

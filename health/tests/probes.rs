@@ -41,6 +41,7 @@ fn target(key: u64, address: SocketAddr, monitor: Monitor) -> Target {
         monitor: Arc::new(monitor),
         source: None,
         up: false,
+        first: First::Soon,
     }
 }
 
@@ -62,7 +63,7 @@ impl Desk {
             let prober = Prober::new(7, Arc::default(), move |key, up| {
                 let _over = tell.send((key.number(), up));
             });
-            prober.set_targets(targets, First::AtStart);
+            prober.set_targets(targets);
             while let Some(order) = mailbox.recv().await {
                 order(&prober);
             }
@@ -71,7 +72,7 @@ impl Desk {
     }
 
     fn set(&self, targets: Vec<Target>) {
-        let order: Order = Box::new(move |prober| prober.set_targets(targets, First::Running));
+        let order: Order = Box::new(move |prober| prober.set_targets(targets));
         assert!(self.orders.as_ref().unwrap().try_send(order).is_ok());
     }
 
@@ -150,8 +151,9 @@ fn tcp_probes_tell_open_from_closed_and_end_by_a_reset() {
     first.sort_unstable();
     assert_eq!(first, [(1, true), (2, false)]);
     desk.quiet(SECOND * 2);
+    // A probe that the end of the test cuts is none of them.
+    let ends = ends.lock().unwrap().clone();
     drop(desk);
-    let ends = ends.lock().unwrap();
     assert!(!ends.is_empty());
     assert!(ends.iter().all(|end| *end == Err(std::io::ErrorKind::ConnectionReset)), "{ends:?}");
 }
@@ -262,27 +264,35 @@ fn targets_come_change_and_go() {
     assert!(a.seen.load(Relaxed) <= seen, "nobody is asked any more");
 }
 
+/// R8.6-1: members that join have the whole delay for their first probe; as soon as somebody waits
+/// for their verdicts they are asked within a second.
+#[test]
+fn who_is_waited_for_is_asked_soon() {
+    let a = Member::start(drop);
+    let slow = || Monitor { delay: Duration::from_secs(50), ..monitor(MonitorKind::Tcp) };
+    let targets =
+        |first| (1..9).map(|n| Target { first, ..target(n, a.address, slow()) }).collect();
+    let desk = Desk::start(targets(First::AtRandom));
+    desk.set(targets(First::Soon));
+    let mut up: Vec<u64> = (1..9).map(|_| desk.next().0).collect();
+    up.sort_unstable();
+    assert_eq!(up, [1, 2, 3, 4, 5, 6, 7, 8]);
+    desk.set(targets(First::AtRandom));
+    desk.set(targets(First::Soon));
+    desk.quiet(SECOND * 2);
+    assert_eq!(a.seen.load(Relaxed), 8, "who has a verdict keeps its pace");
+}
+
 /// Ten thousand members every five seconds: what that costs of a core. Run by `tests/soak`, since
 /// it says something in release code only.
 #[test]
 #[ignore = "measures; tests/soak runs it"]
 fn ten_thousand_members_cost_little() {
-    // As many members as this process may have descriptors for is no question here: one listener
-    // on every address of 127/8 stands for all.
-    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let seen = Arc::new(AtomicU64::new(0));
-    let count = Arc::clone(&seen);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            count.fetch_add(1, Relaxed);
-            drop(stream);
-        }
-    });
-    let address = |n: u64| SocketAddr::from(([127, 1, (n / 250) as u8, 1 + (n % 250) as u8], port));
+    // As many listeners as members would be a question of descriptors: one stands for all.
+    let Member { address, seen } = Member::start(drop);
     let every = Monitor { delay: Duration::from_secs(5), ..monitor(MonitorKind::Tcp) };
     let mut handles = Handles::default();
-    let target = |n| Target { key: handles.fresh(), ..target(1, address(n), every.clone()) };
+    let target = |_| Target { key: handles.fresh(), ..target(1, address, every.clone()) };
     let targets = (0..10_000).map(target).collect();
     let desk = Desk::start(targets);
     for _ in 0..10_000 {

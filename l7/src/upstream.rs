@@ -122,7 +122,8 @@ impl Idle {
         let at = if slots.free == NONE { slots.all.len() as u32 } else { slots.free };
         connection.stream.watch(&self.events, at);
         let older = member.keep.newest.replace(at);
-        count_idle(member, 1);
+        member.keep.count.set(member.keep.count.get() + 1);
+        member.counters.idle_connections.rise();
         if let Some(older) = slots.all.get_mut(older as usize) {
             older.previous = at;
         }
@@ -151,7 +152,9 @@ impl Idle {
         if let Some(older) = slots.all.get_mut(next as usize) {
             older.previous = previous;
         }
-        count_idle(&connection.member, u32::MAX);
+        let keep = &connection.member.keep;
+        keep.count.set(keep.count.get().saturating_sub(1));
+        connection.member.counters.idle_connections.fall();
         Some((connection, expires))
     }
 
@@ -186,11 +189,4 @@ impl Idle {
             }
         }
     }
-}
-
-/// Adds `change` (wrapping) to the member's idle connections.
-fn count_idle(member: &Member, change: u32) {
-    let idle = member.keep.count.get().wrapping_add(change);
-    member.keep.count.set(idle);
-    member.counters.idle_connections.set(u64::from(idle));
 }

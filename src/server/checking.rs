@@ -1,18 +1,19 @@
 //! Between the desired state and the prober: who is to be checked, and what came of it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_core::control::State;
+use weir_core::control::{Member, State};
 use weir_core::model::Handle;
 use weir_core::rt::Sender;
 use weir_health::{First, Prober, ProberCounters, Target};
 
 use super::control::Event;
 
-/// Beside one timeout, how long the start waits for the first verdicts.
+/// Beside one timeout, how long a start or a reload waits for the first verdicts.
 const SLACK: Duration = Duration::from_secs(1);
 
 /// The health checks of this process.
@@ -44,8 +45,19 @@ impl Checks {
     }
 
     /// Checks the members that `state` wants checked, and no others.
-    pub fn begin(&self, state: &State, first: First) {
-        self.prober.set_targets(targets(state), first);
+    pub fn begin(&self, state: &State) {
+        self.prober.set_targets(targets(state, First::AtRandom, |_| true).collect());
+    }
+
+    /// The same, and already those `awaited` that the `next` state wants checked: somebody waits
+    /// for their verdicts, so they are asked soon.
+    pub fn begin_early(&self, state: &State, next: &State, awaited: &BTreeSet<Handle>) {
+        let is_awaited = |member| awaited.contains(&member);
+        let served = state.checked_members();
+        let mut all: Vec<Target> = targets(state, First::Soon, is_awaited).collect();
+        all.extend(targets(state, First::AtRandom, |member| !is_awaited(member)));
+        all.extend(targets(next, First::Soon, |m| is_awaited(m) && !served.contains(&m)));
+        self.prober.set_targets(all);
     }
 
     /// The verdicts since the last time.
@@ -54,34 +66,41 @@ impl Checks {
         self.found.verdicts.take()
     }
 
-    /// Members without a verdict.
-    pub fn unjudged(&self) -> usize {
-        self.prober.unjudged()
-    }
-
-    /// How long the first verdicts may take.
-    pub fn patience(&self, state: &State) -> Duration {
-        let checked = state.pools().filter(|(_, pool)| pool.is_checked());
-        let timeouts = checked.filter_map(|(_, pool)| Some(pool.monitor.as_ref()?.timeout));
-        timeouts.max().map_or(Duration::ZERO, |timeout| timeout + SLACK)
+    /// Those of `members` that have had no verdict yet.
+    pub fn unjudged(&self, members: &BTreeSet<Handle>) -> usize {
+        self.prober.unjudged(members.iter().copied())
     }
 }
 
+/// How long the first verdicts on these members may take.
+pub fn patience(state: &State, awaited: &BTreeSet<Handle>) -> Duration {
+    let awaited = state.members().filter(|(_, member)| awaited.contains(&member.handle));
+    let timeouts = awaited.filter_map(|(pool, _)| Some(pool.monitor.as_ref()?.timeout));
+    timeouts.max().map_or(Duration::ZERO, |timeout| timeout + SLACK)
+}
+
 /// R8.1-17: a pool that no listener uses is not checked; R8.1-4: a member with weight 0 is.
-fn targets(state: &State) -> Vec<Target> {
-    let mut targets = Vec::new();
-    for (_, pool) in state.pools() {
-        let Some(monitor) = pool.monitor.as_ref().filter(|_| pool.is_checked()) else { continue };
+fn targets(
+    state: &State,
+    first: First,
+    which: impl Fn(Handle) -> bool,
+) -> impl Iterator<Item = Target> {
+    let checked = state.pools().filter(|(_, pool)| pool.is_checked());
+    checked.flat_map(move |(_, pool)| {
         let name: Arc<str> = pool.name.as_str().into();
-        targets.extend(pool.members.iter().map(|member| Target {
-            key: member.handle,
-            pool: Arc::clone(&name),
-            member: member.name.as_str().into(),
-            address: member.address,
-            monitor: Arc::clone(monitor),
-            source: None,
-            up: state.is_up(member.handle),
-        }));
-    }
-    targets
+        let members = pool.members.iter().filter(|member| which(member.handle));
+        let target = |member: &Member| {
+            Some(Target {
+                key: member.handle,
+                pool: Arc::clone(&name),
+                member: member.name.as_str().into(),
+                address: member.address,
+                monitor: Arc::clone(pool.monitor.as_ref()?),
+                source: None,
+                up: state.is_up(member.handle),
+                first,
+            })
+        };
+        members.filter_map(target).collect::<Vec<_>>()
+    })
 }

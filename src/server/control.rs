@@ -12,7 +12,6 @@ use anyhow::{Context, Result, anyhow, bail};
 use weir_core::model::{Config, Handles};
 use weir_core::rt::{self, Receiver, Sender, Signals};
 use weir_core::time::clock::{self, Mono};
-use weir_health::First;
 
 use super::checking::Checks;
 use super::doors::Doors;
@@ -110,7 +109,8 @@ pub(super) struct Control {
     pub(super) sender: Sender<Event>,
     pub(super) pending: Vec<Pending>,
     pub(super) reloading: reload::Reloading,
-    checks: Checks,
+    pub(super) checks: Checks,
+    pub(super) staged: Option<reload::Staged>,
     life: Life,
     events: Receiver<Event>,
     running: usize,
@@ -137,6 +137,7 @@ pub async fn run(boot: Boot) -> Outcome {
         sender,
         pending: Vec::new(),
         reloading: reload::Reloading::default(),
+        staged: None,
         events,
         running: 0,
         ended: 0,
@@ -146,6 +147,7 @@ pub async fn run(boot: Boot) -> Outcome {
             control.fleet.settle();
             // Who waits for it is gone only when the process ends.
             let _unheard = ready.send(Ready { listeners: control.served() });
+            control.begin_what_waits();
             Ok(control.obey().await)
         }
         Ok(Some(end)) => Ok(end),
@@ -175,55 +177,39 @@ impl Control {
         if let Some(end) = self.until("start", START_LIMIT, |c| c.running == count).await? {
             return Ok(Some(end));
         }
-        let config = Arc::clone(&self.config);
-        let moves = self.first_state(&config)?;
-        self.book.show(self.fleet.state(), self.fleet.board());
-        if let Some(end) = self.until_effective().await? {
-            return Ok(Some(end));
+        // A reload that somebody asks for now comes after the start.
+        self.reloading = reload::Reloading::begun(clock::mono());
+        let staged = self.stage_start();
+        // An address that can't be had is told before anybody waits.
+        let moves = self.doors.plan(&staged.next, clock::mono())?;
+        for warning in &moves.warnings {
+            tracing::warn!("{warning}");
         }
-        if let Some(end) = self.first_verdicts().await {
-            return Ok(Some(end));
+        self.staged = Some(staged);
+        while self.is_waiting(clock::mono()) || self.is_draining() {
+            if let Some(end) = self.turn().await {
+                return Ok(Some(end));
+            }
         }
-        let (doors, changes) = moves.accept();
-        self.doors = doors;
-        let (state, board) = (self.fleet.state().as_ref().clone(), Arc::clone(self.fleet.board()));
-        self.fleet.publish(state, board, changes);
+        if let Some(staged) = self.staged.take() {
+            self.put_into_effect(staged.next, moves);
+        }
+        self.check_what_is_served();
         self.until_effective().await
-    }
-
-    /// Waits for the first verdict on each member that is checked, so that the first client finds
-    /// members up; on those that keep silent no longer than one timeout and a second.
-    async fn first_verdicts(&mut self) -> Option<End> {
-        self.checks.begin(self.fleet.state(), First::AtStart);
-        let until = clock::mono().plus(self.checks.patience(self.fleet.state()));
-        while self.checks.unjudged() > 0 {
-            let left = until.since(clock::mono());
-            if left.is_zero() {
-                tracing::warn!("{} members have not answered a check yet", self.checks.unjudged());
-                break;
-            }
-            if let Ok(Some(event)) = rt::timeout(left, self.events.recv()).await
-                && let Some(end) = self.handle(event)
-            {
-                return Some(end);
-            }
-        }
-        None
     }
 
     /// Puts what the checks have found into effect.
     fn take_verdicts(&mut self) {
+        let verdicts = self.checks.take();
+        if let Some(staged) = &mut self.staged {
+            staged.next.set_health(verdicts.iter().copied());
+        }
         let mut state = self.fleet.state().as_ref().clone();
-        if state.set_health(self.checks.take()) {
+        if state.set_health(verdicts) {
             let board = Arc::clone(self.fleet.board());
             self.fleet.publish(state, board, Vec::new());
             self.book.health(self.fleet.state());
         }
-    }
-
-    /// The state has other members or monitors.
-    pub(super) fn follow_checks(&self) {
-        self.checks.begin(self.fleet.state(), First::Running);
     }
 
     async fn until_effective(&mut self) -> Result<Option<End>> {
@@ -260,16 +246,25 @@ impl Control {
     /// Handles events until one ends the process.
     async fn obey(&mut self) -> End {
         loop {
-            let tick = if self.life.is_draining() { DRAIN_TICK } else { IDLE_TICK };
-            let end = match rt::timeout(tick, self.events.recv()).await {
-                Ok(Some(event)) => self.handle(event),
-                Ok(None) => Some(End::AtOnce),
-                Err(rt::Elapsed) => self.step(self.life.tick(clock::mono())),
-            };
-            if let Some(end) = end {
+            if let Some(end) = self.turn().await {
                 return end;
             }
+            self.land_if_due(clock::mono());
             self.answer_pending(clock::mono());
+        }
+    }
+
+    /// Waits for an event, or until something is due, and handles it.
+    async fn turn(&mut self) -> Option<End> {
+        let tick = match &self.staged {
+            _ if self.life.is_draining() => DRAIN_TICK,
+            Some(staged) => staged.left(clock::mono()),
+            None => IDLE_TICK,
+        };
+        match rt::timeout(tick, self.events.recv()).await {
+            Ok(Some(event)) => self.handle(event),
+            Ok(None) => Some(End::AtOnce),
+            Err(rt::Elapsed) => self.step(self.life.tick(clock::mono())),
         }
     }
 
@@ -281,7 +276,7 @@ impl Control {
             }
             Event::Report(report) => self.report(report),
             Event::Ask(Ask::Reload(reply)) => {
-                self.begin_reload(Some(reply));
+                self.begin_reload(vec![reply]);
                 None
             }
             Event::Ask(Ask::Show(reply)) => {
@@ -321,7 +316,7 @@ impl Control {
         match step {
             Step::Wait => {}
             Step::Say(text) => tracing::warn!("{text}"),
-            Step::Reload => self.begin_reload(None),
+            Step::Reload => self.begin_reload(Vec::new()),
             Step::Reopen => {
                 if let Err(e) = logging::reopen() {
                     tracing::error!("SIGUSR1: {e:#}");
@@ -333,7 +328,8 @@ impl Control {
         None
     }
 
-    fn drain(&self) {
+    fn drain(&mut self) {
+        self.abandon_staged("the process drains");
         let limit = self.config.runtime.shutdown_timeout;
         tracing::info!(
             "draining {} client connections for at most {} s",
@@ -343,6 +339,10 @@ impl Control {
         self.book.set_draining();
         notify::stopping();
         self.fleet.drain(QUIET.min(limit / 2));
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.life.is_draining()
     }
 
     /// A drain that begins from now on waits so long.

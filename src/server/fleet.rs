@@ -105,6 +105,11 @@ impl Fleet {
         self.settled = true;
     }
 
+    /// Nothing was ever published.
+    pub fn is_new(&self) -> bool {
+        self.state.version() == 0
+    }
+
     /// Makes `state` the desired one, with the doors that each shard is to change (a list a shard,
     /// or none at all).
     pub fn publish(&mut self, state: State, board: Arc<Board>, doors: Vec<Vec<DoorChange>>) {

@@ -51,7 +51,7 @@ pub fn serve(path: &Path) -> Result<()> {
     let signals = Signals::block(&SIGNALS).context("cannot take over the signals")?;
     logging::init(LogLevel::Info);
     let config = Arc::new(load(path)?);
-    logging::apply(&config.log)?;
+    logging::prepare(&config.log)?.apply();
     host()?;
     let plan = Plan::new(&config, &Machine::read()?)?;
     descriptors(plan.cores.len(), addresses(&config))?;

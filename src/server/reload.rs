@@ -2,20 +2,24 @@
 //! is in effect. All or nothing: whatever is wrong with the file, or with an address that it wants,
 //! leaves the running state as it is.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
 use weir_core::control::State;
-use weir_core::model::Config;
+use weir_core::model::{Config, Handle};
 use weir_core::obs::Board;
 use weir_core::time::clock::{self, Mono};
 
+use super::checking;
 use super::control::{Control, load_apart, millis_since};
 use super::doors::Moves;
 use crate::cores::Plan;
+use crate::shard::DoorChange;
 use crate::{logging, notify};
 
 /// What a reload came to.
@@ -52,13 +56,40 @@ pub struct Pending {
     replies: Vec<mpsc::Sender<Answer>>,
 }
 
-/// The reload for which the file is being read.
+/// A reload (or the start) that brings pools whose members nobody has asked yet: until their first
+/// verdicts, or until `until`, nothing changes but that these members are probed. Else clients
+/// would be answered 503 for members that are well.
+#[derive(Debug)]
+pub struct Staged {
+    config: Arc<Config>,
+    plan: Plan,
+    /// What is to be served; the health that checks find meanwhile goes into it.
+    pub next: State,
+    awaited: BTreeSet<Handle>,
+    until: Mono,
+}
+
+impl Staged {
+    /// How long it still waits.
+    pub fn left(&self, now: Mono) -> Duration {
+        self.until.since(now)
+    }
+}
+
+/// The reload for which the file is being read, or which is staged.
 #[derive(Debug, Default)]
 pub struct Reloading {
     started: Option<Mono>,
     replies: Vec<mpsc::Sender<Answer>>,
     /// Who asked while it was being read: the file may have changed since.
     again: Option<Vec<mpsc::Sender<Answer>>>,
+}
+
+impl Reloading {
+    /// One that has begun without a file.
+    pub fn begun(now: Mono) -> Reloading {
+        Reloading { started: Some(now), ..Reloading::default() }
+    }
 }
 
 impl Answer {
@@ -69,19 +100,6 @@ impl Answer {
 }
 
 impl Control {
-    /// The state that the process starts with; its doors are bound, not yet open.
-    pub(super) fn first_state(&mut self, config: &Config) -> Result<Moves> {
-        let plan = self.plan.clone();
-        let state = self.next_state(config, &plan);
-        let moves = self.doors.plan(&state, clock::mono())?;
-        for warning in &moves.warnings {
-            tracing::warn!("{warning}");
-        }
-        let board = self.board_for(&state);
-        self.fleet.publish(state, board, Vec::new());
-        Ok(moves)
-    }
-
     fn next_state(&mut self, config: &Config, plan: &Plan) -> State {
         let shards_of = |balancer| plan.shards_of(balancer);
         self.fleet.state().next(config, &shards_of, &mut self.handles)
@@ -93,21 +111,21 @@ impl Control {
         Arc::new(self.fleet.board().next(self.fleet.count(), listeners, members))
     }
 
-    /// Has the file read; what follows comes as an event.
-    pub(super) fn begin_reload(&mut self, reply: Option<mpsc::Sender<Answer>>) {
+    /// Has the file read for those who asked; what follows comes as an event.
+    pub(super) fn begin_reload(&mut self, replies: Vec<mpsc::Sender<Answer>>) {
+        if self.is_draining() {
+            let refused = Answer::refused("the process drains; nothing changed".to_owned());
+            return tell(&replies, &refused);
+        }
         if self.reloading.started.is_some() {
-            self.reloading.again.get_or_insert_default().extend(reply);
+            self.reloading.again.get_or_insert_default().extend(replies);
             return;
         }
-        self.reloading = Reloading {
-            started: Some(clock::mono()),
-            replies: reply.into_iter().collect(),
-            again: None,
-        };
+        self.reloading = Reloading { started: Some(clock::mono()), replies, again: None };
         notify::reloading();
         let begun = match &self.path {
             Some(path) => load_apart(path.clone(), self.sender.clone()),
-            None => Err(anyhow::anyhow!("this process was started without a file")),
+            None => Err(anyhow!("this process was started without a file")),
         };
         if let Err(error) = begun {
             self.finish_reload(Err(error));
@@ -116,51 +134,139 @@ impl Control {
 
     /// The file was read: puts it into effect, or says why not.
     pub(super) fn finish_reload(&mut self, loaded: Result<Config>) {
-        let Reloading { started, replies, again } = std::mem::take(&mut self.reloading);
-        let started = started.unwrap_or_else(clock::mono);
-        let answer = loaded.and_then(|config| self.put_into_effect(config)).unwrap_or_else(|e| {
-            let version = self.fleet.state().version();
-            Answer { version, ..Answer::refused(failure_text(&e)) }
+        let draining = self.is_draining();
+        let staged = loaded.and_then(|config| match draining {
+            false => self.stage(Arc::new(config)),
+            true => Err(anyhow!("the process drains")),
         });
+        match staged {
+            Ok(staged) => self.staged = Some(staged),
+            Err(e) => return self.end_reload(Answer::refused(failure_text(&e))),
+        }
+        self.land_if_due(clock::mono());
+    }
+
+    /// What the file asks for is on its way, or was refused.
+    fn end_reload(&mut self, answer: Answer) {
+        let Reloading { started, replies, again } = std::mem::take(&mut self.reloading);
+        let answer = Answer { version: self.fleet.state().version(), ..answer };
+        let started = started.unwrap_or_else(clock::mono);
         self.pending.push(Pending { answer, started, replies });
         self.answer_pending(clock::mono());
         if let Some(again) = again {
-            self.begin_reload(None);
-            self.reloading.replies.extend(again);
+            self.begin_reload(again);
         }
     }
 
-    fn put_into_effect(&mut self, config: Config) -> Result<Answer> {
-        let config = Arc::new(config);
-        let mut notes = self.needs_upgrade(&config);
+    /// The process has started: whoever asked for a reload meanwhile gets it now.
+    pub(super) fn begin_what_waits(&mut self) {
+        if let Some(again) = std::mem::take(&mut self.reloading).again {
+            self.begin_reload(again);
+        }
+    }
+
+    /// Works out what `config` asks for, and has the members asked on whom it depends.
+    fn stage(&mut self, config: Arc<Config>) -> Result<Staged> {
         let plan = self.plan.follow(&config)?;
-        let state = self.next_state(&config, &plan);
-        let mut changes = self.fleet.state().describe(&state);
-        let moves = self.doors.plan(&state, clock::mono())?;
-        if config.log != self.config.log {
-            logging::apply(&config.log)?;
+        let next = self.next_state(&config, &plan);
+        let awaited = next.members_of_dead_pools();
+        Ok(self.await_verdicts(config, plan, next, awaited))
+    }
+
+    /// The same for the process' start: nobody is served yet, so all first verdicts are awaited.
+    pub(super) fn stage_start(&mut self) -> Staged {
+        let (config, plan) = (Arc::clone(&self.config), self.plan.clone());
+        let next = self.next_state(&config, &plan);
+        let awaited = next.checked_members();
+        self.await_verdicts(config, plan, next, awaited)
+    }
+
+    fn await_verdicts(
+        &self,
+        config: Arc<Config>,
+        plan: Plan,
+        next: State,
+        awaited: BTreeSet<Handle>,
+    ) -> Staged {
+        if !awaited.is_empty() {
+            self.checks.begin_early(self.fleet.state(), &next, &awaited);
+        }
+        let until = clock::mono().plus(checking::patience(&next, &awaited));
+        Staged { config, plan, next, awaited, until }
+    }
+
+    /// Is there a change that waits for first verdicts, and still has to?
+    pub(super) fn is_waiting(&self, now: Mono) -> bool {
+        self.staged.as_ref().is_some_and(|staged| {
+            !staged.left(now).is_zero() && self.checks.unjudged(&staged.awaited) > 0
+        })
+    }
+
+    /// Ends a reload that waited for first verdicts, when they are there or the time is over.
+    pub(super) fn land_if_due(&mut self, now: Mono) {
+        if self.is_waiting(now) {
+            return;
+        }
+        if let Some(staged) = self.staged.take() {
+            let landed = self.land(staged);
+            self.check_what_is_served();
+            let refused = |e| Answer::refused(failure_text(&e));
+            self.end_reload(landed.unwrap_or_else(refused));
+        }
+    }
+
+    /// Gives up a reload that waits.
+    pub(super) fn abandon_staged(&mut self, why: &str) {
+        if self.staged.take().is_some() {
+            self.end_reload(Answer::refused(why.to_owned()));
+        }
+    }
+
+    /// Puts the whole of it into effect; what may fail comes first, and changes nothing then.
+    fn land(&mut self, staged: Staged) -> Result<Answer> {
+        let Staged { config, plan, next, .. } = staged;
+        let log = (config.log != self.config.log).then(|| logging::prepare(&config.log));
+        let log = log.transpose()?;
+        let moves = self.doors.plan(&next, clock::mono())?;
+        let mut notes = self.needs_upgrade(&config);
+        notes.extend(moves.warnings.iter().cloned());
+        let mut changes = self.fleet.state().describe(&next);
+        if let Some(log) = log {
+            log.apply();
             changes.push("[log]: changed".to_owned());
         }
-        if config.runtime.shutdown_timeout != self.config.runtime.shutdown_timeout {
-            changes.push(format!(
-                "[runtime]: shutdown_timeout {:?} → {:?}",
-                self.config.runtime.shutdown_timeout, config.runtime.shutdown_timeout
-            ));
-            self.set_shutdown_timeout(config.runtime.shutdown_timeout);
+        let (was, timeout) =
+            (self.config.runtime.shutdown_timeout, config.runtime.shutdown_timeout);
+        if was != timeout {
+            changes.push(format!("[runtime]: shutdown_timeout {was:?} → {timeout:?}"));
+            self.set_shutdown_timeout(timeout);
         }
-        notes.extend(moves.warnings.iter().cloned());
         self.config = config;
         self.plan = plan;
-        if !self.fleet.state().diff(&state).changes.is_empty() {
-            let (doors, doings) = moves.accept();
-            self.doors = doors;
-            let board = self.board_for(&state);
-            self.fleet.publish(state, board, doings);
-            self.book.show(self.fleet.state(), self.fleet.board());
-            self.follow_checks();
+        self.put_into_effect(next, moves);
+        Ok(Answer { changes, notes, ..Answer::default() })
+    }
+
+    /// Sends what is to be served to the shards, with its doors.
+    pub(super) fn put_into_effect(&mut self, next: State, moves: Moves) {
+        if self.fleet.state().diff(&next).changes.is_empty() && !self.fleet.is_new() {
+            return;
         }
-        let version = self.fleet.state().version();
-        Ok(Answer { error: None, version, changes, notes, effective_ms: 0.0 })
+        let (doors, doings) = moves.accept();
+        self.doors = doors;
+        let next = next.following(self.fleet.state());
+        self.publish(next, doings);
+    }
+
+    /// Probes those of the present state and no others.
+    pub(super) fn check_what_is_served(&self) {
+        self.checks.begin(self.fleet.state());
+    }
+
+    fn publish(&mut self, state: State, doings: Vec<Vec<DoorChange>>) {
+        let board = self.board_for(&state);
+        self.fleet.publish(state, board, doings);
+        self.book.show(self.fleet.state(), self.fleet.board());
     }
 
     /// What the file asks for that a running process can't do.
@@ -190,11 +296,10 @@ impl Control {
         for Pending { mut answer, started, replies } in done {
             answer.effective_ms = millis_since(started, now);
             log_answer(&answer);
-            notify::ready();
-            for reply in replies {
-                // Who asked may have gone; the log has the answer too.
-                let _unheard = reply.send(answer.clone());
+            if !self.is_draining() {
+                notify::ready();
             }
+            tell(&replies, &answer);
         }
     }
 
@@ -202,9 +307,9 @@ impl Control {
     pub(super) fn refuse_pending(&mut self) {
         let replies = std::mem::take(&mut self.reloading.replies);
         let waiting = self.pending.drain(..).flat_map(|pending| pending.replies);
-        for reply in waiting.chain(replies) {
-            let _unheard = reply.send(Answer::refused("the process ends".to_owned()));
-        }
+        let again = self.reloading.again.take().unwrap_or_default();
+        let replies: Vec<_> = waiting.chain(replies).chain(again).collect();
+        tell(&replies, &Answer::refused("the process ends".to_owned()));
     }
 
     /// What is served where.
@@ -220,6 +325,13 @@ impl Control {
             addresses: self.doors.of(handle).collect(),
         };
         self.fleet.state().listeners().map(served).collect()
+    }
+}
+
+/// Who asked may have gone; the log has the answer too.
+fn tell(replies: &[mpsc::Sender<Answer>], answer: &Answer) {
+    for reply in replies {
+        let _unheard = reply.send(answer.clone());
     }
 }
 

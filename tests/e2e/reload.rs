@@ -82,6 +82,11 @@ fn random(dice: &mut Dice, ports: &[u16], members: &[Member]) -> String {
             "[[pool]]\nname = \"p{pool}\"\nprotocol = \"HTTP\"\nlb_algorithm = \"{algorithm}\"\n"
         )
         .unwrap();
+        if dice.below(2) == 0 {
+            let delay = 1 + dice.below(3);
+            let monitor = format!("{{ type = \"TCP\", delay = {delay}, timeout = 1 }}");
+            writeln!(text, "healthmonitor = {monitor}").unwrap();
+        }
         let first = dice.below(MEMBERS as u64) as usize;
         for at in 0..1 + dice.below(MEMBERS as u64) as usize {
             let member = &members[(first + at) % MEMBERS];
@@ -100,7 +105,7 @@ fn random(dice: &mut Dice, ports: &[u16], members: &[Member]) -> String {
 }
 
 /// How many of the three algorithms take part.
-const ALGORITHMS: u64 = 1;
+const ALGORITHMS: u64 = 3;
 
 /// Requests on one connection that stays open over all reloads.
 fn keep_asking(web: SocketAddr, tally: &Tally) {

@@ -12,7 +12,8 @@ pub struct Diff {
     pub from: u64,
     /// The version that it leads to.
     pub to: u64,
-    /// What changes: pools before the listeners that use them, additions before removals.
+    /// What changes, in this order: pools, pools that go, health, listeners, listeners that go. So
+    /// whoever still uses a pool that goes keeps it with the health that it had (C37).
     pub changes: Vec<Change>,
 }
 

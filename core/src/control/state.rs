@@ -64,9 +64,7 @@ impl State {
     /// Notes verdicts of the health checks; members that are gone meanwhile are passed over.
     /// `true` and the next version when that changed anything.
     pub fn set_health(&mut self, verdicts: impl IntoIterator<Item = (Handle, bool)>) -> bool {
-        let checked: HashSet<Handle> = (self.pools.values().filter(|pool| pool.is_checked()))
-            .flat_map(|pool| pool.members.iter().map(|member| member.handle))
-            .collect();
+        let checked = self.checked_members();
         let mut changed = false;
         for (member, up) in verdicts {
             if checked.contains(&member) {
@@ -135,6 +133,31 @@ impl State {
         }
     }
 
+    /// The same with the version after `former`'s, for one that was worked out a while ago.
+    #[must_use]
+    pub fn following(self, former: &State) -> State {
+        State { version: former.version + 1, ..self }
+    }
+
+    /// Members that are to be probed.
+    #[must_use]
+    pub fn checked_members(&self) -> BTreeSet<Handle> {
+        let pools = self.pools.values().filter(|pool| pool.is_checked());
+        pools.flat_map(|pool| pool.members.iter().map(|member| member.handle)).collect()
+    }
+
+    /// Members of pools that would serve if only their members were up: a listener that turns to
+    /// such a pool answers 503.
+    #[must_use]
+    pub fn members_of_dead_pools(&self) -> BTreeSet<Handle> {
+        let dead = |pool: &&Arc<Pool>| {
+            let mut weighed = pool.members.iter().filter(|member| member.weight > 0).peekable();
+            pool.is_checked() && weighed.peek().is_some() && weighed.all(|m| !self.is_up(m.handle))
+        };
+        let pools = self.pools.values().filter(dead);
+        pools.flat_map(|pool| pool.members.iter().map(|member| member.handle)).collect()
+    }
+
     /// What leads from this state to `to`.
     #[must_use]
     pub fn diff(&self, to: &State) -> Diff {
@@ -144,6 +167,8 @@ impl State {
                 changes.push(Change::Pool(*handle, Arc::clone(pool)));
             }
         }
+        let gone = self.pools.keys().filter(|handle| !to.pools.contains_key(handle));
+        changes.extend(gone.map(|&handle| Change::DropPool(handle)));
         let health = |up| move |&member: &Handle| Change::Health { member, up };
         changes.extend(self.down.difference(&to.down).map(health(true)));
         changes.extend(to.down.difference(&self.down).map(health(false)));
@@ -154,8 +179,6 @@ impl State {
         }
         let gone = self.listeners.keys().filter(|handle| !to.listeners.contains_key(handle));
         changes.extend(gone.map(|&handle| Change::DropListener(handle)));
-        let gone = self.pools.keys().filter(|handle| !to.pools.contains_key(handle));
-        changes.extend(gone.map(|&handle| Change::DropPool(handle)));
         Diff { from: self.version, to: to.version, changes }
     }
 

@@ -179,6 +179,55 @@ fn verdicts_on_members_that_are_gone_change_nothing() {
     assert_eq!(state.version(), 1);
 }
 
+/// Members of which pools have to be asked before a file can go into effect: of those that nobody
+/// has found up yet, whether the listener turns to another pool or the pool to other members.
+#[test]
+fn dead_pools_are_those_that_would_serve_if_they_were_up() {
+    let mut handles = Handles::default();
+    let checked =
+        |name: &str, members| model::Pool { monitor: Some(monitor()), ..pool(name, members) };
+    let state = |former: &State, handles: &mut Handles, at, members: Vec<model::Member>| {
+        let pools = vec![checked("a", members), checked("b", vec![member(9, 1), member(8, 0)])];
+        next(former, &config(vec![listener("web", 80, Some(at))], pools), handles)
+    };
+    let two = vec![member(1, 1), member(2, 1)];
+    let mut one = state(&State::default(), &mut handles, 0, two);
+    let names = |state: &State| -> Vec<String> {
+        let dead = state.members_of_dead_pools();
+        let dead = state.members().filter(|(_, member)| dead.contains(&member.handle));
+        dead.map(|(_, member)| member.name.clone()).collect()
+    };
+    assert_eq!(names(&one), ["10.0.0.1:1", "10.0.0.1:2"]);
+    one.set_health([(handle_of(&one, "10.0.0.1:1"), true)]);
+    assert_eq!(names(&one), [""; 0]);
+    let joined = state(&one, &mut handles, 0, vec![member(1, 1), member(3, 1)]);
+    assert_eq!(names(&joined), [""; 0], "the others serve while a new one is asked (C36)");
+    let other = state(&one, &mut handles, 0, vec![member(3, 1)]);
+    assert_eq!(names(&other), ["10.0.0.1:3"]);
+    let idle = state(&one, &mut handles, 0, vec![member(1, 0), member(3, 1)]);
+    assert_eq!(names(&idle), ["10.0.0.1:1", "10.0.0.1:3"], "weight 0 serves nobody");
+    let off = state(&one, &mut handles, 0, vec![member(1, 0)]);
+    assert_eq!(names(&off), [""; 0], "nothing to wait for");
+    let turned = state(&one, &mut handles, 1, vec![member(1, 1)]);
+    assert_eq!(names(&turned), ["10.0.0.1:9", "10.0.0.1:8"]);
+    assert_eq!(turned.following(&one).version(), one.version() + 1);
+}
+
+/// Pools go before the health of their members: who still uses one keeps what was known (C37).
+#[test]
+fn a_diff_drops_pools_before_it_forgets_their_health() {
+    let mut handles = Handles::default();
+    let checked = model::Pool { monitor: Some(monitor()), ..pool("app", vec![member(1, 1)]) };
+    let old = config(vec![listener("web", 80, Some(0))], vec![checked]);
+    let old = next(&State::default(), &old, &mut handles);
+    let new = next(&old, &config(vec![], vec![]), &mut handles);
+    let pool = handle_of(&old, "app");
+    let changes = old.diff(&new).changes;
+    assert_eq!(changes[0], Change::DropPool(pool));
+    assert!(matches!(changes[1], Change::Health { up: true, .. }));
+    assert_eq!(changes.len(), 3);
+}
+
 /// Any small configuration: pools with or without checks, listeners that use them or not.
 fn configs() -> impl Strategy<Value = Config> {
     let members = prop::collection::btree_map(1u16..6, 0u8..3, 0..5);

@@ -159,6 +159,60 @@ fn a_removed_listener_keeps_its_pool() {
     assert_eq!(&*held.member().name(), "a");
 }
 
+/// R6.3-2, C37: the same, with the health last known, when the pool goes, when it stays and no
+/// listener uses it any more, and when its members are others by now.
+#[test]
+fn a_removed_listener_keeps_the_health_of_its_pool() {
+    let two = || checked(config("app", &[("a", 1), ("b", 1)], RR));
+    let unused = |mut config: Config| {
+        config.listeners.clear();
+        config
+    };
+    let none = Config { balancers: vec![model::Balancer::default()], ..Config::default() };
+    let other = unused(checked(config("app", &[("c", 1)], RR)));
+    let unchecked = unused(config("app", &[("a", 1), ("b", 1)], RR));
+    for after in [none, unused(two()), other, unchecked] {
+        let mut scene = Scene::new(&two());
+        let (site, b) = (scene.site(), scene.member("b"));
+        scene.health(&[(b, true)]);
+        assert_eq!(scene.load(&after).len(), 2, "idle connections to both go");
+        for _ in 0..4 {
+            let held = site.pool().unwrap().pick(Ask::default()).unwrap();
+            assert_eq!(&*held.member().name(), "b", "a was never found up");
+        }
+        assert_eq!(scene.view.describe(), [""; 0], "nobody else sees it");
+        // A listener that comes to use it again has one of its own.
+        scene.load(&checked(config("app", &[("c", 1)], RR)));
+        let again = scene.site().pool().unwrap();
+        assert!(again.pick(Ask::default()).is_err());
+        assert!(site.pool().unwrap().pick(Ask::default()).is_ok());
+    }
+}
+
+/// A pool that another listener uses goes on changing, also for who came by a removed one.
+#[test]
+fn a_removed_listener_follows_a_pool_that_lives() {
+    let with_two = |members| {
+        let mut config = checked(config("app", members, RR));
+        let second = model::Listener {
+            name: "two".into(),
+            protocol_port: 81,
+            ..config.listeners[0].clone()
+        };
+        config.listeners.push(second);
+        config
+    };
+    let mut scene = Scene::new(&with_two(&[("a", 1)]));
+    let site = scene.site();
+    let mut one = with_two(&[("b", 1)]);
+    one.listeners.remove(0);
+    scene.load(&one);
+    let b = scene.member("b");
+    scene.health(&[(b, true)]);
+    let held = site.pool().unwrap().pick(Ask::default()).unwrap();
+    assert_eq!(&*held.member().name(), "b");
+}
+
 /// R6.7-14: a site that stays shows the new timeouts to those who hold it.
 #[test]
 fn settings_change_in_place() {

@@ -35,6 +35,19 @@ struct News<'a> {
     joining: Option<Mono>,
 }
 
+impl Tables {
+    /// Forgets a pool that no listener uses any more; returns its members. Connections that came by
+    /// a removed listener keep it as it is now, with the health that was last known: nobody probes
+    /// its members for them, and a file may do with it what it likes (R6.3-2, C37).
+    fn let_go(&mut self, pool: Handle) -> Vec<Rc<Member>> {
+        let members = self.pools.remove(&pool).map(|pool| pool.members()).unwrap_or_default();
+        for member in &members {
+            self.members.remove(&member.handle);
+        }
+        members
+    }
+}
+
 impl View {
     /// An empty view, version 0. `seed` sets where the choices of this shard begin; give each shard
     /// its own.
@@ -87,7 +100,8 @@ impl View {
 
     /// Follows the state; the counters of new objects come from `board`. Returns the members whose
     /// idle connections are to be closed: those that may not be used any more (C38), and those of
-    /// pools that are gone, which only connections by removed listeners still use.
+    /// pools that only connections by removed listeners still use. Pools that no listener uses are
+    /// not kept here.
     ///
     /// Objects that stay are changed in place; who holds one sees the change at once. With
     /// `settled` members that join or come back begin their slow start at `now`; those that a
@@ -98,9 +112,12 @@ impl View {
         let (mut touched, mut left) = (Vec::new(), Vec::new());
         for change in &diff.changes {
             match change {
-                Change::Pool(handle, pool) => {
+                Change::Pool(handle, pool) if pool.attached => {
                     let news = News { board, joining };
                     self.put_pool(tables, *handle, pool, &news, &mut touched);
+                }
+                Change::Pool(handle, _) | Change::DropPool(handle) => {
+                    left.extend(tables.let_go(*handle));
                 }
                 Change::Health { member, up } => {
                     if let Some((pool, member)) = tables.members.get(member) {
@@ -116,14 +133,6 @@ impl View {
                 }
                 Change::DropListener(handle) => {
                     tables.sites.remove(handle);
-                }
-                Change::DropPool(handle) => {
-                    if let Some(pool) = tables.pools.remove(handle) {
-                        for member in pool.members() {
-                            tables.members.remove(&member.handle);
-                            left.push(member);
-                        }
-                    }
                 }
             }
         }
