@@ -143,6 +143,19 @@ fn requests_follow_the_weights() {
     assert_eq!(counts[2], 0);
 }
 
+/// R3.17-4: an IPv6 client is served by an IPv4 member.
+#[test]
+fn ipv6_clients_reach_ipv4_members() {
+    let mirror = Mirror::start();
+    let vip = "vip_address = [\"127.0.0.1\", \"::1\"]";
+    let text = config("[0]", 5, 0, &[(mirror.addr, 1)]);
+    let server = Server::start(&text.replace("vip_address = \"127.0.0.1\"", vip));
+    let web = SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), server.web.port());
+    assert!(server.ready.contains(&format!("http://{web}")), "{}", server.ready);
+    let answer = raw(web, "GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    assert_eq!(header(&answer.body, "x-forwarded-for"), Some("::1"), "{}", answer.body);
+}
+
 #[test]
 fn the_client_address_is_appended() {
     // R9.1-2, R9.1-3

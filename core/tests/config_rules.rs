@@ -221,7 +221,7 @@ fn timeouts_are_bounded_by_protocol_and_flavour() {
     assert!(only(&text).message.contains("is a key of HTTP, HTTPS, not of TCP"));
 }
 
-/// R3.11-1, R3.11-2: members lie in the network where they have to.
+/// R3.11-1, R3.11-2, R7.3-1, R7.3-2, R7.5-1, R7.5-2: members lie in the network where they have to.
 #[test]
 fn members_lie_in_the_network() {
     let text = |flavor: &str, lines: &str, address: &str| {

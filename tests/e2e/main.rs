@@ -5,6 +5,7 @@
 #[path = "../process/mod.rs"]
 mod process;
 
+mod algorithms;
 mod bodies;
 mod churn;
 mod drain;
