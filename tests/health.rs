@@ -11,9 +11,11 @@ use std::time::Duration;
 use process::mortal::Mortal;
 use process::{LIMIT, RUN_DIR, Server, get, pass_time, run, until, weir};
 
-/// A listener on a free port in front of pool `pools[0]`; each pool is its name, its check (or
-/// nothing) and its members with their weights.
-fn file(pools: &[(&str, &str, &[(&Mortal, u8)])]) -> String {
+/// A pool: its name, its check (or nothing), and its members with their weights.
+type Pool<'a> = (&'a str, &'a str, &'a [(&'a Mortal, u8)]);
+
+/// A listener on a free port in front of `pools[0]`.
+fn file(pools: &[Pool<'_>]) -> String {
     let mut text = format!(
         "[runtime]\ncores = \"auto\"\nshutdown_timeout = 5\nrun_dir = \"{RUN_DIR}\"\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n\
