@@ -2,13 +2,11 @@
 //!
 //! Relations between bounds are asserted at compile time at the end of the file.
 
-/// Bytes of a request or response head, the start line and the last empty line included (C16,
-/// R2.3-400c).
+/// Bytes of a response head, the status line and the last empty line included; more is a 502. A
+/// listener's own limits hold for requests.
 pub const MAX_HEAD_BYTES: usize = 65_536;
-/// Header fields of one head; more is a 400 (interface, `max_headers`).
+/// Header fields of a response head; more is a 502.
 pub const MAX_HEADERS: usize = 1_000;
-/// Bytes of a request target; more is a 414 (C16, `max_uri_bytes`).
-pub const MAX_URI_BYTES: usize = 16_384;
 /// Bytes of a chunk-size line with its extension; more is malformed.
 pub const MAX_CHUNK_LINE: usize = 4_096;
 /// Attempts of one request at most, each at a member of its own (`max_attempts`, R6.7-13).
@@ -73,7 +71,6 @@ pub const ACCEPT_BACKOFF_MS: u64 = 100;
 /// How long a shard that ends waits for its last operations, in milliseconds.
 pub const TEARDOWN_MS: u64 = 2_000;
 
-const _: () = assert!(MAX_URI_BYTES < MAX_HEAD_BYTES);
 const _: () = assert!(SMALL_LEASE < LARGE_LEASE);
 const _: () = assert!(SMALL_BUFFERS.published_most.is_power_of_two());
 const _: () = assert!(LARGE_BUFFERS.published_most.is_power_of_two());

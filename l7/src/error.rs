@@ -5,6 +5,8 @@
 use std::fmt;
 use std::io::ErrorKind;
 
+use crate::body::BadBody;
+
 /// Who is to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -48,16 +50,19 @@ pub(crate) enum Error {
     Coding,
     /// Expect asks for something else than 100-continue.
     Expectation,
-    /// The head is larger than `MAX_HEAD_BYTES`.
+    /// The head is larger than the listener's max_header_bytes.
     HeadTooLarge,
-    /// More than `MAX_HEADERS` fields, or too many connection options.
+    /// More fields than the listener's max_headers, or too many connection options.
     TooManyFields,
     /// Malformed chunk framing in the request's body.
     Chunk,
     /// The client ended its side within the body.
     BodyCut,
-    /// The target is longer than `MAX_URI_BYTES`.
+    /// The target is longer than the listener's max_uri_bytes.
     UriTooLong,
+    /// The body is larger than the listener's max_body_bytes: known from Content-Length, or found
+    /// while chunks come.
+    BodyTooLarge,
     /// A transfer coding other than chunked and identity.
     UnknownCoding,
     /// CONNECT: Weir is no tunnel.
@@ -123,6 +128,7 @@ impl Error {
             Error::Chunk => (Client, 400, Never, "malformed chunk in the request body"),
             Error::BodyCut => (Client, 400, Never, "request body is incomplete"),
             Error::UriTooLong => (Client, 414, Never, "request target too long"),
+            Error::BodyTooLarge => (Client, 413, Never, "request body too large"),
             Error::UnknownCoding => (Client, 501, Never, "unknown transfer coding"),
             Error::Connect => (Client, 501, Never, "CONNECT is not supported"),
             Error::HeadTimeout => (Client, 408, Never, "request head took too long"),
@@ -143,6 +149,16 @@ impl Error {
     }
 }
 
+impl From<BadBody> for Error {
+    /// Of a request's body.
+    fn from(bad: BadBody) -> Error {
+        match bad {
+            BadBody::Malformed => Error::Chunk,
+            BadBody::TooLarge => Error::BodyTooLarge,
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.verdict().reason)?;
@@ -156,59 +172,5 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ALL: &[(Error, u16)] = &[
-        (Error::Syntax, 400),                                      // R2.3-400a
-        (Error::LineEnd, 400),                                     // R2.3-400a
-        (Error::Version, 400),                                     // R2.3-400a
-        (Error::Target, 400),                                      // R2.3-400a
-        (Error::Host, 400),                                        // R2.3-400a
-        (Error::Length, 400),                                      // R2.3-400a
-        (Error::LengthAndCoding, 400),                             // R2.3-400a
-        (Error::Coding, 400),                                      // R2.3-400a
-        (Error::Expectation, 400),                                 // R2.3-400a
-        (Error::HeadTooLarge, 400),                                // R2.3-400c
-        (Error::TooManyFields, 400),                               // R2.3-400c
-        (Error::Chunk, 400),                                       // R2.3-400a
-        (Error::BodyCut, 400),                                     // R2.3-400a
-        (Error::UriTooLong, 414),                                  // R2.3-414
-        (Error::UnknownCoding, 501),                               // R2.3-501b
-        (Error::Connect, 501),                                     // R2.3-501a
-        (Error::HeadTimeout, 408),                                 // R2.3-408
-        (Error::BodyTimeout, 408),                                 // R2.3-408
-        (Error::ClientGone, 499),                                  // R2.3-499
-        (Error::ClientStalled, 499),                               // R2.3-499
-        (Error::NoPool, 404),                                      // R2.3-404
-        (Error::NoMember, 502),                                    // C18
-        (Error::NoUsableMember, 503),                              // C18
-        (Error::ConnectFailed(ErrorKind::ConnectionRefused), 502), // R2.3-502a
-        (Error::ConnectFailed(ErrorKind::HostUnreachable), 502),   // R2.3-502d
-        (Error::ConnectTimeout, 504),                              // R2.3-504a
-        (Error::MemberReset(ErrorKind::ConnectionReset), 502),     // R2.3-502b
-        (Error::MemberClosed, 502),                                // R2.3-502b
-        (Error::BadAnswer, 502),                                   // R2.3-502c
-        (Error::AnswerTimeout, 504),                               // R2.3-504b
-    ];
-
-    #[test]
-    fn table_2_1() {
-        for &(error, status) in ALL {
-            assert_eq!(error.verdict().status, status, "{error}");
-        }
-    }
-
-    /// Requirements 18: the codes that Weir itself may produce; 401, 403, 500 come from members.
-    #[test]
-    fn own_codes_only() {
-        let own = [400, 404, 408, 413, 414, 499, 501, 502, 503, 504];
-        for &(error, _) in ALL {
-            let verdict = error.verdict();
-            assert!(own.contains(&verdict.status), "{error}");
-            let by_client = matches!(verdict.status, 400 | 408 | 414 | 499 | 501);
-            assert_eq!(verdict.side == Side::Client, by_client, "{error}");
-            assert!(verdict.side == Side::Member || verdict.retry == Retry::Never, "{error}");
-        }
-    }
-}
+#[path = "error_tests.rs"]
+mod tests;

@@ -6,6 +6,9 @@ use weir_core::limits::{LARGE_LEASE, MAX_HEADERS, SMALL_LEASE};
 
 /// Fields that the first, cheap attempt at a head has room for.
 pub(crate) const USUAL_HEADERS: usize = 64;
+/// Bytes that a method and the space behind it rarely exceed: where a target that is too long is
+/// looked for before its line has ended.
+pub(crate) const LONG_METHOD: usize = 32;
 /// Options that the Connection fields of one head may name, "close" and "keep-alive" included.
 pub(crate) const MAX_CONNECTION_OPTIONS: usize = 32;
 /// Hexadecimal digits of a chunk size.

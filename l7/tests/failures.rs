@@ -64,6 +64,15 @@ fn refused() {
     assert_eq!(shard.member(0).connect_failures.get(), 2);
 }
 
+/// R2.3-502d: the network has no way to the member. No TCP leads to a broadcast address, which the
+/// kernel says as it does for a missing route.
+#[test]
+fn unreachable() {
+    let shard = Shard::with(&[("127.255.255.255:80".parse().unwrap(), 1)]);
+    assert_eq!(shard.once(GET).status, 502);
+    assert_eq!(shard.member(0).connect_failures.get(), 1);
+}
+
 /// R2.3-502b: reset, or closed, before the answer.
 #[test]
 fn member_breaks_off() {
@@ -238,7 +247,7 @@ fn member_falls_silent() {
     assert!(client.conn.rest().is_err());
 }
 
-/// R2.3-504a: the member's accept queue is full, so that SYNs are dropped.
+/// R2.3-504a, R2.3-504c: the member's accept queue is full, so that SYNs are dropped.
 #[test]
 fn connect_timeout() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

@@ -7,6 +7,7 @@
 //! to the shards, whose `table::View` applies them.
 
 mod change;
+mod limits;
 mod objects;
 mod state;
 mod words;
@@ -15,5 +16,6 @@ mod words;
 mod tests;
 
 pub use change::{Change, Diff};
+pub use limits::Limits;
 pub use objects::{Listener, Member, Pool, Timeouts};
 pub use state::State;

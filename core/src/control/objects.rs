@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Limits;
 use crate::model::{
     self, Algorithm, ConnectionDrain, Flavor, Handle, Id, Monitor, Persistence, PoolProtocol,
     Protocol, SlowStart,
@@ -32,6 +33,8 @@ pub struct Listener {
     pub pool: Option<Handle>,
     /// Its time limits.
     pub timeouts: Timeouts,
+    /// How large requests may be.
+    pub limits: Limits,
 }
 
 /// The time limits of a listener (R6.7-1 to R6.7-7).

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Change, Diff, Listener, Member, Pool, Timeouts};
+use super::{Change, Diff, Limits, Listener, Member, Pool, Timeouts};
 use crate::model::{
     self, Algorithm, Balancer, Config, Flavor, Handle, Handles, Id, PoolProtocol, Protocol,
 };
@@ -288,6 +288,7 @@ fn resolve_listener(
         shards: shards_of(listener.balancer),
         pool: listener.default_pool.and_then(|index| pools.get(index)).copied(),
         timeouts: Timeouts::of(listener),
+        limits: Limits::of(listener),
     }
 }
 

@@ -61,6 +61,12 @@ impl State {
         field(&mut fields, "client_timeout", &a.client, &b.client);
         field(&mut fields, "member_timeout", &a.member, &b.member);
         field(&mut fields, "connect_timeout", &a.connect, &b.connect);
+        let (a, b) = (&was.limits, &now.limits);
+        field(&mut fields, "max_header_bytes", &a.head, &b.head);
+        field(&mut fields, "max_headers", &a.fields, &b.fields);
+        field(&mut fields, "max_uri_bytes", &a.uri, &b.uri);
+        let file = |bytes| if bytes == u64::MAX { 0 } else { bytes };
+        field(&mut fields, "max_body_bytes", &file(a.body), &file(b.body));
         field(&mut fields, "shards", &was.shards, &now.shards);
         fields
     }

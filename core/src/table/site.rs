@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Pool;
-use crate::control;
+use crate::control::{self, Limits};
 use crate::model::Handle;
 use crate::obs::ListenerCounters;
 
@@ -22,6 +22,7 @@ pub struct Site {
     client: Cell<Duration>,
     member: Cell<Duration>,
     connect: Cell<Duration>,
+    limits: Cell<Limits>,
     pool: RefCell<Option<Rc<Pool>>>,
 }
 
@@ -36,6 +37,7 @@ impl Site {
             client: none(),
             member: none(),
             connect: none(),
+            limits: Cell::default(),
             pool: RefCell::default(),
         }
     }
@@ -46,6 +48,7 @@ impl Site {
         self.client.set(settings.timeouts.client);
         self.member.set(settings.timeouts.member);
         self.connect.set(settings.timeouts.connect);
+        self.limits.set(settings.limits);
         self.pool.replace(pool);
     }
 
@@ -81,6 +84,12 @@ impl Site {
     #[inline]
     pub fn connect_timeout(&self) -> Duration {
         self.connect.get()
+    }
+
+    /// How large requests may be.
+    #[inline]
+    pub fn limits(&self) -> Limits {
+        self.limits.get()
     }
 
     /// Its default pool.

@@ -1,14 +1,20 @@
 //! Pure: takes a body out of its framing. One state machine for all framings; fed with whatever
-//! pieces arrive, it finds the data in them and the body's end, and refuses malformed chunks.
+//! pieces arrive, it finds the data in them and the body's end, and refuses malformed chunks and
+//! chunks beyond a limit. Trailers are checked and dropped.
 
 use weir_core::limits::MAX_CHUNK_LINE;
 
 use super::Framing;
 use crate::limits::{MAX_CHUNK_DIGITS, MAX_TRAILER_BYTES};
 
-/// Malformed chunk framing.
+/// Why a body can't go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BadBody;
+pub(crate) enum BadBody {
+    /// Malformed chunk framing.
+    Malformed,
+    /// A chunk goes beyond the most that the body may have.
+    TooLarge,
+}
 
 /// One step through the input: framing to skip, then data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +31,8 @@ pub(crate) struct Decoder {
     state: State,
     /// Bytes of the present chunk-size line or trailer section.
     line: u32,
+    /// Bytes that the chunks to come may have.
+    left: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,15 +69,16 @@ enum State {
 }
 
 impl Decoder {
-    /// A decoder at the start of a body.
-    pub(crate) fn new(framing: Framing) -> Decoder {
+    /// A decoder at the start of a body, whose chunks may have `most` bytes of data (`u64::MAX` =
+    /// no limit; a length is for whoever read it to judge).
+    pub(crate) fn new(framing: Framing, most: u64) -> Decoder {
         let state = match framing {
             Framing::None | Framing::Length(0) => State::End,
             Framing::Length(length) => State::Length(length),
             Framing::Chunked => State::Size { value: 0, digits: 0 },
             Framing::UntilClose => State::UntilClose,
         };
-        Decoder { state, line: 0 }
+        Decoder { state, line: 0, left: most }
     }
 
     /// The whole body has been seen.
@@ -131,13 +140,14 @@ impl Decoder {
         match self.state {
             State::Size { .. } | State::SizeSpace { .. } | State::Extension { .. } => {
                 if self.line as usize > MAX_CHUNK_LINE {
-                    return Err(BadBody);
+                    return Err(BadBody::Malformed);
                 }
                 self.next_in_size(byte)
             }
             State::SizeFeed { value } => {
                 self.line = 0;
                 expect(byte, b'\n')?;
+                self.left = self.left.checked_sub(value).ok_or(BadBody::TooLarge)?;
                 Ok(if value == 0 { State::TrailerStart } else { State::Data(value) })
             }
             State::DataReturn => expect(byte, b'\r').map(|()| State::DataFeed),
@@ -156,12 +166,12 @@ impl Decoder {
         match (self.state, byte) {
             (State::Size { value, digits }, _) if byte.is_ascii_hexdigit() => {
                 if digits == MAX_CHUNK_DIGITS {
-                    return Err(BadBody);
+                    return Err(BadBody::Malformed);
                 }
                 let digit = (byte as char).to_digit(16).unwrap_or_default();
                 Ok(State::Size { value: value << 4 | u64::from(digit), digits: digits + 1 })
             }
-            (State::Size { digits: 0, .. }, _) => Err(BadBody),
+            (State::Size { digits: 0, .. }, _) => Err(BadBody::Malformed),
             (State::Size { value, .. } | State::Extension { value, quoted: false, .. }, b'\r') => {
                 Ok(State::SizeFeed { value })
             }
@@ -176,14 +186,14 @@ impl Decoder {
                 let escaped = quoted && !escaped && byte == b'\\';
                 Ok(State::Extension { value, quoted, escaped })
             }
-            _ => Err(BadBody),
+            _ => Err(BadBody::Malformed),
         }
     }
 
     /// Trailers are checked and dropped: name, colon, value, CR LF; an empty line ends them.
     fn next_in_trailer(&self, byte: u8) -> Result<State, BadBody> {
         if self.line > MAX_TRAILER_BYTES {
-            return Err(BadBody);
+            return Err(BadBody::Malformed);
         }
         match (self.state, byte) {
             (State::TrailerStart, b'\r') => Ok(State::EndFeed),
@@ -194,13 +204,13 @@ impl Decoder {
             (State::TrailerValue, b'\r') => Ok(State::TrailerFeed),
             (State::TrailerValue, _) if is_text(byte) => Ok(State::TrailerValue),
             (State::TrailerFeed, b'\n') => Ok(State::TrailerStart),
-            _ => Err(BadBody),
+            _ => Err(BadBody::Malformed),
         }
     }
 }
 
 fn expect(byte: u8, wanted: u8) -> Result<(), BadBody> {
-    if byte == wanted { Ok(()) } else { Err(BadBody) }
+    if byte == wanted { Ok(()) } else { Err(BadBody::Malformed) }
 }
 
 fn at_most(left: u64, len: usize) -> usize {

@@ -6,7 +6,15 @@ use super::*;
 
 /// Decodes pieces; returns the data and what stands behind the end (`None`: no end yet).
 fn decode(framing: Framing, pieces: &[&[u8]]) -> Result<(Vec<u8>, Option<Vec<u8>>), BadBody> {
-    let mut decoder = Decoder::new(framing);
+    decode_at_most(framing, u64::MAX, pieces)
+}
+
+fn decode_at_most(
+    framing: Framing,
+    most: u64,
+    pieces: &[&[u8]],
+) -> Result<(Vec<u8>, Option<Vec<u8>>), BadBody> {
+    let mut decoder = Decoder::new(framing, most);
     let mut data = Vec::new();
     let mut behind = Vec::new();
     for piece in pieces {
@@ -85,12 +93,25 @@ fn bad_chunks() {
         "0\r\n\n",
         "0\r\n\rX",
     ] {
-        assert_eq!(chunked(input), Err(BadBody), "{input:?}");
+        assert_eq!(chunked(input), Err(BadBody::Malformed), "{input:?}");
     }
     let long = format!("5;{}\r\nhello", "x".repeat(MAX_CHUNK_LINE));
-    assert_eq!(chunked(&long), Err(BadBody));
+    assert_eq!(chunked(&long), Err(BadBody::Malformed));
     let many = "x: y\r\n".repeat(MAX_TRAILER_BYTES as usize / 6 + 1);
-    assert_eq!(chunked(&format!("0\r\n{many}\r\n")), Err(BadBody));
+    assert_eq!(chunked(&format!("0\r\n{many}\r\n")), Err(BadBody::Malformed));
+}
+
+/// R2.3-413: the running total; exactly the limit passes, and a chunk that goes beyond it is
+/// refused before its data.
+#[test]
+fn limited_chunks() {
+    let input = b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+    let at_most = |most, input: &[u8]| decode_at_most(Framing::Chunked, most, &[input]);
+    assert_eq!(at_most(5, input), Ok((b"abcde".to_vec(), Some(vec![]))));
+    assert_eq!(at_most(4, input), Err(BadBody::TooLarge));
+    assert_eq!(at_most(5, b"6\r\n"), Err(BadBody::TooLarge));
+    assert_eq!(at_most(0, b"0\r\n\r\n"), Ok((vec![], Some(vec![]))));
+    assert_eq!(at_most(u64::MAX, b"ffffffffffffffff\r\n"), Ok((vec![], None)));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod decode;
 mod relay;
 
+pub(crate) use decode::BadBody;
 pub(crate) use relay::Relay;
 
 use crate::message::append_hex;

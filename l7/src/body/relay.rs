@@ -27,9 +27,10 @@ pub(crate) struct Piece {
 }
 
 impl Relay {
-    /// A relay of a body delimited by `framing` that goes out as `frame`.
-    pub(crate) fn new(framing: Framing, frame: Frame) -> Relay {
-        Relay { decoder: Decoder::new(framing), frame, end_owed: false }
+    /// A relay of a body delimited by `framing`, in chunks of together at most `most` bytes, that
+    /// goes out as `frame`.
+    pub(crate) fn new(framing: Framing, most: u64, frame: Frame) -> Relay {
+        Relay { decoder: Decoder::new(framing, most), frame, end_owed: false }
     }
 
     /// The body's end has come in.

@@ -251,7 +251,7 @@ impl Exchange {
             && !client.site().keepalive_timeout().is_zero()
             && !client.service().is_draining();
         let frame = if chunked { Frame::Chunked { open: false } } else { Frame::Plain };
-        self.download.relay = Relay::new(facts.framing, frame);
+        self.download.relay = Relay::new(facts.framing, u64::MAX, frame);
         self.download.started = true;
         self.download.persistent = persistent;
         self.download.reusable = facts.persistent && !until_close;

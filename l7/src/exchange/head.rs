@@ -3,7 +3,7 @@
 
 use std::task::{Context, Poll};
 
-use weir_core::limits::MAX_HEAD_BYTES;
+use weir_core::control::Limits;
 use weir_core::pool::Ask;
 use weir_core::rt::{Lease, SendBuf};
 use weir_core::table::Held;
@@ -13,6 +13,7 @@ use super::{End, Exchange, Phase, Step};
 use crate::body::Relay;
 use crate::connection::Client;
 use crate::error::{Error, Side};
+use crate::limits::LONG_METHOD;
 use crate::message::{self, Request, Via};
 use crate::route;
 
@@ -72,20 +73,21 @@ impl Exchange {
             Some(mut gathered) => {
                 let before = gathered.len();
                 gathered.extend_from_slice(&lease);
-                // Without a line end nothing new can be said, so a drip doesn't cost a parse a
-                // byte.
-                let due = lease.contains(&b'\n') || gathered.len() > MAX_HEAD_BYTES;
+                let due = is_due(&gathered, before, &client.site().limits());
+                // Empty lines in front are not kept: there may be any number of them.
+                let empty = message::empty_lines(&gathered);
+                gathered.drain(..empty);
                 let prepared = if due { self.prepare(&gathered, client)? } else { None };
                 let Some(prepared) = prepared else {
                     self.gathered = Some(gathered);
                     return Ok(None);
                 };
-                lease.advance(prepared.len.saturating_sub(before).min(lease.len()));
+                lease.advance((empty + prepared.len).saturating_sub(before).min(lease.len()));
                 prepared
             }
         };
         self.rest = (!lease.is_empty()).then_some(lease);
-        self.upload = Upload::new(self.facts);
+        self.upload = Upload::new(self.facts, client.site().limits().body);
         let (held, mut first) = prepared.routed?;
         self.load_body(&mut first)?;
         self.first = Some(first);
@@ -98,7 +100,8 @@ impl Exchange {
         let raw = raw.get(empty..).unwrap_or_default();
         let service = client.service();
         let fields = &mut *service.fields.borrow_mut();
-        let Some(request) = Request::parse(raw, fields)? else { return Ok(None) };
+        let limits = client.site().limits();
+        let Some(request) = Request::parse(raw, &limits, fields)? else { return Ok(None) };
         self.facts = request.facts;
         let pool = client.site().pool();
         let ask = Ask { hash: client.hash, tried: &[] };
@@ -119,11 +122,22 @@ impl Exchange {
         {
             if Relay::fits(first, &lease) {
                 self.upload.expecting = false;
-                self.rest = self.upload.relay.copy(first, lease).map_err(|_| Error::Chunk)?;
+                self.rest = self.upload.relay.copy(first, lease)?;
             } else {
                 self.rest = Some(lease);
             }
         }
         Ok(())
     }
+}
+
+/// Whether a head that had `before` bytes can be judged anew: it may have ended, it passes a limit,
+/// or it is twice as long as when it was last judged. So whoever sends it in tiny pieces doesn't
+/// cause a parse for each.
+fn is_due(gathered: &[u8], before: usize, limits: &Limits) -> bool {
+    let new = gathered.get(before.saturating_sub(2)..).unwrap_or_default();
+    let ends = new.windows(3).any(|w| w == b"\n\r\n") || new.windows(2).any(|w| w == b"\n\n");
+    let passes = |limit: usize| before <= limit && gathered.len() > limit;
+    let doubled = before.leading_zeros() != gathered.len().leading_zeros();
+    ends || doubled || passes(limits.head) || passes(limits.uri + LONG_METHOD)
 }

@@ -27,12 +27,13 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    pub(super) fn new(facts: RequestFacts) -> Upload {
+    /// The upload of a request whose body may have `most` bytes.
+    pub(super) fn new(facts: RequestFacts, most: u64) -> Upload {
         let frame = match facts.framing {
             Framing::Chunked => Frame::Chunked { open: false },
             _ => Frame::Plain,
         };
-        let relay = Relay::new(facts.framing, frame);
+        let relay = Relay::new(facts.framing, most, frame);
         let expecting = facts.expects_continue && !relay.ended();
         Upload { relay, expecting, ..Upload::default() }
     }
@@ -87,7 +88,7 @@ impl Exchange {
             self.upload.expecting = false;
             self.upload.streamed = true;
             self.moved = true;
-            let piece = self.upload.relay.push(None, lease).map_err(|_| Error::Chunk)?;
+            let piece = self.upload.relay.push(None, lease)?;
             self.upload.out = piece.payload;
             self.rest = piece.rest;
             let bulk = self.upload.relay.is_bulk();

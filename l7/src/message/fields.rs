@@ -75,6 +75,12 @@ pub(super) enum Coding {
 #[inline]
 fn classify(name: &[u8]) -> Kind {
     let is = |wanted: &[u8]| name.eq_ignore_ascii_case(wanted);
+    // Programs that hand fields on as environment variables (CGI) read "_" as "-": a field whose
+    // twin means something here must not reach them.
+    let twin = |wanted: &[u8]| {
+        let same = |(&a, &b): (&u8, &u8)| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-');
+        name.iter().zip(wanted).all(same)
+    };
     match name.len() {
         2 if is(b"te") => Kind::Hop,
         4 if is(b"host") => Kind::Host,
@@ -87,6 +93,11 @@ fn classify(name: &[u8]) -> Kind {
         15 if is(b"x-forwarded-for") => Kind::ForwardedFor,
         16 if is(b"proxy-connection") => Kind::Hop,
         17 if is(b"transfer-encoding") => Kind::Coding,
+        10 if twin(b"keep-alive") => Kind::Hop,
+        14 if twin(b"content-length") || twin(b"http2-settings") => Kind::Hop,
+        15 if twin(b"x-forwarded-for") => Kind::Hop,
+        16 if twin(b"proxy-connection") => Kind::Hop,
+        17 if twin(b"transfer-encoding") => Kind::Hop,
         _ => Kind::Pass,
     }
 }
@@ -207,6 +218,11 @@ mod tests {
             ("Proxy-Connection", Kind::Hop),
             ("Transfer-Encoding", Kind::Coding),
             ("Cookie", Kind::Pass),
+            ("Content_Length", Kind::Hop),
+            ("TRANSFER_ENCODING", Kind::Hop),
+            ("x_forwarded-for", Kind::Hop),
+            ("Content.Length", Kind::Pass),
+            ("X_Forwarded_Fox", Kind::Pass),
             ("Content-Lengtx", Kind::Pass),
         ] {
             assert_eq!(classify(name.as_bytes()), kind, "{name}");

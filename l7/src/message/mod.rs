@@ -26,7 +26,7 @@ pub(crate) struct Span {
 
 impl Span {
     fn new(start: usize, end: usize) -> Span {
-        // A head has at most `MAX_HEAD_BYTES` and a lease behind it, so offsets fit.
+        // A head is bounded by a limit of 1 MiB at most and a lease behind it, so offsets fit.
         Span { start: start as u32, end: end as u32 }
     }
 

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use httparse::{Header, Status};
-use weir_core::limits::{MAX_HEAD_BYTES, MAX_HEADERS, MAX_URI_BYTES};
+use weir_core::control::Limits;
 
 use super::fields::{Coding, Common, Field, Kind, collect, is_named};
 use super::target::{self, Target};
@@ -67,18 +67,21 @@ impl From<Flaw> for Error {
 
 impl<'a> Request<'a> {
     /// Parses the head at the start of `raw` (no empty lines in front); `None` while it is
-    /// incomplete. `scratch` holds the fields. Errors: all of R2.3-400a, 400c, 414, 501.
+    /// incomplete. `scratch` holds the fields. Errors: all of R2.3-400a, 400c, 413, 414, 501.
     pub(crate) fn parse(
         raw: &'a [u8],
+        limits: &Limits,
         scratch: &'a mut Vec<Field>,
     ) -> Result<Option<Request<'a>>, Error> {
         let mut headers = [const { MaybeUninit::<Header<'_>>::uninit() }; USUAL_HEADERS];
         let mut request = httparse::Request::new(&mut []);
         match request.parse_with_uninit_headers(raw, &mut headers) {
-            Ok(Status::Complete(len)) => Request::check(raw, len, &request, scratch).map(Some),
-            Ok(Status::Partial) => incomplete(raw).map(|()| None),
-            Err(httparse::Error::TooManyHeaders) => parse_long(raw, scratch),
-            Err(error) => Err(refusal(error, raw)),
+            Ok(Status::Complete(len)) => {
+                Request::check(raw, len, &request, limits, scratch).map(Some)
+            }
+            Ok(Status::Partial) => incomplete(raw, limits).map(|()| None),
+            Err(httparse::Error::TooManyHeaders) => parse_long(raw, limits, scratch),
+            Err(error) => Err(refusal(error, raw, limits)),
         }
     }
 
@@ -99,15 +102,19 @@ impl<'a> Request<'a> {
         raw: &'a [u8],
         len: usize,
         found: &httparse::Request<'_, 'a>,
+        limits: &Limits,
         fields: &'a mut Vec<Field>,
     ) -> Result<Request<'a>, Error> {
         let method = found.method.unwrap_or_default().as_bytes();
         let path = found.path.unwrap_or_default().as_bytes();
-        if path.len() > MAX_URI_BYTES {
+        if path.len() > limits.uri {
             return Err(Error::UriTooLong);
         }
-        if len > MAX_HEAD_BYTES {
+        if len > limits.head {
             return Err(Error::HeadTooLarge);
+        }
+        if found.headers.len() > limits.fields {
+            return Err(Error::TooManyFields);
         }
         if method == b"CONNECT" {
             return Err(Error::Connect);
@@ -124,6 +131,13 @@ impl<'a> Request<'a> {
         if http11 && !rest.host {
             return Err(Error::Host);
         }
+        let framing = framing(&common, http11)?;
+        if matches!(framing, Framing::Length(length) if length > limits.body) {
+            return Err(Error::BodyTooLarge);
+        }
+        // Whether a body follows "identity" is read differently by different programs: nothing
+        // that follows is taken for a request.
+        let persistent = !common.close && common.coding != Coding::Identity;
         Ok(Request {
             raw,
             fields,
@@ -134,12 +148,12 @@ impl<'a> Request<'a> {
             names_fields: common.named,
             facts: RequestFacts {
                 http11,
-                persistent: !common.close && (http11 || common.keep_alive),
+                persistent: persistent && (http11 || common.keep_alive),
                 is_head: method == b"HEAD",
                 idempotent: is_idempotent(method),
                 // A 1.0 client cannot wait for an interim answer (RFC 9110, 10.1.1).
                 expects_continue: rest.expects && http11,
-                framing: framing(&common, http11)?,
+                framing,
             },
         })
     }
@@ -214,33 +228,39 @@ fn append_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 /// The rare head with more than `USUAL_HEADERS` fields.
 #[cold]
 #[inline(never)]
-fn parse_long<'a>(raw: &'a [u8], fields: &'a mut Vec<Field>) -> Result<Option<Request<'a>>, Error> {
-    let mut headers = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_HEADERS];
+fn parse_long<'a>(
+    raw: &'a [u8],
+    limits: &Limits,
+    fields: &'a mut Vec<Field>,
+) -> Result<Option<Request<'a>>, Error> {
+    // A field takes four bytes at least.
+    let room = limits.fields.min(raw.len() / 4);
+    let mut headers = vec![MaybeUninit::<Header<'_>>::uninit(); room];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(raw, &mut headers) {
-        Ok(Status::Complete(len)) => Request::check(raw, len, &request, fields).map(Some),
-        Ok(Status::Partial) => incomplete(raw).map(|()| None),
-        Err(error) => Err(refusal(error, raw)),
+        Ok(Status::Complete(len)) => Request::check(raw, len, &request, limits, fields).map(Some),
+        Ok(Status::Partial) => incomplete(raw, limits).map(|()| None),
+        Err(error) => Err(refusal(error, raw, limits)),
     }
 }
 
 /// What httparse refuses; a URI that is too long is named first (C16).
 #[cold]
-fn refusal(error: httparse::Error, raw: &[u8]) -> Error {
-    incomplete(raw).err().unwrap_or_else(|| Flaw::from(error).into())
+fn refusal(error: httparse::Error, raw: &[u8], limits: &Limits) -> Error {
+    incomplete(raw, limits).err().unwrap_or_else(|| Flaw::from(error).into())
 }
 
 /// Limits that already hold for a head whose end has not come: the target (414, tested first,
 /// C16), then the whole.
 #[cold]
-fn incomplete(raw: &[u8]) -> Result<(), Error> {
+fn incomplete(raw: &[u8], limits: &Limits) -> Result<(), Error> {
     let line = raw.split(|&b| b == b'\n').next().unwrap_or_default();
     let mut words = line.split(|&b| b == b' ');
     words.next();
-    if words.next().is_some_and(|target| target.len() > MAX_URI_BYTES) {
+    if words.next().is_some_and(|target| target.len() > limits.uri) {
         return Err(Error::UriTooLong);
     }
-    if raw.len() > MAX_HEAD_BYTES { Err(Error::HeadTooLarge) } else { Ok(()) }
+    if raw.len() > limits.head { Err(Error::HeadTooLarge) } else { Ok(()) }
 }
 
 /// What only requests have.

@@ -4,17 +4,22 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// The limits that hold where a listener says nothing.
+fn limits() -> Limits {
+    Limits::default()
+}
+
 /// What a head comes to: the facts, or a refusal.
 fn parse(raw: &[u8]) -> Result<Option<(usize, RequestFacts)>, Error> {
     let mut fields = Vec::new();
-    let request = Request::parse(raw, &mut fields)?;
+    let request = Request::parse(raw, &limits(), &mut fields)?;
     Ok(request.map(|request| (request.len(), request.facts)))
 }
 
 /// The head as a member gets it.
 fn forward(raw: &[u8]) -> Vec<u8> {
     let mut fields = Vec::new();
-    let request = Request::parse(raw, &mut fields).unwrap().unwrap();
+    let request = Request::parse(raw, &limits(), &mut fields).unwrap().unwrap();
     let mut out = Vec::new();
     request.write(&mut out, Via { peer: b"192.0.2.1", member: b"127.0.0.1:9001" });
     out
@@ -142,53 +147,83 @@ fn refused() {
     assert!(REFUSED.len() >= 60);
 }
 
-/// R2.3-400c: 65,536 bytes pass, one more does not; whether the head is whole or not.
+/// What a head comes to under limits of its own.
+fn judge(raw: &[u8], limits: Limits) -> Result<bool, Error> {
+    Ok(Request::parse(raw, &limits, &mut Vec::new())?.is_some())
+}
+
+/// R2.3-400c: exactly the limit passes (C16), one more does not; whether the head is whole or not.
 #[test]
 fn head_size() {
-    let head = |size: usize| {
-        let start = "GET / HTTP/1.1\r\nHost: a\r\nX: ";
-        let filler = "x".repeat(size - start.len() - 4);
-        [start, &filler, "\r\n\r\n"].concat()
-    };
-    assert_eq!(parse(head(MAX_HEAD_BYTES).as_bytes()).unwrap().unwrap().0, MAX_HEAD_BYTES);
-    assert_eq!(parse(head(MAX_HEAD_BYTES + 1).as_bytes()), Err(Error::HeadTooLarge));
-    let unfinished = head(MAX_HEAD_BYTES + 10).as_bytes()[..MAX_HEAD_BYTES].to_vec();
-    assert_eq!(parse(&unfinished), Ok(None));
-    let unfinished = head(MAX_HEAD_BYTES + 10).as_bytes()[..=MAX_HEAD_BYTES].to_vec();
-    assert_eq!(parse(&unfinished), Err(Error::HeadTooLarge));
+    assert_eq!(limits().head, 65_536);
+    for most in [1_024, 65_536, 1_048_576] {
+        let limits = Limits { head: most, ..limits() };
+        let head = |size: usize| {
+            let start = "GET / HTTP/1.1\r\nHost: a\r\nX: ";
+            let filler = "x".repeat(size - start.len() - 4);
+            [start, &filler, "\r\n\r\n"].concat().into_bytes()
+        };
+        assert_eq!(judge(&head(most), limits), Ok(true), "{most}");
+        assert_eq!(judge(&head(most + 1), limits), Err(Error::HeadTooLarge), "{most}");
+        let unfinished = head(most + 10);
+        assert_eq!(judge(&unfinished[..most], limits), Ok(false), "{most}");
+        assert_eq!(judge(&unfinished[..=most], limits), Err(Error::HeadTooLarge), "{most}");
+    }
 }
 
 /// R2.3-400c: the number of fields.
 #[test]
 fn field_count() {
-    for (fields, passes) in [(63, true), (64, true), (65, true), (1000, true), (1001, false)] {
-        let mut head = String::from("GET / HTTP/1.1\r\nHost: a\r\n");
-        (1..fields).for_each(|i| head += &format!("x{i}: {i}\r\n"));
-        head += "\r\n";
-        let got = parse(head.as_bytes());
-        if passes {
-            assert_eq!(got.unwrap().unwrap().0, head.len());
-            assert!(forward(head.as_bytes()).ends_with(b"\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"));
-        } else {
-            assert_eq!(got, Err(Error::TooManyFields));
+    assert_eq!(limits().fields, 1_000);
+    for most in [1, 10, 63, 64, 65, 1_000, 5_000] {
+        let limits = Limits { fields: most, ..limits() };
+        for count in [most, most + 1] {
+            let mut head = String::from("GET / HTTP/1.1\r\nHost: a\r\n");
+            (1..count).for_each(|i| head += &format!("x{i}: {i}\r\n"));
+            head += "\r\n";
+            let wanted = if count == most { Ok(true) } else { Err(Error::TooManyFields) };
+            assert_eq!(judge(head.as_bytes(), limits), wanted, "{count} of {most}");
         }
     }
+    let many: String = (1..1000).map(|i| format!("x{i}: {i}\r\n")).collect();
+    let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n");
+    assert!(forward(head.as_bytes()).ends_with(b"\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"));
     let options = vec!["x"; 33].join(",");
     let head = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {options}\r\n\r\n");
     assert_eq!(parse(head.as_bytes()), Err(Error::TooManyFields));
 }
 
-/// R2.3-414, tested before R2.3-400c (C16).
+/// R2.3-414, tested before R2.3-400c (C16), whether the line is whole or not.
 #[test]
 fn target_size() {
-    let head = |size: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(size - 1));
-    assert!(parse(head(MAX_URI_BYTES).as_bytes()).is_ok());
-    assert_eq!(parse(head(MAX_URI_BYTES + 1).as_bytes()), Err(Error::UriTooLong));
-    assert_eq!(
-        parse(&head(MAX_URI_BYTES + 9).as_bytes()[..MAX_URI_BYTES + 5]),
-        Err(Error::UriTooLong)
-    );
-    assert_eq!(parse(head(70_000).as_bytes()), Err(Error::UriTooLong));
+    assert_eq!(limits().uri, 16_384);
+    for most in [256, 16_384, 65_536] {
+        let limits = Limits { uri: most, ..limits() };
+        let head =
+            |size: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(size - 1));
+        let at = |size: usize| judge(head(size).as_bytes(), Limits { head: 1 << 20, ..limits });
+        assert_eq!(at(most), Ok(true), "{most}");
+        assert_eq!(at(most + 1), Err(Error::UriTooLong), "{most}");
+        let cut = &head(most + 9).into_bytes()[..most + 5];
+        assert_eq!(judge(cut, limits), Err(Error::UriTooLong), "{most}");
+        assert_eq!(judge(head(70_000).as_bytes(), limits), Err(Error::UriTooLong), "{most}");
+    }
+}
+
+/// R2.3-413, C15: known from Content-Length; exactly the limit passes.
+#[test]
+fn body_size() {
+    assert_eq!(limits().body, 10 << 30);
+    for most in [1, 10 << 30, u64::MAX] {
+        let limits = Limits { body: most, ..limits() };
+        let head = |size: u64| {
+            format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n").into_bytes()
+        };
+        assert_eq!(judge(&head(most), limits), Ok(true), "{most}");
+        if let Some(more) = most.checked_add(1) {
+            assert_eq!(judge(&head(more), limits), Err(Error::BodyTooLarge), "{most}");
+        }
+    }
 }
 
 #[test]
@@ -216,9 +251,9 @@ fn facts() {
             RequestFacts { framing: Framing::Chunked, ..plain },
         ),
         (
-            // R2.3-501b: identity is accepted.
+            // R2.3-501b: identity is accepted, but what follows is not read as a request.
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n",
-            plain,
+            RequestFacts { persistent: false, ..plain },
         ),
         (
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n",
@@ -260,6 +295,12 @@ fn written_anew() {
             "GET /p HTTP/1.1\r\nHost: x.y:8\r\nA: 1\r\n",
         ),
         ("GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: 127.0.0.1:9001\r\n"),
+        (
+            // Twins of fields that mean something, which CGI programs can't tell apart.
+            "GET / HTTP/1.1\r\nHost: a\r\nContent_Length: 5\r\nTransfer_Encoding: chunked\r\n\
+             X_Forwarded_For: 9.9.9.9\r\nX_Other: 1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX_Other: 1\r\n",
+        ),
         ("GET http://x HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\n"),
         ("OPTIONS http://x HTTP/1.1\r\nHost: y\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: x\r\n"),
     ] {

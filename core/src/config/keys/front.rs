@@ -12,7 +12,6 @@ use crate::config::bounds::MAX_CONNECTIONS;
 
 const TLS: &str = "HTTPS";
 const RETRY: super::Stage = Later("retry settings");
-const SIZES: super::Stage = Later("request limits");
 const LIMITS: super::Stage = Later("connection limits");
 const LOG: super::Stage = Later("the access log");
 const CRYPTO: super::Stage = Later("TLS");
@@ -91,14 +90,14 @@ keys! {
         "Attempts of one request, the first included.";
     "retry_non_idempotent": Bool, NO, L7, Reload, "R6.7-13", RETRY,
         "Retry requests that may have had an effect (C14).";
-    "max_header_bytes": Integer(1024, 1_048_576), Number(65_536), L7, Reload, "R2.3-400c", SIZES,
+    "max_header_bytes": Integer(1024, 1_048_576), Number(65_536), L7, Reload, "R2.3-400c", Now,
         "Size of a request head; 400 above.";
-    "max_headers": Integer(1, 10_000), Number(1000), L7, Reload, "", SIZES,
+    "max_headers": Integer(1, 10_000), Number(1000), L7, Reload, "", Now,
         "Header fields of a request; 400 above.";
-    "max_uri_bytes": Integer(256, 1_048_576), Number(16_384), L7, Reload, "R2.3-414", SIZES,
+    "max_uri_bytes": Integer(256, 1_048_576), Number(16_384), L7, Reload, "R2.3-414", Now,
         "Size of a request target; 414 above (C16).";
     "max_body_bytes": Integer(0, i64::MAX as u64), Number(10_737_418_240), L7, Reload, "R6.4-2",
-        SIZES,
+        Now,
         "Size of a request body; 413 above; 0 = no limit.";
     "connection": Integer(0, MAX_CONNECTIONS), Number(0), ALL, Reload, "", LIMITS,
         "Open client connections; 0 = no limit.";
