@@ -320,8 +320,12 @@ async fn accept(
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let site = Rc::clone(&site.borrow());
-                rt::spawn(Rc::clone(&service).serve(site, stream, peer));
+                let admitted = site.borrow().admit(peer.ip(), rt::now());
+                match admitted {
+                    Ok(ticket) => drop(rt::spawn(Rc::clone(&service).serve(ticket, stream, peer))),
+                    // C19: no answer; members never hear of it (R2.1-6).
+                    Err(_counted) => stream.reset(),
+                }
             }
             Err(e) if e.kind() == io::ErrorKind::NotConnected => return,
             Err(e) => {

@@ -1,10 +1,10 @@
 //! The ground that every other package of Weir stands on.
 //!
 //! A module uses only modules named earlier in this list:
-//! `limits` → `counter` → `time` → `model` → `config` → `pool` → `rt` → `net` → `obs` →
+//! `limits` → `counter` → `time` → `model` → `config` → `pool` → `acl` → `rt` → `net` → `obs` →
 //! `control` → `table`.
-//! A blank line between the declarations keeps rustfmt from sorting them. (`acl` and
-//! `tls` join with the issues that need them.)
+//! A blank line between the declarations keeps rustfmt from sorting them. (`tls` joins with the
+//! issue that needs it.)
 
 pub mod limits;
 
@@ -17,6 +17,8 @@ pub mod model;
 pub mod config;
 
 pub mod pool;
+
+pub mod acl;
 
 pub mod rt;
 

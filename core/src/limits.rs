@@ -71,6 +71,13 @@ pub const ACCEPT_BACKOFF_MS: u64 = 100;
 /// How long a shard that ends waits for its last operations, in milliseconds.
 pub const TEARDOWN_MS: u64 = 2_000;
 
+/// Lines of the table that counts the connections of each client address, for a listener with
+/// `connections_per_source`; a power of two …
+pub const SOURCE_LINES: usize = 32_768;
+/// … and addresses of one line, which is a cache line: 262,144 addresses in 2 MiB. An address that
+/// finds its line full of others is let in and not counted.
+pub const SOURCES_PER_LINE: usize = 8;
+
 const _: () = assert!(SMALL_LEASE < LARGE_LEASE);
 const _: () = assert!(SMALL_BUFFERS.published_most.is_power_of_two());
 const _: () = assert!(LARGE_BUFFERS.published_most.is_power_of_two());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use weir_core::config::{Loaded, Severity, load, parse, reference_markdown};
-use weir_core::model::{CoreChoice, Flavor};
+use weir_core::model::{CoreChoice, Flavor, Listener};
 
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -73,7 +73,7 @@ fn the_reference_example_is_right_in_its_other_lines_too() {
     for problem in &failure {
         assert!(problem.message.contains("is not supported yet"), "{problem}");
     }
-    assert!(failure.problems().len() > 50, "{failure}");
+    assert!(!failure.problems().is_empty(), "{failure}");
 }
 
 #[test]
@@ -86,6 +86,8 @@ fn the_reference_example_states_the_defaults() {
     assert_eq!(a.client_timeout, b.client_timeout);
     assert_eq!(a.member_timeout, b.member_timeout);
     assert_eq!(a.connect_timeout, b.connect_timeout);
+    let caps = |l: &Listener| (l.connection, l.cps, l.connections_per_source);
+    assert_eq!(caps(a), caps(b));
     assert_eq!(reference.balancers[0].vip_address, plain.balancers[0].vip_address);
     assert_eq!(reference.admin, parsed("[admin]").config.admin);
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use weir_core::limits::REQUESTS_PER_TURN;
 use weir_core::pool::hash_address;
 use weir_core::rt::{self, Lease, Payload, TcpStream, Timer};
-use weir_core::table::Site;
+use weir_core::table::{Site, Ticket};
 
 use crate::exchange::End;
 use crate::limits::{DRAIN_IDLE, LINGER_BYTES, LINGER_TIME};
@@ -63,27 +63,24 @@ pub(crate) struct Client {
     pub(crate) timer: Timer,
 }
 
-/// A connection's entry in its service and its counters, as long as it lives.
+/// A connection's entry in its service, and its ticket, as long as it lives.
 #[derive(Debug)]
 struct Entry {
     service: Rc<Service>,
-    site: Rc<Site>,
+    ticket: Ticket,
     place: u32,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.site.counters.active_connections.fall();
         self.service.leave(self.place);
     }
 }
 
 impl Client {
-    fn new(service: Rc<Service>, site: Rc<Site>, stream: TcpStream, peer: SocketAddr) -> Client {
+    fn new(service: Rc<Service>, ticket: Ticket, stream: TcpStream, peer: SocketAddr) -> Client {
         let place = service.enter();
-        site.counters.connections.add(1);
-        site.counters.active_connections.rise();
-        let entry = Entry { service, site, place };
+        let entry = Entry { service, ticket, place };
         Client {
             entry,
             stream,
@@ -100,7 +97,7 @@ impl Client {
 
     #[inline]
     pub(crate) fn site(&self) -> &Site {
-        &self.entry.site
+        self.entry.ticket.site()
     }
 
     /// The next bytes from the client, counted.
@@ -122,8 +119,8 @@ impl Client {
 }
 
 /// Serves `stream` until it ends.
-pub(crate) async fn run(service: Rc<Service>, site: Rc<Site>, stream: TcpStream, peer: SocketAddr) {
-    let client = Client::new(service, site, stream, peer);
+pub(crate) async fn run(service: Rc<Service>, ticket: Ticket, stream: TcpStream, peer: SocketAddr) {
+    let client = Client::new(service, ticket, stream, peer);
     let end = requests(&client).await;
     close(client, end).await;
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use weir_core::rt::{self, Lease, TaskHandle, TcpStream};
-use weir_core::table::{Member, Site};
+use weir_core::table::{Member, Ticket};
 
 use crate::connection;
 use crate::exchange::Exchange;
@@ -56,9 +56,10 @@ impl Service {
         })
     }
 
-    /// Serves one client connection, which came by `site`, until it ends, however it ends.
-    pub async fn serve(self: Rc<Self>, site: Rc<Site>, stream: TcpStream, peer: SocketAddr) {
-        connection::run(self, site, stream, peer).await;
+    /// Serves one client connection, which the site of `ticket` let in, until it ends, however it
+    /// ends.
+    pub async fn serve(self: Rc<Self>, ticket: Ticket, stream: TcpStream, peer: SocketAddr) {
+        connection::run(self, ticket, stream, peer).await;
     }
 
     /// Closes the idle connections to members that may not be used any more (C38). Requests on

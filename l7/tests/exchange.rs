@@ -415,7 +415,8 @@ fn an_idle_connection_is_small() {
             let service = weir_l7::Service::start();
             let options = weir_core::rt::ConnectOptions::default();
             let stream = weir_core::rt::TcpStream::connect(address, &options).await.unwrap();
-            tell.send(size_of_val(&service.serve(site, stream, address))).unwrap();
+            let ticket = site.admit(address.ip(), weir_core::rt::now()).unwrap();
+            tell.send(size_of_val(&service.serve(ticket, stream, address))).unwrap();
         });
     })));
     let size = told.recv_timeout(support::SOON).unwrap();

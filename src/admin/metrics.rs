@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use weir_core::acl::Refusal;
 use weir_core::control::{Listener, State};
 use weir_core::model::Handle;
 use weir_core::net::sys;
@@ -178,6 +179,15 @@ impl Page {
             let mut family = text.family(metric);
             for (label, blocks) in &self.listeners {
                 family.sample(&[label], sum(blocks, read));
+            }
+        }
+        let mut family = text.family(&names::REFUSED);
+        for (label, blocks) in &self.listeners {
+            for refusal in Refusal::ALL {
+                let n: u64 = blocks.iter().map(|c| c.refused.get(refusal)).sum();
+                if n > 0 {
+                    family.sample(&[label, refusal.name()], n);
+                }
             }
         }
         let mut family = text.family(&names::RESPONSES);

@@ -50,6 +50,8 @@ metrics! {
 
     CONNECTIONS Counter "weir_connections_total" ["listener"],
         "Client connections accepted.";
+    REFUSED Counter "weir_refused_connections_total" ["listener", "reason"],
+        "Client connections closed by RST before anything else: access control and limits.";
     ACTIVE_CONNECTIONS Gauge "weir_active_connections" ["listener"],
         "Client connections open now.";
     REQUESTS Counter "weir_requests_total" ["listener"],

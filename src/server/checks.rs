@@ -2,6 +2,7 @@
 //! `core::rt`; this file adds the descriptor limit and turns all findings into one answer.
 
 use anyhow::{Result, anyhow, bail};
+use weir_core::model::Config;
 use weir_core::net::sys::{self, Limit};
 use weir_core::rt;
 
@@ -55,6 +56,24 @@ pub fn descriptors(shards: usize, listeners: usize) -> Result<()> {
         tracing::info!("{}; room for {room} connections", need.sum(limit));
     }
     Ok(())
+}
+
+/// Client connections that the process may have: what `[runtime] max_connections` says, else what
+/// RLIMIT_NOFILE leaves room for on `shards` shards, two descriptors each.
+pub fn max_connections(config: &Config, shards: usize) -> u32 {
+    let wanted = config.runtime.max_connections;
+    let room = || {
+        let limit = sys::nofile().ok()?;
+        Some(Need::of(shards, addresses(config)).connections_within(limit).max(MIN_CONNECTIONS))
+    };
+    let limit = if wanted > 0 { wanted } else { room().unwrap_or_default() };
+    u32::try_from(limit).unwrap_or(u32::MAX)
+}
+
+/// Listening sockets that one shard holds.
+pub fn addresses(config: &Config) -> usize {
+    let vips = |balancer: usize| config.balancers.get(balancer).map_or(0, |b| b.vip_address.len());
+    config.listeners.iter().map(|listener| vips(listener.balancer)).sum()
 }
 
 /// The descriptors that are needed before the first connection.

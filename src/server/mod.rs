@@ -54,7 +54,7 @@ pub fn serve(path: &Path) -> Result<()> {
     logging::prepare(&config.log)?.apply();
     host()?;
     let plan = Plan::new(&config, &Machine::read()?)?;
-    descriptors(plan.cores.len(), addresses(&config))?;
+    descriptors(plan.cores.len(), checks::addresses(&config))?;
     let admin = Admin::bind(config.admin.as_ref().map(|a| a.listen), ADMIN_BACKLOG)?;
     let start = Start {
         config: Arc::clone(&config),
@@ -206,12 +206,6 @@ fn load(path: &Path) -> Result<Config> {
         tracing::warn!("{warning}");
     }
     Ok(loaded.config)
-}
-
-/// Listening sockets that one shard holds.
-fn addresses(config: &Config) -> usize {
-    let vips = |balancer: usize| config.balancers.get(balancer).map_or(0, |b| b.vip_address.len());
-    config.listeners.iter().map(|listener| vips(listener.balancer)).sum()
 }
 
 /// Shards start their choices at random points, so that they do not all pick the same member.

@@ -16,6 +16,7 @@ use weir_core::obs::Board;
 use weir_core::time::clock::{self, Mono};
 
 use super::checking;
+use super::checks;
 use super::control::{Control, load_apart, millis_since};
 use super::doors::Moves;
 use crate::cores::Plan;
@@ -108,7 +109,13 @@ impl Control {
     fn board_for(&self, state: &State) -> Arc<Board> {
         let listeners = state.listeners().map(|(handle, _)| handle);
         let members = state.members().map(|(_, member)| member.handle);
-        Arc::new(self.fleet.board().next(self.fleet.count(), listeners, members))
+        let board = self.fleet.board().next(self.fleet.count(), listeners, members);
+        for (handle, listener) in state.listeners() {
+            if listener.access.caps.per_source > 0 {
+                board.gate(handle).prepare_sources();
+            }
+        }
+        Arc::new(board)
     }
 
     /// Has the file read for those who asked; what follows comes as an event.
@@ -241,6 +248,10 @@ impl Control {
             changes.push(format!("[runtime]: shutdown_timeout {was:?} → {timeout:?}"));
             self.set_shutdown_timeout(timeout);
         }
+        let (was, most) = (self.config.runtime.max_connections, config.runtime.max_connections);
+        if was != most {
+            changes.push(format!("[runtime]: max_connections {was} → {most}"));
+        }
         self.config = config;
         self.plan = plan;
         self.put_into_effect(next, moves);
@@ -249,6 +260,8 @@ impl Control {
 
     /// Sends what is to be served to the shards, with its doors.
     pub(super) fn put_into_effect(&mut self, next: State, moves: Moves) {
+        let most = checks::max_connections(&self.config, self.fleet.count());
+        self.fleet.board().house().set_limit(most);
         if self.fleet.state().diff(&next).changes.is_empty() && !self.fleet.is_new() {
             return;
         }

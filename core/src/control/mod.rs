@@ -6,6 +6,7 @@
 //! people. All pure. The server's control thread owns the one state of the process and sends diffs
 //! to the shards, whose `table::View` applies them.
 
+mod access;
 mod change;
 mod limits;
 mod objects;
@@ -15,6 +16,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use access::Access;
 pub use change::{Change, Diff};
 pub use limits::Limits;
 pub use objects::{Listener, Member, Pool, Timeouts};

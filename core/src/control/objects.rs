@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Limits;
+use super::{Access, Limits};
 use crate::model::{
     self, Algorithm, ConnectionDrain, Flavor, Handle, Id, Monitor, Persistence, PoolProtocol,
     Protocol, SlowStart,
@@ -35,6 +35,8 @@ pub struct Listener {
     pub timeouts: Timeouts,
     /// How large requests may be.
     pub limits: Limits,
+    /// Who may connect, and how many.
+    pub access: Access,
 }
 
 /// The time limits of a listener (R6.7-1 to R6.7-7).

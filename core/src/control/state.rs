@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Change, Diff, Limits, Listener, Member, Pool, Timeouts};
+use super::access::Sets;
+use super::{Access, Change, Diff, Limits, Listener, Member, Pool, Timeouts};
 use crate::model::{
     self, Algorithm, Balancer, Config, Flavor, Handle, Handles, Id, PoolProtocol, Protocol,
 };
@@ -109,8 +110,10 @@ impl State {
         }
         let old: HashMap<ListenerKey, Handle> =
             self.listeners.iter().map(|(handle, l)| (ListenerKey::of(l), *handle)).collect();
+        let mut sets = Sets::after(self.listeners.values());
         for listener in &config.listeners {
-            let resolved = resolve_listener(listener, config, &pools, shards_of);
+            let access = sets.access(listener, config);
+            let resolved = resolve_listener(listener, config, &pools, shards_of, access);
             let found = old.get(&ListenerKey::of(&resolved)).copied();
             let former = found.and_then(|handle| self.listeners.get(&handle));
             let handle = found.unwrap_or_else(|| handles.fresh());
@@ -275,6 +278,7 @@ fn resolve_listener(
     config: &Config,
     pools: &[Handle],
     shards_of: &dyn Fn(usize) -> Vec<usize>,
+    access: Access,
 ) -> Listener {
     let balancer = config.balancers.get(listener.balancer);
     let addresses = balancer.map(|b| b.vip_address.as_slice()).unwrap_or_default();
@@ -289,6 +293,7 @@ fn resolve_listener(
         pool: listener.default_pool.and_then(|index| pools.get(index)).copied(),
         timeouts: Timeouts::of(listener),
         limits: Limits::of(listener),
+        access,
     }
 }
 

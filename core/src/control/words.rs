@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::net::SocketAddr;
 
-use super::{Listener, Member, Pool, State};
+use super::{Access, Listener, Member, Pool, State};
 use crate::model::{Handle, Monitor};
 
 impl State {
@@ -68,6 +68,7 @@ impl State {
         let file = |bytes| if bytes == u64::MAX { 0 } else { bytes };
         field(&mut fields, "max_body_bytes", &file(a.body), &file(b.body));
         field(&mut fields, "shards", &was.shards, &now.shards);
+        access_fields(&mut fields, &was.access, &now.access);
         fields
     }
 
@@ -85,6 +86,16 @@ impl State {
         }
         let gone = self.pools().filter(|(handle, _)| to.pool(*handle).is_none());
         lines.extend(gone.map(|(_, pool)| format!("pool {}: removed", pool.name)));
+    }
+}
+
+fn access_fields(fields: &mut Vec<String>, was: &Access, now: &Access) {
+    field(fields, "connection", &was.caps.connections, &now.caps.connections);
+    field(fields, "cps", &was.caps.rate, &now.caps.rate);
+    field(fields, "connections_per_source", &was.caps.per_source, &now.caps.per_source);
+    // Lists may be long: that they changed is enough.
+    if was.list != now.list {
+        fields.push("ipgroup changed".into());
     }
 }
 

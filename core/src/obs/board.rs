@@ -1,10 +1,11 @@
-//! Which counter blocks belong to which object. Made by the control thread with each state; shards
-//! find their blocks in it, the admin thread sums over them.
+//! Which counter blocks, and which state that shards share, belong to which object. Made by the
+//! control thread with each state; shards find their blocks in it, the admin thread sums over them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{ListenerCounters, MemberCounters};
+use crate::acl::{Gate, House};
 use crate::model::Handle;
 use crate::pool::Load;
 
@@ -18,6 +19,8 @@ pub struct Board {
     listeners: HashMap<Handle, Blocks<ListenerCounters>>,
     members: HashMap<Handle, Blocks<MemberCounters>>,
     loads: HashMap<Handle, Arc<Load>>,
+    gates: HashMap<Handle, Arc<Gate>>,
+    house: Arc<House>,
 }
 
 impl Board {
@@ -30,9 +33,13 @@ impl Board {
         members: impl Iterator<Item = Handle>,
     ) -> Board {
         let members = follow(&self.members, shards, members);
+        let listeners = follow(&self.listeners, shards, listeners);
         let load = |handle| self.loads.get(handle).cloned().unwrap_or_default();
+        let gate = |handle| self.gates.get(handle).cloned().unwrap_or_default();
         Board {
-            listeners: follow(&self.listeners, shards, listeners),
+            house: Arc::clone(&self.house),
+            gates: listeners.keys().map(|handle| (*handle, gate(handle))).collect(),
+            listeners,
             loads: members.keys().map(|handle| (*handle, load(handle))).collect(),
             members,
         }
@@ -48,6 +55,18 @@ impl Board {
     #[must_use]
     pub fn load(&self, handle: Handle) -> Arc<Load> {
         self.loads.get(&handle).cloned().unwrap_or_default()
+    }
+
+    /// What the shards share of a listener; a fresh one for a listener that is not there.
+    #[must_use]
+    pub fn gate(&self, handle: Handle) -> Arc<Gate> {
+        self.gates.get(&handle).cloned().unwrap_or_default()
+    }
+
+    /// What the shards share of the process; the same on every board.
+    #[must_use]
+    pub fn house(&self) -> &Arc<House> {
+        &self.house
     }
 
     /// A member's blocks, in the order of the shards; empty for one that is not there.
@@ -79,6 +98,8 @@ mod tests {
         first.listener(a)[1].requests.add(3);
         let second = first.next(2, [a, b].into_iter(), [b].into_iter());
         assert_eq!(second.listener(a)[1].requests.get(), 3);
+        assert!(Arc::ptr_eq(&first.gate(a), &second.gate(a)));
+        assert!(Arc::ptr_eq(first.house(), second.house()));
         assert_eq!(second.listener(b).len(), 2);
         assert!(second.member(a).is_empty());
     }

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use crate::acl::Refusal;
 use crate::counter::{Counter, Gauge};
 
 /// One counter for each status code from 100 to 599. The hundred of a class takes its memory when
@@ -31,11 +32,31 @@ impl StatusCounters {
     }
 }
 
+/// One counter for each reason to refuse a connection.
+#[derive(Debug, Default)]
+pub struct RefusalCounters([Counter; Refusal::COUNT]);
+
+impl RefusalCounters {
+    /// Counts one connection that was refused.
+    pub fn count(&self, refusal: Refusal) {
+        if let Some(counter) = self.0.get(refusal.number()) {
+            counter.add(1);
+        }
+    }
+
+    /// How many were refused for this reason.
+    pub fn get(&self, refusal: Refusal) -> u64 {
+        self.0.get(refusal.number()).map_or(0, Counter::get)
+    }
+}
+
 /// What one shard counts for one listener.
 #[derive(Debug, Default)]
 pub struct ListenerCounters {
-    /// Client connections accepted.
+    /// Client connections accepted; those refused are not among them.
     pub connections: Counter,
+    /// Client connections refused: closed by RST before anything else.
+    pub refused: RefusalCounters,
     /// Client connections open now.
     pub active_connections: Gauge,
     /// Requests answered, with whatever status.

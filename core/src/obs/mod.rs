@@ -5,4 +5,4 @@ mod board;
 mod counters;
 
 pub use board::Board;
-pub use counters::{ListenerCounters, MemberCounters, StatusCounters};
+pub use counters::{ListenerCounters, MemberCounters, RefusalCounters, StatusCounters};

@@ -6,6 +6,7 @@
 //! last connection that came by it ends (R6.3-2, C37). Protocol code reads sites and asks
 //! [`Pool::pick`]; it changes nothing here.
 
+mod admit;
 mod member;
 mod pool;
 mod site;
@@ -14,6 +15,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub use admit::Ticket;
 pub use member::{Held, Keep, Member};
 pub use pool::{Nobody, Pool};
 pub use site::Site;

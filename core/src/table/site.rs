@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Pool;
-use crate::control::{self, Limits};
+use crate::acl::{Gate, House};
+use crate::control::{self, Access, Limits};
 use crate::model::Handle;
-use crate::obs::ListenerCounters;
+use crate::obs::{Board, ListenerCounters};
 
 /// A listener on one shard. Its settings change in place: connections see the new ones where they
 /// look next (R6.7-14).
@@ -24,15 +25,23 @@ pub struct Site {
     connect: Cell<Duration>,
     limits: Cell<Limits>,
     pool: RefCell<Option<Rc<Pool>>>,
+    pub(super) access: RefCell<Access>,
+    /// What all shards share of it …
+    pub(super) gate: Arc<Gate>,
+    /// … and of the process.
+    pub(super) house: Arc<House>,
 }
 
 impl Site {
-    pub(super) fn new(handle: Handle, counters: Arc<ListenerCounters>) -> Site {
+    pub(super) fn new(handle: Handle, counters: Arc<ListenerCounters>, board: &Board) -> Site {
         let none = || Cell::new(Duration::ZERO);
         Site {
             handle,
             name: RefCell::new("".into()),
             counters,
+            access: RefCell::default(),
+            gate: board.gate(handle),
+            house: Arc::clone(board.house()),
             keepalive: none(),
             client: none(),
             member: none(),
@@ -50,6 +59,7 @@ impl Site {
         self.connect.set(settings.timeouts.connect);
         self.limits.set(settings.limits);
         self.pool.replace(pool);
+        self.access.replace(settings.access.clone());
     }
 
     /// Which listener it is.

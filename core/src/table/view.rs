@@ -210,8 +210,10 @@ impl View {
         board: &Board,
     ) {
         let counters = || board.listener(handle).get(self.shard).cloned().unwrap_or_default();
-        let site =
-            tables.sites.entry(handle).or_insert_with(|| Rc::new(Site::new(handle, counters())));
+        let site = tables
+            .sites
+            .entry(handle)
+            .or_insert_with(|| Rc::new(Site::new(handle, counters(), board)));
         site.set(settings, settings.pool.and_then(|pool| tables.pools.get(&pool).cloned()));
     }
 }

@@ -201,7 +201,8 @@ async fn main(
     let serving = Rc::clone(&service);
     let accepting = rt::spawn(async move {
         while let Ok((stream, peer)) = listener.accept().await {
-            rt::spawn(Rc::clone(&serving).serve(Rc::clone(&site), stream, peer));
+            let ticket = site.admit(peer.ip(), rt::now()).unwrap();
+            rt::spawn(Rc::clone(&serving).serve(ticket, stream, peer));
         }
     });
     while let Some(ask) = asks.recv().await {

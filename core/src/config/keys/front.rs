@@ -12,7 +12,6 @@ use crate::config::bounds::MAX_CONNECTIONS;
 
 const TLS: &str = "HTTPS";
 const RETRY: super::Stage = Later("retry settings");
-const LIMITS: super::Stage = Later("connection limits");
 const LOG: super::Stage = Later("the access log");
 const CRYPTO: super::Stage = Later("TLS");
 const LAYER4: super::Stage = Later("Layer 4");
@@ -99,19 +98,20 @@ keys! {
     "max_body_bytes": Integer(0, i64::MAX as u64), Number(10_737_418_240), L7, Reload, "R6.4-2",
         Now,
         "Size of a request body; 413 above; 0 = no limit.";
-    "connection": Integer(0, MAX_CONNECTIONS), Number(0), ALL, Reload, "", LIMITS,
-        "Open client connections; 0 = no limit.";
-    "cps": Integer(0, MAX_CONNECTIONS), Number(0), ALL, Reload, "", LIMITS,
-        "New connections a second; 0 = no limit.";
-    "connections_per_source": Integer(0, MAX_CONNECTIONS), Number(0), ALL, Reload, "", LIMITS,
-        "Open connections of one client address; 0 = no limit.";
+    "connection": Integer(0, MAX_CONNECTIONS), Number(0), ALL, Reload, "", Now,
+        "Open client connections, all shards together; 0 = no limit. More are reset.";
+    "cps": Integer(0, MAX_CONNECTIONS), Number(0), ALL, Reload, "", Now,
+        "New connections a second, all shards together, with bursts of one second's worth; 0 = no \
+            limit.";
+    "connections_per_source": Integer(0, MAX_CONNECTIONS), Number(0), ALL, Reload, "", Now,
+        "Open connections of one client address, all shards together; 0 = no limit.";
     "trusted_proxies": Networks, NO_ENTRY, L7, Reload, "R9.1-4", Later("trusted proxies"),
         "Peers whose X-Forwarded-For is believed.";
     "insert_headers": Shape("table", "header = boolean; `X-Forwarded-For-Processing-Mode`: \
         `\"append\"`, `\"replace\"`, `\"remove\"`"),
         Text("{}"), L7, Reload, "R9.1-4", Later("inserted headers"),
         "Headers that requests get.";
-    "ipgroup": Table, NONE, ALL, Reload, "R7.13-1", Later("access control"),
+    "ipgroup": Table, NONE, ALL, Reload, "R7.13-1", Now,
         "Access control by client address.";
     "server_timing": Bool, NO, L7, Reload, "", Later("timing headers"),
         "Add a Server-Timing header to responses.";

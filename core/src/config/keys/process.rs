@@ -33,9 +33,9 @@ keys! {
     "backlog": Integer(1, MAX_BACKLOG), Number(4096), ALL, Upgrade, "", Now,
         "Length of each listening socket's accept queue; the kernel cuts it to \
             `net.core.somaxconn`.";
-    "max_connections": Integer(0, 100_000_000), Number(0), ALL, Reload, "",
-        Later("connection limits"),
-        "Client connections of the whole process; 0 = what RLIMIT_NOFILE allows.";
+    "max_connections": Integer(0, 100_000_000), Number(0), ALL, Reload, "", Now,
+        "Client connections of the whole process; 0 = what RLIMIT_NOFILE allows, two descriptors \
+            each.";
     "source_addresses": Addresses, NO_ENTRY, ALL, Reload, "", Later("source addresses"),
         "Source addresses towards members and for probes; empty = the kernel chooses.";
     "tcp_keepalive": Table, Text("{ idle = 60, interval = 10, count = 6 }"), ALL, Reload,

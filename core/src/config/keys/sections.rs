@@ -54,6 +54,6 @@ pub(in crate::config) const SECTIONS: &[Section] = &[
         that part of the request's."),
     one("l7policy.fixed_response_config", Now, "An answer of Weir's own."),
     many("certificate", Later("TLS"), "A server certificate, or a CA bundle for mutual TLS."),
-    many("ipgroup", Later("access control"), "A list of client addresses for access control."),
+    many("ipgroup", Now, "A list of client addresses for access control."),
     many("ipgroup.ip_list", Now, "An entry with a note; a bare string is one without."),
 ];

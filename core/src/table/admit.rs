@@ -1,0 +1,258 @@
+//! The step that every client connection takes first, whatever its protocol: access control and
+//! limits. What is let in holds a [`Ticket`] as long as it lives.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::Site;
+use crate::acl::{Claim, Refusal};
+use crate::time::clock::Mono;
+
+/// A connection that was let in: it counts as open at its listener and in the process until this is
+/// dropped.
+#[derive(Debug)]
+pub struct Ticket {
+    site: Rc<Site>,
+    source: Claim,
+}
+
+impl Site {
+    /// Lets a connection from `peer` in, or says why not; counts either. A white or black list is
+    /// asked first, then the limits of process, listener, address and rate.
+    ///
+    /// # Errors
+    /// The reason; the connection is then to be reset (C19).
+    pub fn admit(self: &Rc<Self>, peer: IpAddr, now: Mono) -> Result<Ticket, Refusal> {
+        let ticket = self.try_admit(peer, now);
+        if let Err(refusal) = &ticket {
+            self.counters.refused.count(*refusal);
+        }
+        ticket
+    }
+
+    fn try_admit(self: &Rc<Self>, peer: IpAddr, now: Mono) -> Result<Ticket, Refusal> {
+        let access = self.access.borrow();
+        if access.list.as_ref().is_some_and(|list| !list.allows(peer)) {
+            return Err(Refusal::AclDenied);
+        }
+        let mut ticket = self.enter(access.caps.connections)?;
+        ticket.claim(peer, access.caps.per_source)?;
+        if access.caps.rate > 0 && !self.gate.bucket.take(access.caps.rate, now) {
+            return Err(Refusal::Rate);
+        }
+        self.counters.connections.add(1);
+        Ok(ticket)
+    }
+
+    /// Counts a connection as open, if process and listener have room for it.
+    fn enter(self: &Rc<Self>, limit: u32) -> Result<Ticket, Refusal> {
+        if !self.house.open.rise(self.house.limit()) {
+            return Err(Refusal::Process);
+        }
+        if !self.gate.open.rise(limit) {
+            self.house.open.fall();
+            return Err(Refusal::Connections);
+        }
+        self.counters.active_connections.rise();
+        Ok(Ticket { site: Rc::clone(self), source: Claim::NONE })
+    }
+}
+
+impl Ticket {
+    /// The listener that let it in.
+    #[inline]
+    #[must_use]
+    pub fn site(&self) -> &Rc<Site> {
+        &self.site
+    }
+
+    /// Counts the connection as one of this address.
+    fn claim(&mut self, client: IpAddr, limit: u32) -> Result<(), Refusal> {
+        if limit > 0
+            && let Some(sources) = self.site.gate.sources()
+        {
+            self.source = sources.enter(client, limit).ok_or(Refusal::Source)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.source != Claim::NONE
+            && let Some(sources) = self.site.gate.sources()
+        {
+            sources.leave(self.source);
+        }
+        self.site.gate.open.fall();
+        self.site.house.open.fall();
+        self.site.counters.active_connections.fall();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::control::State;
+    use crate::model::{self, AccessControl, AccessKind, Config, Handles, IpGroup, IpGroupEntry};
+    use crate::obs::Board;
+    use crate::table::View;
+
+    /// Two shards' sites of one listener.
+    struct Scene {
+        state: State,
+        board: Board,
+        handles: Handles,
+        views: [View; 2],
+        now: Mono,
+    }
+
+    impl Scene {
+        fn new(listener: model::Listener) -> Scene {
+            let mut scene = Scene {
+                state: State::default(),
+                board: Board::default(),
+                handles: Handles::default(),
+                views: [View::new(0, 1), View::new(1, 2)],
+                now: Mono::from_nanos(1 << 40),
+            };
+            scene.load(listener);
+            scene
+        }
+
+        fn load(&mut self, listener: model::Listener) {
+            let entry = |text: &str| IpGroupEntry {
+                network: text.parse().unwrap(),
+                description: String::new(),
+            };
+            let group = |name: &str, entries| IpGroup {
+                id: model::derive_id("ipgroup", "", name),
+                name: name.into(),
+                entries,
+            };
+            let config = Config {
+                balancers: vec![model::Balancer::default()],
+                listeners: vec![listener],
+                ipgroups: vec![
+                    group("a", vec![entry("10.0.0.0/8")]),
+                    group("b", vec![entry("fd00::/8"), entry("192.168.0.1/32")]),
+                ],
+                ..Config::default()
+            };
+            let next = self.state.next(&config, &|_| vec![0, 1], &mut self.handles);
+            let listeners: Vec<_> = next.listeners().map(|(handle, _)| handle).collect();
+            self.board = self.board.next(2, listeners.iter().copied(), std::iter::empty());
+            listeners.iter().for_each(|&handle| self.board.gate(handle).prepare_sources());
+            let diff = self.state.diff(&next);
+            for view in &self.views {
+                view.apply(&diff, &self.board, self.now, true);
+            }
+            self.state = next;
+        }
+
+        fn site(&self, shard: usize) -> Rc<Site> {
+            let handle = self.state.listeners().next().unwrap().0;
+            self.views[shard].site(handle).unwrap()
+        }
+
+        fn admit(&self, shard: usize, peer: &str) -> Result<Ticket, Refusal> {
+            self.site(shard).admit(peer.parse().unwrap(), self.now)
+        }
+
+        fn refused(&self, refusal: Refusal) -> u64 {
+            (0..2).map(|shard| self.site(shard).counters.refused.get(refusal)).sum()
+        }
+    }
+
+    fn with(change: impl FnOnce(&mut model::Listener)) -> model::Listener {
+        let mut listener = model::Listener { name: "web".into(), ..model::Listener::default() };
+        change(&mut listener);
+        listener
+    }
+
+    fn listed(kind: AccessKind, groups: &[usize]) -> model::Listener {
+        let groups = groups.to_vec();
+        with(|l| l.ipgroup = Some(AccessControl { groups, kind, enable: true }))
+    }
+
+    /// R7.13-1, R5.14-1: several groups, both kinds, live.
+    #[test]
+    fn lists_are_asked_and_change_at_once() {
+        let mut scene = Scene::new(listed(AccessKind::White, &[0, 1]));
+        for inside in ["10.9.9.9", "::ffff:10.1.1.1", "fd12::1", "192.168.0.1"] {
+            assert!(scene.admit(0, inside).is_ok(), "{inside}");
+        }
+        for outside in ["11.0.0.1", "::1", "192.168.0.2"] {
+            assert_eq!(scene.admit(1, outside).unwrap_err(), Refusal::AclDenied, "{outside}");
+        }
+        assert_eq!(scene.refused(Refusal::AclDenied), 3);
+        let kept = scene.admit(0, "10.0.0.1").unwrap();
+        scene.load(listed(AccessKind::Black, &[0]));
+        assert_eq!(scene.admit(0, "10.0.0.1").unwrap_err(), Refusal::AclDenied);
+        assert!(scene.admit(0, "11.0.0.1").is_ok());
+        assert_eq!(kept.site().gate.open.get(), 1, "who was let in stays");
+        scene.load(with(|l| {
+            let kind = AccessKind::White;
+            l.ipgroup = Some(AccessControl { groups: vec![0], kind, enable: false });
+        }));
+        assert!(scene.admit(0, "11.0.0.1").is_ok(), "switched off");
+    }
+
+    #[test]
+    fn limits_hold_over_all_shards() {
+        let scene = Scene::new(with(|l| {
+            l.connection = 3;
+            l.connections_per_source = 2;
+        }));
+        let first = scene.admit(0, "10.0.0.1").unwrap();
+        let _second = scene.admit(1, "10.0.0.1").unwrap();
+        assert_eq!(scene.admit(0, "10.0.0.1").unwrap_err(), Refusal::Source);
+        let _third = scene.admit(1, "10.0.0.2").unwrap();
+        assert_eq!(scene.admit(1, "10.0.0.3").unwrap_err(), Refusal::Connections);
+        drop(first);
+        assert!(scene.admit(1, "10.0.0.1").is_ok());
+        assert_eq!((scene.refused(Refusal::Source), scene.refused(Refusal::Connections)), (1, 1));
+        assert_eq!(scene.site(0).house.open.get(), 2);
+    }
+
+    #[test]
+    fn the_rate_and_the_house() {
+        let mut scene = Scene::new(with(|l| l.cps = 4));
+        let burst = (0..10).filter(|n| scene.admit(n % 2, "10.0.0.1").is_ok()).count();
+        assert_eq!((burst, scene.refused(Refusal::Rate)), (4, 6));
+        assert_eq!(scene.site(0).gate.open.get(), 0, "what is refused counts nowhere");
+        scene.now = scene.now.plus(Duration::from_secs(1));
+        scene.board.house().set_limit(2);
+        let kept: Vec<_> = (0..4).filter_map(|n| scene.admit(n % 2, "10.0.0.1").ok()).collect();
+        assert_eq!((kept.len(), scene.refused(Refusal::Process)), (2, 2));
+        drop(kept);
+        assert!(scene.admit(0, "10.0.0.1").is_ok());
+    }
+
+    /// Sets are made once: listeners of the same groups share one, and so do versions.
+    #[test]
+    fn equal_lists_are_one_copy() {
+        let one = listed(AccessKind::White, &[0, 1]);
+        let mut two = listed(AccessKind::Black, &[1, 0]);
+        (two.name, two.id) = ("two".into(), model::Id::from_u128(2));
+        let set = |state: &State, at: usize| {
+            let listener = state.listeners().nth(at).unwrap().1;
+            std::sync::Arc::as_ptr(&listener.access.list.as_ref().unwrap().set)
+        };
+        let entry = IpGroupEntry { network: "10.0.0.0/8".parse().unwrap(), description: "".into() };
+        let group = IpGroup { id: model::Id::nil(), name: "g".into(), entries: vec![entry] };
+        let mut config = Config {
+            listeners: vec![one, two],
+            ipgroups: vec![group.clone(), IpGroup { name: "h".into(), ..group }],
+            ..Config::default()
+        };
+        let mut handles = Handles::default();
+        let first = State::default().next(&config, &|_| vec![0], &mut handles);
+        assert_eq!(set(&first, 0), set(&first, 1));
+        config.listeners[0].cps = 9;
+        let second = first.next(&config, &|_| vec![0], &mut handles);
+        assert_eq!((set(&second, 0), set(&second, 1)), (set(&first, 0), set(&first, 1)));
+    }
+}
