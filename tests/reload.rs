@@ -233,6 +233,34 @@ fn what_a_reload_cannot_do_is_said() {
     assert_eq!(code, Some(0), "{err}");
     assert!(out.contains("note: [runtime] cores: changed"), "{out}");
     assert!(out.contains("shutdown_timeout 5s → 6s"), "{out}");
+    let (_, out, _) = server.reload(&other);
+    assert!(out.contains("note: [runtime] cores: changed"), "it still runs as it began: {out}");
+    let (_, out, _) = server.reload(&plan.text());
+    assert!(!out.contains("note:"), "{out}");
+}
+
+/// A connection that came by a removed listener is waited for, and counted when it is cut.
+#[test]
+fn the_end_knows_connections_of_removed_listeners() {
+    let slow = Member::shut("slow");
+    let members = [(slow.addr, 1)];
+    let pools: &[Pool<'_>] = &[("app", "", &members)];
+    let port = free_port();
+    let both = [("web", 0, "app", ""), ("old", port, "app", "")];
+    let text = |listeners| {
+        Plan { listeners, pools }.text().replace("shutdown_timeout = 5", "shutdown_timeout = 1")
+    };
+    let server = Server::start(&text(&both));
+    let mut client = Client::connect(at(port));
+    client.send("/", "");
+    slow.wait_for(1);
+    let (code, out, err) = server.reload(&text(&both[..1]));
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("listener old: removed"), "{out}");
+    server.signal("TERM");
+    let (status, log, _) = server.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("1 client connection was cut"), "{log}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::logging;
 use crate::server::Answer;
 
 /// Longer than the process takes for its last answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(90);
+const ANSWER_LIMIT: Duration = Duration::from_secs(150);
 
 /// Which process is meant.
 #[derive(Clone, Debug)]

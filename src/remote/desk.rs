@@ -19,8 +19,9 @@ use crate::server::{Answer, Asker};
 
 /// A caller that says nothing, or takes nothing, for so long is cut off.
 const CALLER_LIMIT: Duration = Duration::from_secs(5);
-/// A reload that takes longer than this is answered as unfinished.
-const RELOAD_LIMIT: Duration = Duration::from_secs(60);
+/// A reload that takes longer than this is answered as unfinished: longer than two may take that
+/// wait for first verdicts, since one may be under way.
+const RELOAD_LIMIT: Duration = Duration::from_secs(120);
 
 /// The bound socket; its file goes when this is dropped.
 #[derive(Debug)]

@@ -99,6 +99,8 @@ pub struct Outcome {
 
 /// The state of the control thread.
 pub(super) struct Control {
+    /// What was started with: some of it can't change in a running process.
+    pub(super) begun_with: Arc<Config>,
     pub(super) config: Arc<Config>,
     pub(super) path: Option<PathBuf>,
     pub(super) fleet: Fleet,
@@ -127,6 +129,7 @@ pub async fn run(boot: Boot) -> Outcome {
     let mut control = Control {
         life: Life::new(fleet.count(), config.runtime.shutdown_timeout),
         doors: Doors::new(fleet.count(), config.runtime.backlog),
+        begun_with: Arc::clone(&config),
         config,
         path,
         fleet,
@@ -377,7 +380,10 @@ pub(super) fn millis_since(start: Mono, now: Mono) -> f64 {
 /// The reading thread of a reload: parsing a large file takes time that control doesn't have.
 pub(super) fn load_apart(path: PathBuf, sender: Sender<Event>) -> Result<()> {
     let read = move || {
-        let loaded = super::load(&path).context("reload");
+        // Control waits for this message: it must come, whatever happens in here.
+        let read = std::panic::catch_unwind(|| super::load(&path));
+        let loaded = read.unwrap_or_else(|_| Err(anyhow!("a defect: the file's reader panicked")));
+        let loaded = loaded.context("reload");
         // Lost only when the process ends.
         let _unheard = sender.try_send(Event::Loaded(Box::new(loaded)));
     };

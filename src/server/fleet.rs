@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 
 use anyhow::{Result, bail};
 use weir_core::control::{Diff, State};
-use weir_core::obs::Board;
+use weir_core::obs::{Board, ListenerCounters};
 use weir_core::rt::{RingStats, ShardError};
 
 use crate::shard::{self, DoorChange, Order, Plan, Reports, Shard, Update};
@@ -24,6 +24,8 @@ pub struct Fleet {
     rings: Vec<Arc<RingStats>>,
     state: Arc<State>,
     board: Arc<Board>,
+    /// Counters of listeners that are gone while connections by them were open.
+    leaving: Vec<Arc<ListenerCounters>>,
     /// The process serves: from now on members join a running pool.
     settled: bool,
 }
@@ -53,6 +55,7 @@ impl Fleet {
             rings: cores.iter().map(|_| Arc::default()).collect(),
             state: Arc::default(),
             board: Arc::default(),
+            leaving: Vec::new(),
             settled: false,
         };
         for ((index, &core), ring) in cores.iter().enumerate().zip(fleet.rings.clone()) {
@@ -113,6 +116,10 @@ impl Fleet {
     /// Makes `state` the desired one, with the doors that each shard is to change (a list a shard,
     /// or none at all).
     pub fn publish(&mut self, state: State, board: Arc<Board>, doors: Vec<Vec<DoorChange>>) {
+        self.leaving.retain(|counters| counters.active_connections.get() > 0);
+        let gone = self.state.listeners().filter(|(handle, _)| state.listener(*handle).is_none());
+        let counters = gone.flat_map(|(handle, _)| self.board.listener(handle));
+        self.leaving.extend(counters.cloned());
         self.state = Arc::new(state);
         self.board = board;
         for (link, doors) in self.links.iter_mut().zip(doors) {
@@ -185,9 +192,10 @@ impl Fleet {
         self.links.into_iter().filter_map(|link| link.shard.join().err()).collect()
     }
 
-    /// Client connections that are open now on all shards.
+    /// Client connections that are open now on all shards, by removed listeners too.
     pub fn active_connections(&self) -> u64 {
         let blocks = self.state.listeners().flat_map(|(handle, _)| self.board.listener(handle));
-        blocks.map(|counters| counters.active_connections.get()).sum()
+        let all = blocks.chain(&self.leaving);
+        all.map(|counters| counters.active_connections.get()).sum()
     }
 }

@@ -284,7 +284,7 @@ impl Control {
 
     /// What the file asks for that a running process can't do.
     fn needs_upgrade(&self, config: &Config) -> Vec<String> {
-        let (was, now) = (&self.config.runtime, &config.runtime);
+        let (was, now) = (&self.begun_with.runtime, &config.runtime);
         let fixed = [
             ("[runtime] cores", was.cores != now.cores),
             ("[runtime] smt", was.smt != now.smt),
@@ -293,7 +293,7 @@ impl Control {
             ("[runtime] spin", was.spin != now.spin),
             ("[runtime] backlog", was.backlog != now.backlog),
             ("[runtime] run_dir", was.run_dir != now.run_dir),
-            ("[admin] listen", self.config.admin != config.admin),
+            ("[admin] listen", self.begun_with.admin != config.admin),
         ];
         let changed = fixed.iter().filter(|(_, changed)| *changed);
         changed

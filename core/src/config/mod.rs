@@ -1,16 +1,17 @@
 //! Reads configuration files: TOML text in, the validated model or every mistake out.
 //!
 //! A file passes these modules in order: `files` reads it and what it includes, `keys` (what may
-//! stand in it) drives `reader` (one value), `read` types every section, `rules` applies what
-//! concerns several objects and builds the [`model::Config`](crate::model::Config), `problem`
-//! shows what was found. Doesn't look at the machine beyond the files themselves: whether a core,
-//! an address or a folder exists is asked by who uses it. Called by the server (`serve`, `check`,
-//! reload) and by tests.
+//! stand in it) drives `reader` (one value), `read` types every section, `named` looks for the
+//! files that certificates name, `rules` applies what concerns several objects and builds the
+//! [`model::Config`](crate::model::Config), `problem` shows what was found. Doesn't look at the
+//! machine beyond the files themselves: whether a core, an address or a folder exists is asked by
+//! who uses it. Called by the server (`serve`, `check`, reload) and by tests.
 
 mod bounds;
 mod files;
 mod glob;
 mod keys;
+mod named;
 mod problem;
 mod read;
 mod reader;
@@ -58,7 +59,7 @@ pub struct Loaded {
 pub fn load(path: &Path) -> Result<Loaded, Failure> {
     let mut findings = Findings::default();
     let files = files::collect(path, &mut findings).map_err(|problem| Failure::single(*problem))?;
-    check(&files, findings)
+    check(&files, findings, named::check)
 }
 
 /// Checks the text of a configuration; `file_name` is only named in messages. An `include` is an
@@ -84,12 +85,15 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Failure> {
             .help("read it from a file");
     }
     drop(root);
-    check(&files, findings)
+    check(&files, findings, |_, _| {})
 }
 
+/// What else is to be looked at in a document.
+type Look = fn(&Document<'_, '_>, &mut Findings);
+
 /// Publishes what [`evaluate`] finds.
-fn check(files: &[Text], mut findings: Findings) -> Result<Loaded, Failure> {
-    let config = evaluate(files, &mut findings);
+fn check(files: &[Text], mut findings: Findings, look: Look) -> Result<Loaded, Failure> {
+    let config = evaluate(files, &mut findings, look);
     let sources: Vec<_> =
         files.iter().map(|file| Source { name: &file.name, text: &file.text }).collect();
     let warnings = findings.publish(&sources)?;
@@ -98,7 +102,7 @@ fn check(files: &[Text], mut findings: Findings) -> Result<Loaded, Failure> {
 }
 
 /// Parses and checks all files. The result is meaningless if `findings` has errors.
-fn evaluate(files: &[Text], findings: &mut Findings) -> Config {
+fn evaluate(files: &[Text], findings: &mut Findings, look: Look) -> Config {
     let parsed: Vec<_> = files
         .iter()
         .enumerate()
@@ -111,6 +115,7 @@ fn evaluate(files: &[Text], findings: &mut Findings) -> Config {
         .map(|(file, (root, text))| Root { entries: root.get_ref(), file, folder: text.folder() })
         .collect();
     let document = Document::read(&roots, findings);
+    look(&document, findings);
     rules::resolve(document, findings)
 }
 

@@ -3,8 +3,11 @@
 
 use std::collections::HashMap;
 
-/// Steps that a fresh balancer may be moved ahead; bounds the work of building one.
+/// Steps that a fresh balancer may be moved ahead, and steps times members: bounds the work of
+/// building one.
 const MAX_START_OFFSET: u64 = 4_096;
+/// See there.
+const MAX_START_WORK: u64 = 1 << 17;
 
 /// Smooth weighted round robin over members `0..weights.len()`.
 ///
@@ -93,8 +96,10 @@ impl Wrr {
             Turns::Equal { members, next } => {
                 *next = usize::try_from(offset % members.len().max(1) as u64).unwrap_or(0);
             }
-            Turns::Weighted { total, .. } => {
-                for _ in 0..offset % total.unsigned_abs().clamp(1, MAX_START_OFFSET) {
+            Turns::Weighted { members, total } => {
+                let most = MAX_START_WORK / members.len().max(1) as u64;
+                let most = total.unsigned_abs().min(most).clamp(1, MAX_START_OFFSET);
+                for _ in 0..offset % most {
                     self.pick(|_| true);
                 }
             }
