@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use process::mortal::Mortal;
 use process::{LIMIT, RUN_DIR, Server, get, pass_time, run, until, weir};
+use weir_core::time::clock;
 
 /// A pool: its name, its check (or nothing), and its members with their weights.
 type Pool<'a> = (&'a str, &'a str, &'a [(&'a Mortal, u8)]);
@@ -96,6 +97,20 @@ fn members_follow_their_checks() {
         server.metric("weir_health_probes_total")
             > server.metric("weir_health_probe_failures_total")
     );
+}
+
+/// The start waits for the first verdicts, also for those of members who say nothing, but not
+/// longer than their timeout and a second.
+#[test]
+fn the_start_waits_for_members_who_say_nothing() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let check = "{ type = \"HTTP\", delay = 5, timeout = 2 }";
+    let text = file(&[("app", check, &[])]) + &entry("s", silent.local_addr().unwrap(), 1);
+    let begin = clock::mono();
+    let server = Server::start(&text);
+    assert!(clock::mono().since(begin) >= Duration::from_secs(2), "no verdict comes before");
+    assert_eq!(get(server.web, "/").status, 503);
+    assert_eq!(up(&server, "s"), Some(false));
 }
 
 /// R8.1-5: another path shows its effect within interval × retries and a timeout; R8.8-1: with a

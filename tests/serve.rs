@@ -159,6 +159,28 @@ fn a_second_weir_on_the_same_port_is_refused() {
     assert!(stderr.contains(&format!("in use by weir (pid {})", first.pid())), "{stderr}");
 }
 
+/// [log]: JSON lines to a file; SIGUSR1 opens it again after a rotation.
+#[test]
+fn the_log_goes_to_a_file_that_is_rotated() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, old) = (folder.path().join("weir.log"), folder.path().join("weir.log.1"));
+    let log = format!("[log]\npath = \"{}\"\nformat = \"json\"\n", path.display());
+    let server = Server::start(&config("[0]", 5, 0, &[]).replace("[admin]", &(log + "[admin]")));
+    let lines = |path: &std::path::Path| -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    assert!(lines(&path).iter().any(|line| line["level"] == "INFO"));
+    std::fs::rename(&path, &old).unwrap();
+    server.signal("USR1");
+    until("a new file", || path.exists());
+    server.signal("TERM");
+    let (status, stderr, _) = server.wait();
+    assert_eq!(status.code(), Some(0), "{stderr}");
+    let said = |path, words| lines(path).iter().any(|l| l["message"].as_str() == Some(words));
+    assert!(said(&path, "drained; good bye") && !said(&old, "drained; good bye"));
+}
+
 #[test]
 fn hup_and_usr1_are_harmless() {
     let mut server = Server::start(&config("[0]", 5, 0, &[]));
@@ -182,6 +204,10 @@ fn systemd_is_told() {
     let server = Server::start_with(&config("[0]", 5, 0, &[]), |command| {
         command.env("NOTIFY_SOCKET", &path);
     });
+    assert!(next().contains("READY=1"));
+    server.signal("HUP");
+    let reloading = next();
+    assert!(reloading.contains("RELOADING=1") && reloading.contains("MONOTONIC_USEC="));
     assert!(next().contains("READY=1"));
     server.signal("TERM");
     assert!(next().contains("STOPPING=1"));

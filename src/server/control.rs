@@ -303,7 +303,9 @@ impl Control {
             News::Ready => self.running += 1,
             News::Applied(version, trouble) => {
                 for text in trouble {
-                    tracing::error!("shard {}: {text}", report.shard);
+                    let text = format!("shard {}: {text}", report.shard);
+                    tracing::error!("{text}");
+                    self.pending.iter_mut().for_each(|pending| pending.note(&text));
                 }
                 self.fleet.applied(report.shard, *version);
                 self.book.effective(self.fleet.effective());

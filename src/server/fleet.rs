@@ -99,8 +99,7 @@ impl Fleet {
 
     /// The version that is in effect on every shard.
     pub fn effective(&self) -> u64 {
-        let behind = |link: &Link| if link.doors.is_empty() { link.applied } else { 0 };
-        self.links.iter().map(behind).min().unwrap_or_default()
+        self.links.iter().map(|link| link.applied).min().unwrap_or_default()
     }
 
     /// The process serves from now on.
@@ -113,8 +112,8 @@ impl Fleet {
         self.state.version() == 0
     }
 
-    /// Makes `state` the desired one, with the doors that each shard is to change (a list a shard,
-    /// or none at all).
+    /// Makes `state`, of a new version, the desired one, with the doors that each shard is to
+    /// change (a list a shard, or none at all).
     pub fn publish(&mut self, state: State, board: Arc<Board>, doors: Vec<Vec<DoorChange>>) {
         self.leaving.retain(|counters| counters.active_connections.get() > 0);
         let gone = self.state.listeners().filter(|(handle, _)| state.listener(*handle).is_none());
@@ -142,8 +141,7 @@ impl Fleet {
         // Shards that are equally far get the very same diff.
         let mut made: Option<Arc<Diff>> = None;
         for (index, link) in self.links.iter_mut().enumerate() {
-            let news = link.told.version() != self.state.version() || !link.doors.is_empty();
-            if link.busy || !news {
+            if link.busy || link.told.version() == self.state.version() {
                 continue;
             }
             let diff = match &made {

@@ -86,6 +86,13 @@ pub struct Reloading {
     again: Option<Vec<mpsc::Sender<Answer>>>,
 }
 
+impl Pending {
+    /// Something that a shard could not do.
+    pub fn note(&mut self, text: &str) {
+        self.answer.notes.push(text.to_owned());
+    }
+}
+
 impl Reloading {
     /// One that has begun without a file.
     pub fn begun(now: Mono) -> Reloading {

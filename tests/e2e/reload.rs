@@ -73,7 +73,16 @@ fn random(dice: &mut Dice, ports: &[u16], members: &[Member]) -> String {
             1 + dice.below(2)
         )
         .unwrap();
+        if dice.below(2) == 0 {
+            let most = 1_000 + dice.below(2);
+            writeln!(text, "connection = {most}\nmax_header_bytes = {}", 8_000 + most).unwrap();
+        }
+        if dice.below(3) == 0 {
+            text += "ipgroup = { name = [\"near\"], type = \"white\" }\n";
+        }
     }
+    let more = ["", ", \"192.0.2.0/24\""][dice.below(2) as usize];
+    writeln!(text, "[[ipgroup]]\nname = \"near\"\nip_list = [\"127.0.0.0/8\"{more}]").unwrap();
     for pool in 0..pools {
         let algorithm =
             ["ROUND_ROBIN", "LEAST_CONNECTIONS", "SOURCE_IP"][dice.below(ALGORITHMS) as usize];

@@ -77,13 +77,15 @@ impl View {
         let tables = self.tables.borrow();
         let site = |site: &Rc<Site>| {
             format!(
-                "listener {}: pool {}, timeouts {:?} {:?} {:?} {:?}",
+                "listener {}: pool {}, timeouts {:?} {:?} {:?} {:?}, {:?}, {:?}",
                 site.name(),
                 site.pool().map_or("none".into(), |pool| pool.name()),
                 site.keepalive_timeout(),
                 site.client_timeout(),
                 site.member_timeout(),
-                site.connect_timeout()
+                site.connect_timeout(),
+                site.limits(),
+                site.access.borrow().caps
             )
         };
         let mut lines: Vec<String> = tables.sites.values().map(site).collect();
