@@ -9,6 +9,7 @@
 //! - `body`: framing, decoding, framing anew; pure but for `body::relay`.
 //! - `error`: everything that can go wrong, in one table with status and reason.
 //! - `limits`: the bounds of this crate.
+//! - `fuzz`: what fuzzing calls; not part of the program.
 #![forbid(unsafe_code)]
 
 mod service;
@@ -28,5 +29,8 @@ mod body;
 mod error;
 
 mod limits;
+
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 
 pub use service::Service;

@@ -5,6 +5,8 @@ mod decode;
 mod relay;
 
 pub(crate) use decode::BadBody;
+#[cfg(feature = "fuzz")]
+pub(crate) use decode::Decoder;
 pub(crate) use relay::Relay;
 
 use crate::message::append_hex;
