@@ -43,9 +43,6 @@ const KEYS: &[(&str, &str, Lines)] = &[
         "listener[0].",
         &[
             ("", "tunnel_timeout = 60", "tunnels"),
-            ("enable_member_retry = true", "enable_member_retry = false", "retry settings"),
-            ("max_attempts = 3", "max_attempts = 2", "retry settings"),
-            ("retry_non_idempotent = false", "retry_non_idempotent = true", "retry settings"),
             ("trusted_proxies = []", "trusted_proxies = ['::1']", "trusted proxies"),
             ("insert_headers = {}", "insert_headers = { X-Real-IP = true }", "inserted headers"),
             ("server_timing = false", "server_timing = true", "timing headers"),
@@ -117,7 +114,7 @@ fn a_default_written_out_is_taken_and_anything_else_is_refused_by_name() {
 
 #[test]
 fn a_wrong_value_of_a_later_key_is_wrong_and_nothing_else() {
-    for line in ["max_attempts = 11", "cps = -1", "server_timing = 1", "trusted_proxies = ['x']"] {
+    for line in ["connection = -1", "cps = -1", "server_timing = 1", "trusted_proxies = ['x']"] {
         let failure = parse(&format!("{LISTENER}{line}\n"), "f").unwrap_err();
         assert_eq!(failure.problems().len(), 1, "{failure}");
         assert!(!failure.to_string().contains("not supported"), "{failure}");

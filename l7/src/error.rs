@@ -23,9 +23,12 @@ pub(crate) enum Side {
 pub(crate) enum Retry {
     /// It would fail again, or nobody wants the answer.
     Never,
-    /// Only while none of its bytes was handed to the kernel, unless its method is idempotent.
-    IfSafe,
-    /// Nothing of it was sent.
+    /// As long as no byte of an answer has come, if sending it twice does no harm (C14): its method
+    /// is idempotent, none of its bytes was handed to the kernel, or `retry_non_idempotent`.
+    Unanswered,
+    /// The same, at another member, unless its session is bound to this one (R6.7-12).
+    Unbound,
+    /// Nothing of it was sent (C13).
     Always,
 }
 
@@ -111,7 +114,7 @@ pub(crate) struct Verdict {
 impl Error {
     /// The table 2-1 of the requirements.
     pub(crate) const fn verdict(self) -> Verdict {
-        use Retry::{Always, IfSafe, Never};
+        use Retry::{Always, Never, Unanswered, Unbound};
         use Side::{Client, Internal, Member};
         let (side, status, retry, reason) = match self {
             Error::Syntax => (Client, 400, Never, "malformed request head"),
@@ -140,10 +143,10 @@ impl Error {
             Error::NoUsableMember => (Internal, 503, Never, "no member is usable"),
             Error::ConnectFailed(_) => (Member, 502, Always, "cannot connect to the member"),
             Error::ConnectTimeout => (Member, 504, Always, "connecting to the member timed out"),
-            Error::MemberReset(_) => (Member, 502, IfSafe, "member reset the connection"),
-            Error::MemberClosed => (Member, 502, IfSafe, "member closed the connection"),
+            Error::MemberReset(_) => (Member, 502, Unanswered, "member reset the connection"),
+            Error::MemberClosed => (Member, 502, Unanswered, "member closed the connection"),
             Error::BadAnswer => (Member, 502, Never, "malformed answer from the member"),
-            Error::AnswerTimeout => (Member, 504, Never, "member did not answer in time"),
+            Error::AnswerTimeout => (Member, 504, Unbound, "member did not answer in time"),
         };
         Verdict { side, status, retry, reason }
     }

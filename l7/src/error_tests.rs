@@ -1,7 +1,7 @@
 //! Table 2-1 as a test: every error with its status, who is to blame, whether it may be tried
 //! again, and the row that says so. An error that is missing here does not compile.
 
-use super::Retry::{Always, IfSafe, Never};
+use super::Retry::{Always, Never, Unanswered, Unbound};
 use super::Side::{Client, Internal, Member};
 use super::*;
 
@@ -48,10 +48,10 @@ table! {
     Error::ConnectFailed(_), Error::ConnectFailed(REFUSED), Member, 502, Always,
         "R2.3-502a, R2.3-502d";
     Error::ConnectTimeout, Error::ConnectTimeout, Member, 504, Always, "R2.3-504a, R2.3-504c";
-    Error::MemberReset(_), Error::MemberReset(RESET), Member, 502, IfSafe, "R2.3-502b";
-    Error::MemberClosed, Error::MemberClosed, Member, 502, IfSafe, "R2.3-502b";
+    Error::MemberReset(_), Error::MemberReset(RESET), Member, 502, Unanswered, "R2.3-502b";
+    Error::MemberClosed, Error::MemberClosed, Member, 502, Unanswered, "R2.3-502b";
     Error::BadAnswer, Error::BadAnswer, Member, 502, Never, "R2.3-502c";
-    Error::AnswerTimeout, Error::AnswerTimeout, Member, 504, Never, "R2.3-504b";
+    Error::AnswerTimeout, Error::AnswerTimeout, Member, 504, Unbound, "R2.3-504b";
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub(crate) const MAX_IDLE_PER_MEMBER: u32 = 128;
 pub(crate) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Exchange states kept for reuse on one shard.
 pub(crate) const FREE_EXCHANGES: usize = 1_024;
+/// Bytes of a request's body that are kept so that the request can be sent again; one with a
+/// larger body is not.
+pub(crate) const REPLAY_BODY_BYTES: usize = 65_536;
 /// Bytes of a kept replay buffer; a larger one is given back to the allocator.
 pub(crate) const KEPT_REPLAY_BYTES: usize = 16_384;
 /// While draining: how long a connection may stay idle before it is closed.

@@ -200,7 +200,7 @@ impl Page {
 
     fn members(&self, text: &mut Text, state: &State) {
         type Read = fn(&MemberCounters) -> u64;
-        let plain: [(&'static Metric, Read); 8] = [
+        let plain: [(&'static Metric, Read); 9] = [
             (&names::MEMBER_CONNECTIONS, |c| c.connections.get()),
             (&names::MEMBER_ACTIVE_CONNECTIONS, |c| c.active_connections.get()),
             (&names::MEMBER_IDLE_CONNECTIONS, |c| c.idle_connections.get()),
@@ -209,6 +209,7 @@ impl Page {
             (&names::MEMBER_RECEIVED_BYTES, |c| c.bytes_received.get()),
             (&names::MEMBER_SENT_BYTES, |c| c.bytes_sent.get()),
             (&names::MEMBER_REUSE_RETRIES, |c| c.reuse_retries.get()),
+            (&names::MEMBER_RETRIES, |c| c.retries.get()),
         ];
         for (metric, read) in plain {
             let mut family = text.family(metric);

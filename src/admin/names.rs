@@ -83,6 +83,8 @@ metrics! {
         "Bytes sent to the member.";
     MEMBER_REUSE_RETRIES Counter "weir_member_reuse_retries_total" ["pool", "member"],
         "Requests sent once more since a kept connection failed before the answer's first byte.";
+    MEMBER_RETRIES Counter "weir_member_retries_total" ["pool", "member"],
+        "Attempts that failed at the member, after which the request went to another one.";
     MEMBER_UP Gauge "weir_member_up" ["pool", "member"],
         "1 while the member's health checks find it up, else 0; absent without checks.";
 

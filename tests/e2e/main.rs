@@ -13,6 +13,7 @@ mod large;
 mod nginx;
 mod pressure;
 mod reload;
+mod retries;
 mod weights;
 mod wire;
 

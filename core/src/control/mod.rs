@@ -10,6 +10,7 @@ mod access;
 mod change;
 mod limits;
 mod objects;
+mod retry;
 mod state;
 mod words;
 
@@ -20,4 +21,5 @@ pub use access::Access;
 pub use change::{Change, Diff};
 pub use limits::Limits;
 pub use objects::{Listener, Member, Pool, Timeouts};
+pub use retry::Retry;
 pub use state::State;

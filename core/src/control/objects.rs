@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Access, Limits};
+use super::{Access, Limits, Retry};
 use crate::model::{
     self, Algorithm, ConnectionDrain, Flavor, Handle, Id, Monitor, Persistence, PoolProtocol,
     Protocol, SlowStart,
@@ -37,6 +37,8 @@ pub struct Listener {
     pub limits: Limits,
     /// Who may connect, and how many.
     pub access: Access,
+    /// What may be tried at another member.
+    pub retry: Retry,
 }
 
 /// The time limits of a listener (R6.7-1 to R6.7-7).

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::access::Sets;
-use super::{Access, Change, Diff, Limits, Listener, Member, Pool, Timeouts};
+use super::{Access, Change, Diff, Limits, Listener, Member, Pool, Retry, Timeouts};
 use crate::model::{
     self, Algorithm, Balancer, Config, Flavor, Handle, Handles, Id, PoolProtocol, Protocol,
 };
@@ -294,6 +294,7 @@ fn resolve_listener(
         timeouts: Timeouts::of(listener),
         limits: Limits::of(listener),
         access,
+        retry: Retry::of(listener),
     }
 }
 

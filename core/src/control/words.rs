@@ -67,6 +67,9 @@ impl State {
         field(&mut fields, "max_uri_bytes", &a.uri, &b.uri);
         let file = |bytes| if bytes == u64::MAX { 0 } else { bytes };
         field(&mut fields, "max_body_bytes", &file(a.body), &file(b.body));
+        field(&mut fields, "attempts", &was.retry.attempts, &now.retry.attempts);
+        let (a, b) = (&was.retry.non_idempotent, &now.retry.non_idempotent);
+        field(&mut fields, "retry_non_idempotent", a, b);
         field(&mut fields, "shards", &was.shards, &now.shards);
         access_fields(&mut fields, &was.access, &now.access);
         fields

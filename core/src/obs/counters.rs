@@ -92,4 +92,6 @@ pub struct MemberCounters {
     pub statuses: StatusCounters,
     /// Requests sent once more, since a reused connection failed before any response byte.
     pub reuse_retries: Counter,
+    /// Attempts that failed here, after which the request went to another member.
+    pub retries: Counter,
 }

@@ -80,6 +80,11 @@ impl Payload {
         }
     }
 
+    /// Appends a copy of its bytes to `out`.
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        self.pieces().iter().for_each(|piece| out.extend_from_slice(piece));
+    }
+
     /// Bytes in all.
     pub fn len(&self) -> usize {
         let [first, second] = self.pieces();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Held, Member};
 use crate::control;
+use crate::limits::MAX_ATTEMPTS;
 use crate::model::{Algorithm, Handle, SlowStart};
 use crate::pool::{Ask, Candidate, Picker, ramp};
 use crate::time::clock::Mono;
@@ -17,6 +18,7 @@ pub struct Pool {
     seed: u64,
     name: RefCell<Rc<str>>,
     algorithm: Cell<Algorithm>,
+    sticky: Cell<bool>,
     slow_start: Cell<Option<SlowStart>>,
     members: RefCell<Vec<Rc<Member>>>,
     picker: RefCell<Picker>,
@@ -39,6 +41,7 @@ impl Pool {
             seed,
             name: RefCell::new("".into()),
             algorithm: Cell::new(algorithm),
+            sticky: Cell::new(false),
             slow_start: Cell::new(None),
             members: RefCell::default(),
             picker: RefCell::new(Picker::new(algorithm, seed, None)),
@@ -48,6 +51,7 @@ impl Pool {
     pub(super) fn set(&self, settings: &control::Pool, members: Vec<Rc<Member>>) {
         self.name.replace(settings.name.as_str().into());
         self.algorithm.set(settings.algorithm);
+        self.sticky.set(settings.persistence.is_some());
         self.slow_start.set(settings.slow_start);
         self.members.replace(members);
         let ring = settings.ring.as_ref().map(Arc::clone);
@@ -97,6 +101,11 @@ impl Pool {
         self.algorithm.get()
     }
 
+    /// Are sessions sent to the same member always (R6.1-1)?
+    pub fn is_sticky(&self) -> bool {
+        self.sticky.get()
+    }
+
     /// Its members, in file order.
     pub fn members(&self) -> Vec<Rc<Member>> {
         self.members.borrow().clone()
@@ -115,5 +124,27 @@ impl Pool {
             None if members.is_empty() => Err(Nobody::NoMember),
             None => Err(Nobody::NoneUsable),
         }
+    }
+    /// The member for one more attempt of a request, chosen by the same algorithm among those that
+    /// were not `tried` (at most [`MAX_ATTEMPTS`]; who has left the pool meanwhile doesn't matter).
+    ///
+    /// # Errors
+    /// As [`Pool::pick`]; [`Nobody::NoneUsable`] when all were tried.
+    pub fn pick_other(
+        &self,
+        hash: u64,
+        tried: impl Iterator<Item = Handle>,
+    ) -> Result<Held, Nobody> {
+        let mut places = [0; MAX_ATTEMPTS];
+        let mut count = 0;
+        {
+            let members = self.members.borrow();
+            let place = |handle| members.iter().position(|member| member.handle == handle);
+            for (entry, at) in places.iter_mut().zip(tried.filter_map(place)) {
+                *entry = at;
+                count += 1;
+            }
+        }
+        self.pick(Ask { hash, tried: places.get(..count).unwrap_or_default() })
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Pool;
 use crate::acl::{Gate, House};
-use crate::control::{self, Access, Limits};
+use crate::control::{self, Access, Limits, Retry};
 use crate::model::Handle;
 use crate::obs::{Board, ListenerCounters};
 
@@ -24,6 +24,7 @@ pub struct Site {
     member: Cell<Duration>,
     connect: Cell<Duration>,
     limits: Cell<Limits>,
+    retry: Cell<Retry>,
     pool: RefCell<Option<Rc<Pool>>>,
     pub(super) access: RefCell<Access>,
     /// What all shards share of it …
@@ -47,6 +48,7 @@ impl Site {
             member: none(),
             connect: none(),
             limits: Cell::default(),
+            retry: Cell::default(),
             pool: RefCell::default(),
         }
     }
@@ -58,6 +60,7 @@ impl Site {
         self.member.set(settings.timeouts.member);
         self.connect.set(settings.timeouts.connect);
         self.limits.set(settings.limits);
+        self.retry.set(settings.retry);
         self.pool.replace(pool);
         self.access.replace(settings.access.clone());
     }
@@ -100,6 +103,12 @@ impl Site {
     #[inline]
     pub fn limits(&self) -> Limits {
         self.limits.get()
+    }
+
+    /// What may be tried at another member. R6.7-13.
+    #[inline]
+    pub fn retry(&self) -> Retry {
+        self.retry.get()
     }
 
     /// Its default pool.

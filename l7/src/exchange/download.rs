@@ -47,6 +47,16 @@ impl Download {
         self.out.is_some()
     }
 
+    /// Some byte of an answer has come.
+    pub(super) fn touched(&self) -> bool {
+        self.touched
+    }
+
+    /// The client has been sent something, if only an interim answer.
+    pub(super) fn begun(&self) -> bool {
+        self.started || self.interim > 0
+    }
+
     fn ended(&self) -> bool {
         self.started && self.relay.ended()
     }

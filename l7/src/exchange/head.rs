@@ -90,6 +90,7 @@ impl Exchange {
         self.upload = Upload::new(self.facts, client.site().limits().body);
         let (held, mut first) = prepared.routed?;
         self.load_body(&mut first)?;
+        self.keep_first(&first);
         self.first = Some(first);
         Ok(Some(self.dispatch(client, held)))
     }
@@ -111,6 +112,7 @@ impl Exchange {
             request.write(&mut first, via);
             (held, first)
         });
+        self.pool = pool;
         Ok(Some(Prepared { len: empty + request.len(), routed }))
     }
 

@@ -8,16 +8,18 @@ mod answer;
 mod attempt;
 mod download;
 mod head;
+mod retry;
 mod upload;
 
 use std::mem;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use weir_core::rt::{Lease, SendBuf};
-use weir_core::table::Held;
+use weir_core::table::{Held, Pool};
 
 use crate::connection::Client;
-use crate::error::{Error, Retry, Side};
+use crate::error::{Error, Side};
 use crate::limits::{KEPT_REPLAY_BYTES, PIECES_PER_TURN};
 use crate::message::RequestFacts;
 use crate::upstream::Connection;
@@ -71,8 +73,10 @@ pub(crate) struct Exchange {
     facts: RequestFacts,
     /// The head for the member, and body bytes that came with it, until there is a connection.
     first: Option<SendBuf>,
-    /// The same, kept while a reused connection may still turn out to be dead.
+    /// The same, and the body that followed, kept to be sent again; see `retry`.
     replay: Vec<u8>,
+    /// Where members are chosen for it.
+    pool: Option<Rc<Pool>>,
     /// The present attempt; after the answer, the last one.
     attempt: Option<Attempt>,
     /// Those before it, at most [`MAX_ATTEMPTS`](weir_core::limits::MAX_ATTEMPTS) less one. The
@@ -138,7 +142,7 @@ impl Exchange {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(Step::Go(phase))) => self.phase = phase,
                 Poll::Ready(Ok(Step::End(end))) => return Poll::Ready(end),
-                Poll::Ready(Err(error)) => match self.fail(error, client) {
+                Poll::Ready(Err(error)) => match self.recover(error, client) {
                     Step::Go(phase) => self.phase = phase,
                     Step::End(end) => return Poll::Ready(end),
                 },
@@ -151,8 +155,6 @@ impl Exchange {
         let mut attempt = Attempt::new(held);
         match client.service().idle.take(attempt.member()) {
             Some(connection) => {
-                self.replay.clear();
-                self.replay.extend_from_slice(self.first.as_deref().map_or(&[], Vec::as_slice));
                 attempt.launch(connection, true);
                 self.attempt = Some(attempt);
                 self.begin_relay()
@@ -249,29 +251,6 @@ impl Exchange {
             Side::Client => Error::BodyTimeout,
             Side::Member | Side::Internal => Error::AnswerTimeout,
         }))
-    }
-
-    /// A connection failed before any byte of the answer. If it was a reused one it may just have
-    /// been closed by the member, and the request goes once more, to a fresh connection.
-    fn try_again(&mut self, client: &Client, error: Error) -> Result<Step, Error> {
-        let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.record.reused) else {
-            return Err(error);
-        };
-        let allowed = match error.verdict().retry {
-            Retry::Never => false,
-            Retry::IfSafe => attempt.unsent() || self.facts.idempotent,
-            Retry::Always => true,
-        };
-        if !allowed || self.upload.streamed {
-            return Err(error);
-        }
-        attempt.member().counters.reuse_retries.add(1);
-        attempt.connect(client.site().connect_timeout());
-        let mut first = SendBuf::new();
-        first.extend_from_slice(&self.replay);
-        self.first = Some(first);
-        self.upload.broken = false;
-        Ok(Step::Go(Phase::Connect))
     }
 
     /// The answer is out: parts with the member's connection and the client's in the right way.

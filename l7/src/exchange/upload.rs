@@ -16,8 +16,10 @@ pub(super) struct Upload {
     pub(super) relay: Relay,
     /// To be posted to the member as soon as it takes more.
     pub(super) out: Option<Payload>,
-    /// Body bytes were taken that no replay has.
-    pub(super) streamed: bool,
+    /// Bytes of the body that the replay has, beyond those that came with the head.
+    pub(super) kept: usize,
+    /// Body bytes were sent that the replay has not: it can't be used any more.
+    pub(super) lost: bool,
     /// The member's connection takes no more. It may have answered all the same.
     pub(super) broken: bool,
     /// The client waits for 100 Continue before it sends the body.
@@ -71,7 +73,7 @@ impl Exchange {
                 return Ok(());
             }
             if let Some(end) = self.upload.relay.take_end() {
-                self.upload.out = Some(end.into());
+                self.send_body(end.into(), client);
                 continue;
             }
             if self.upload.ended() {
@@ -79,17 +81,18 @@ impl Exchange {
             }
             let Some(lease) = self.next_of_body(cx, client)? else {
                 match self.upload.relay.take_chunk_end() {
-                    Some(end) => self.upload.out = Some(end.into()),
+                    Some(end) => self.send_body(end.into(), client),
                     None => return Ok(()),
                 }
                 continue;
             };
             *budget -= 1;
             self.upload.expecting = false;
-            self.upload.streamed = true;
             self.moved = true;
             let piece = self.upload.relay.push(None, lease)?;
-            self.upload.out = piece.payload;
+            if let Some(payload) = piece.payload {
+                self.send_body(payload, client);
+            }
             self.rest = piece.rest;
             let bulk = self.upload.relay.is_bulk();
             if bulk != self.upload.bulk {
@@ -98,6 +101,11 @@ impl Exchange {
             }
         }
         Ok(())
+    }
+
+    fn send_body(&mut self, payload: Payload, client: &Client) {
+        self.keep(&payload, client);
+        self.upload.out = Some(payload);
     }
 
     fn next_of_body(

@@ -24,6 +24,8 @@ pub(crate) struct RequestFacts {
     pub(crate) is_head: bool,
     /// Sending it twice does what sending it once does (RFC 9110, 9.2.2).
     pub(crate) idempotent: bool,
+    /// It names no host, so that it is sent with its member's (HTTP/1.0).
+    pub(crate) names_member: bool,
     /// The client waits for 100 Continue.
     pub(crate) expects_continue: bool,
     /// How the body is delimited.
@@ -151,6 +153,7 @@ impl<'a> Request<'a> {
                 persistent: persistent && (http11 || common.keep_alive),
                 is_head: method == b"HEAD",
                 idempotent: is_idempotent(method),
+                names_member: !rest.host && target.authority.is_none(),
                 // A 1.0 client cannot wait for an interim answer (RFC 9110, 10.1.1).
                 expects_continue: rest.expects && http11,
                 framing,

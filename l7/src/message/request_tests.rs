@@ -230,6 +230,7 @@ fn body_size() {
 fn facts() {
     let plain = RequestFacts { http11: true, persistent: true, ..RequestFacts::default() };
     let get = RequestFacts { idempotent: true, ..plain };
+    let old = RequestFacts { http11: false, names_member: true, ..get };
     for (raw, facts) in [
         ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", get),
         ("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", RequestFacts { is_head: true, ..get }),
@@ -240,8 +241,12 @@ fn facts() {
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\n",
             RequestFacts { persistent: false, ..get },
         ),
-        ("GET / HTTP/1.0\r\n\r\n", RequestFacts { http11: false, persistent: false, ..get }),
-        ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", RequestFacts { http11: false, ..get }),
+        ("GET / HTTP/1.0\r\n\r\n", RequestFacts { persistent: false, ..old }),
+        ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", old),
+        (
+            "GET / HTTP/1.0\r\nHost: a\r\nConnection: Keep-Alive\r\n\r\n",
+            RequestFacts { names_member: false, ..old },
+        ),
         (
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
             RequestFacts { framing: Framing::Length(5), ..plain },
@@ -261,7 +266,13 @@ fn facts() {
         ),
         (
             "POST / HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
-            RequestFacts { http11: false, persistent: false, framing: Framing::Length(5), ..plain },
+            RequestFacts {
+                http11: false,
+                persistent: false,
+                names_member: true,
+                framing: Framing::Length(5),
+                ..plain
+            },
         ),
     ] {
         let (len, got) = parse(raw.as_bytes()).unwrap().unwrap();

@@ -11,7 +11,6 @@ use super::{ALL, ID, ID_DOC, Key, L4, L7, NO, NO_ENTRY, NONE, YES, keys};
 use crate::config::bounds::MAX_CONNECTIONS;
 
 const TLS: &str = "HTTPS";
-const RETRY: super::Stage = Later("retry settings");
 const LOG: super::Stage = Later("the access log");
 const CRYPTO: super::Stage = Later("TLS");
 const LAYER4: super::Stage = Later("Layer 4");
@@ -83,11 +82,11 @@ keys! {
         "Idle time of a tunnel after 101.";
     "connect_timeout": Seconds(1, 60), Number(5), ALL, Reload, "R6.7-7", Now,
         "Time to connect to a member; 504.";
-    "enable_member_retry": Bool, YES, L7, Reload, "R6.7-11", RETRY,
+    "enable_member_retry": Bool, YES, L7, Reload, "R6.7-11", Now,
         "Try other members when one stays silent or can't be reached.";
-    "max_attempts": Integer(1, 10), Number(3), L7, Reload, "R6.7-13", RETRY,
+    "max_attempts": Integer(1, 10), Number(3), L7, Reload, "R6.7-13", Now,
         "Attempts of one request, the first included.";
-    "retry_non_idempotent": Bool, NO, L7, Reload, "R6.7-13", RETRY,
+    "retry_non_idempotent": Bool, NO, L7, Reload, "R6.7-13", Now,
         "Retry requests that may have had an effect (C14).";
     "max_header_bytes": Integer(1024, 1_048_576), Number(65_536), L7, Reload, "R2.3-400c", Now,
         "Size of a request head; 400 above.";
