@@ -43,8 +43,9 @@ fn the_demo_reports_speed_shares_and_the_outage() {
         let share = number(line, " = ");
         assert!((share - due).abs() <= 1.0, "{line}");
     }
-    // No health checks yet: while the member is down its third of the requests fails.
-    assert!(number(&report, "What clients noticed") > 0.0, "{report}");
+    // R2.2-1: what the dead member had not begun to answer went to the others.
+    assert!(report.contains("What clients noticed  nothing"), "{report}");
+    assert!(number(&report, "found it down after") > 0.0, "{report}");
     assert!(report.contains("Back in service       yes"), "{report}");
     assert!(progress.contains("warming up") && progress.contains("killed"), "{progress}");
 }

@@ -77,6 +77,11 @@ impl Book {
         self.health(state);
     }
 
+    /// The desired state that was shown last.
+    pub fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The same objects, other health.
     pub fn health(&self, state: &Arc<State>) {
         set(&self.state, Arc::clone(state));

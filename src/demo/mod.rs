@@ -98,6 +98,7 @@ fn act_outage(show: &Show, stage: &Stage, time: Duration) -> Result<Outage> {
     let load = stage.load(CONNECTIONS, Duration::ZERO, time)?;
     let mut killed: Option<(Mono, Counts)> = None;
     let mut revived: Option<(Mono, Counts, u64)> = None;
+    let mut found = [None; 2];
     show.watch(&load, |since| {
         if killed.is_none() && since >= down_at {
             killed = Some((clock::mono(), load.counts()));
@@ -106,6 +107,8 @@ fn act_outage(show: &Show, stage: &Stage, time: Duration) -> Result<Outage> {
             stage.revive()?;
             revived = Some((clock::mono(), load.counts(), stage.requests()[VICTIM]));
         }
+        let turns = [killed.map(|(at, ..)| at), revived.map(|(at, ..)| at)];
+        note_verdicts(&mut found, turns, stage.is_found_up());
         Ok(())
     })?;
     let end = load.counts();
@@ -116,5 +119,20 @@ fn act_outage(show: &Show, stage: &Stage, time: Duration) -> Result<Outage> {
         down: up.since(down),
         counts: [before, until_up.since(before), end.since(until_up)],
         back: stage.requests()[VICTIM] > seen,
+        found,
     })
+}
+
+/// Notes how long after the victim went down, and came back, the health checks say so.
+fn note_verdicts(found: &mut [Option<Duration>; 2], turns: [Option<Mono>; 2], up: bool) {
+    let [down, back] = found;
+    match turns {
+        [Some(_), Some(revived)] if up && back.is_none() => {
+            *back = Some(clock::mono().since(revived));
+        }
+        [Some(killed), None] if !up && down.is_none() => {
+            *down = Some(clock::mono().since(killed));
+        }
+        _ => {}
+    }
 }

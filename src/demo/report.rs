@@ -93,6 +93,8 @@ pub struct Outage {
     pub counts: [Counts; 3],
     /// True when the returned member got requests again.
     pub back: bool,
+    /// How long the health checks took to find it down, and up again; `None` = they did not.
+    pub found: [Option<Duration>; 2],
 }
 
 impl Display for Story {
@@ -168,7 +170,7 @@ impl Story {
     }
 
     fn outage(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Outage { member, down, counts: [before, during, after], back } = &self.outage;
+        let Outage { member, down, counts: [before, during, after], back, found } = &self.outage;
         let name = member;
         writeln!(
             f,
@@ -191,14 +193,16 @@ impl Story {
         writeln!(f, "    After its return      {}", plain(*after))?;
         let returned = if *back { "yes, requests reach it again" } else { "no" };
         writeln!(f, "    Back in service       {returned}")?;
-        if during.bad() > 0 {
-            writeln!(
-                f,
-                "\n    Health checks and a second try on another member are not built yet, so a\
-                 \n    dead member's share of the requests fails for as long as it is down."
-            )?;
-        }
-        Ok(())
+        let [down, up] = found.map(|time| match time {
+            Some(time) => format!("after {}", short(time)),
+            None => "not in that time".to_owned(),
+        });
+        writeln!(f, "    Health checks         found it down {down}, and up again {up}")?;
+        writeln!(
+            f,
+            "\n    What the dead member had not begun to answer went to another one, and once the\
+             \n    checks had found it down nobody asked it any more."
+        )
     }
 }
 
@@ -273,6 +277,7 @@ mod tests {
                 down: Duration::from_millis(1_500),
                 counts: [counts, Counts { answers: 30_000, refused: 9_998, lost: 2 }, counts],
                 back: true,
+                found: [Some(us(840_000)), None],
             },
         }
     }
@@ -288,7 +293,7 @@ mod tests {
             "10,000 = 16.67 % (due 16.67 %)",
             "9,998 answers 502 and 2 lost requests in 1.5 s, 33.3 % of that time's",
             "yes, requests reach it again",
-            "Health checks",
+            "found it down after 840.0 ms, and up again not in that time",
         ] {
             assert!(text.contains(words), "no `{words}` in:{text}");
         }
@@ -300,7 +305,6 @@ mod tests {
         story.outage.counts[1] = Counts { answers: 5, ..Counts::default() };
         let text = story.to_string();
         assert!(text.contains("nothing: 5 answers, all good"), "{text}");
-        assert!(!text.contains("Health checks"), "{text}");
     }
 
     #[test]

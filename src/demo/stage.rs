@@ -7,7 +7,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use weir_core::model::{Balancer, Config, Listener, Member, Pool, Runtime, derive_id};
+use weir_core::model::{
+    Balancer, Config, Listener, Member, Monitor, MonitorKind, Pool, Runtime, derive_id,
+};
 use weir_loadgen::{
     CpuOf, Delay, ErrorClass, Length, Live, OriginSpec, Origins, Plan, Report, Target,
 };
@@ -41,6 +43,9 @@ pub const VICTIM: usize = 1;
 const BODY_SIZE: u64 = 128;
 /// Accept queue of the balancer.
 const BACKLOG: u32 = 1_024;
+/// Between two probes of a member. A demo is in a hurry: one probe decides, where three in a row
+/// do by default.
+const PROBE_DELAY: Duration = Duration::from_secs(1);
 /// How often a watcher looks at a running load.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -128,6 +133,14 @@ impl Stage {
         self.origins.revive(VICTIM).context("reviving a member")
     }
 
+    /// Whether health checks find the victim up.
+    pub fn is_found_up(&self) -> bool {
+        let state = self.balancer.book.state();
+        let mut members = state.members().map(|(_, member)| member);
+        let victim = members.find(|member| member.name == CAST[VICTIM].name);
+        victim.is_some_and(|member| state.is_up(member.handle))
+    }
+
     /// Ends everything; tells what went wrong with that.
     pub fn strike(self) {
         if let Err(error) = self.balancer.stop() {
@@ -208,6 +221,14 @@ fn config(addresses: &[SocketAddr]) -> Config {
             id: derive_id("pool", "", "app"),
             name: "app".to_owned(),
             members: CAST.iter().zip(addresses).map(member).collect(),
+            monitor: Some(Monitor {
+                kind: MonitorKind::Tcp,
+                delay: PROBE_DELAY,
+                timeout: PROBE_DELAY,
+                rise: 1,
+                fall: 1,
+                port: None,
+            }),
             ..Pool::default()
         }],
         ..Config::default()
