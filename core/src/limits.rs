@@ -13,6 +13,8 @@ pub const MAX_CHUNK_LINE: usize = 4_096;
 pub const MAX_ATTEMPTS: usize = 10;
 /// Requests that one client connection may have answered before its task yields to the others.
 pub const REQUESTS_PER_TURN: usize = 16;
+/// Pieces that one relay moves before the other tasks have a turn.
+pub const RELAY_PIECES: usize = 16;
 
 /// Bytes of one small lease: holds most heads, and is what a request's first bytes arrive in.
 pub const SMALL_LEASE: usize = 4_096;

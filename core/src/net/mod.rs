@@ -1,8 +1,10 @@
-//! Socket and process helpers that are no part of the ring: the binding of listening sockets, who
-//! owns a busy port, limits and cores of this process. Called by the server at start-up only.
+//! What stands on sockets but is no part of the ring: the byte relay of two streams, which the data
+//! path uses; and, for the server's start-up only, the binding of listening sockets, who owns a
+//! busy port, limits and cores of this process.
 
 mod bind;
 pub mod owner;
+pub mod relay;
 pub mod sys;
 
 pub use bind::{BindError, Bound, Group, Wanted, bind_all, bind_exclusive, bind_join};

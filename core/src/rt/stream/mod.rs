@@ -177,12 +177,22 @@ impl TcpStream {
     /// # Errors
     /// Those of the posts, and `NotConnected` when the connection is gone.
     pub async fn shutdown_write(&self) -> io::Result<()> {
-        self.flush().await?;
-        sys::shutdown_write(self.0.fd)
+        poll_fn(|cx| self.poll_shutdown_write(cx)).await
+    }
+
+    /// As [`TcpStream::shutdown_write`]; once ready, not to be called again.
+    pub fn poll_shutdown_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_send_ready(cx)
+            .map(|flushed| flushed.and_then(|()| sys::shutdown_write(self.0.fd)))
     }
 
     /// Closes with RST; what has not gone out is dropped.
     pub fn reset(self) {
+        self.reset_on_close();
+    }
+
+    /// Closing will send RST, whoever closes; what has not gone out then is dropped.
+    pub fn reset_on_close(&self) {
         // A socket that refuses the option is gone already; closing it is all that is left.
         let _ = sys::reset_on_close(self.0.fd);
     }
