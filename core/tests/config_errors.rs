@@ -329,3 +329,18 @@ fn nothing_from_the_file_reaches_the_terminal_raw() {
     let failure = failure("\"a\\u001b[2Jb\" = 1\n[[listener]]\nname = \"\\u001b]0;x\"\n");
     assert!(!failure.to_string().contains('\u{1b}'), "{failure}");
 }
+
+/// R6.6-1: what would be read by nobody once it is a tunnel is no protocol to upgrade to.
+#[test]
+fn some_protocols_are_never_upgraded_to() {
+    for bad in ["h2c", "H2C", "h2", "HTTP/2.0", "tls/1.2", "two words", "", "a/", "a/b/c"] {
+        let problem = only(&file("", &format!("upgrade_protocols = ['x', '{bad}']"), "", ""));
+        assert_eq!(problem.key, "listener[0].upgrade_protocols[1]", "{bad}");
+    }
+    let many = vec!["'a'"; 17].join(", ");
+    let problem = only(&file("", &format!("upgrade_protocols = [{many}]"), "", ""));
+    assert!(problem.message.contains("17 protocols"), "{problem}");
+    for good in ["[]", "'websocket'", "['websocket', 'imap/4']"] {
+        assert!(parse(&file("", &format!("upgrade_protocols = {good}"), "", ""), "f").is_ok());
+    }
+}

@@ -42,7 +42,6 @@ const KEYS: &[(&str, &str, Lines)] = &[
         LISTENER,
         "listener[0].",
         &[
-            ("", "tunnel_timeout = 60", "tunnels"),
             ("trusted_proxies = []", "trusted_proxies = ['::1']", "trusted proxies"),
             ("insert_headers = {}", "insert_headers = { X-Real-IP = true }", "inserted headers"),
             ("server_timing = false", "server_timing = true", "timing headers"),

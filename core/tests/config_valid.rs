@@ -113,7 +113,8 @@ fn defaults_are_those_of_the_requirements() {
     assert_eq!(listener.client_timeout, seconds(60));
     assert_eq!(listener.member_timeout, seconds(60));
     assert_eq!(listener.connect_timeout, seconds(5));
-    assert_eq!(listener.default_pool, None);
+    assert_eq!((listener.tunnel_timeout, listener.default_pool), (None, None));
+    assert_eq!(listener.upgrade_protocols, ["websocket"]);
     assert_eq!(config.runtime.cores, CoreChoice::Auto);
     assert_eq!(config.runtime.backlog, 4096);
     assert_eq!(config.runtime.shutdown_timeout, seconds(30));
@@ -148,6 +149,7 @@ fn bounds_are_inclusive() {
         ("listener", "client_timeout", 1, 300),
         ("listener", "member_timeout", 1, 300),
         ("listener", "connect_timeout", 1, 60),
+        ("listener", "tunnel_timeout", 1, 86_400),
         ("listener", "protocol_port", 0, 65535),
         ("member", "protocol_port", 1, 65535),
         ("member", "weight", 0, 100),

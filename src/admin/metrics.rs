@@ -172,13 +172,14 @@ impl Book {
 impl Page {
     fn listeners(&self, text: &mut Text) {
         type Read = fn(&ListenerCounters) -> u64;
-        let plain: [(&'static Metric, Read); 6] = [
+        let plain: [(&'static Metric, Read); 7] = [
             (&names::CONNECTIONS, |c| c.connections.get()),
             (&names::ACTIVE_CONNECTIONS, |c| c.active_connections.get()),
             (&names::REQUESTS, |c| c.requests.get()),
             (&names::RECEIVED_BYTES, |c| c.bytes_received.get()),
             (&names::SENT_BYTES, |c| c.bytes_sent.get()),
             (&names::SILENT_CLOSES, |c| c.silent_closes.get()),
+            (&names::ACTIVE_TUNNELS, |c| c.active_tunnels.get()),
         ];
         for (metric, read) in plain {
             let mut family = text.family(metric);

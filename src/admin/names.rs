@@ -64,6 +64,8 @@ metrics! {
         "Bytes sent to clients.";
     SILENT_CLOSES Counter "weir_silent_closes_total" ["listener"],
         "Client connections closed without a complete request.";
+    ACTIVE_TUNNELS Gauge "weir_active_tunnels" ["listener"],
+        "Client connections that are tunnels now, after a 101; their bytes count as all others.";
 
     MEMBER_CONNECTIONS Counter "weir_member_connections_total" ["pool", "member"],
         "Connections opened to the member.";

@@ -36,6 +36,8 @@ pub(super) const MAX_VIPS: usize = 64;
 pub(super) const MAX_PORT_RANGES: usize = 10;
 /// SNI certificates of a listener (interface section 2).
 pub(super) const MAX_SNI: usize = 50;
+/// Protocols that a listener's clients may switch to; each is compared with every upgrade.
+pub(super) const MAX_UPGRADES: usize = 16;
 /// Conditions of a policy, and values of one condition (interface section 2).
 pub(super) const MAX_RULES: usize = 10;
 /// Weighted pools of a policy (interface section 2).

@@ -206,6 +206,7 @@ fn listeners_follow_protocol_and_flavour() {
 fn a_listener_is_modelled() {
     let config = model(&format!(
         "[[listener]]\nname='l'\nprotocol='HTTPS'\nprotocol_port=443\ntunnel_timeout=7\n\
+         upgrade_protocols=['a/1']\n\
          enable_member_retry=false\nmax_attempts=2\nretry_non_idempotent=true\n\
          max_header_bytes=2048\nmax_headers=5\nmax_uri_bytes=300\nmax_body_bytes=0\nconnection=1\n\
          cps=2\nconnections_per_source=3\ntrusted_proxies=['10.0.0.1']\nserver_timing=true\n\
@@ -223,6 +224,7 @@ fn a_listener_is_modelled() {
         protocol: Protocol::Https,
         protocol_port: 443,
         tunnel_timeout: Some(Duration::from_secs(7)),
+        upgrade_protocols: vec!["a/1".to_owned()],
         enable_member_retry: false,
         max_attempts: 2,
         retry_non_idempotent: true,

@@ -278,6 +278,21 @@ pub(super) fn token(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
+/// A protocol that an Upgrade may name: a token, and a version behind a slash (RFC 9110, 7.8). Not
+/// those that switch to what the balancer reads itself: requests in it would pass unread.
+pub(super) fn upgrade_protocol(text: &str) -> Result<String, Fault> {
+    let (name, version) = text.split_once('/').map_or((text, None), |(n, v)| (n, Some(v)));
+    if token(name).is_err() || version.is_some_and(|version| token(version).is_err()) {
+        return fault("is not a protocol's name", "write a name like `websocket` or `name/1.0`");
+    }
+    let read_here = ["h2c", "h2", "http", "tls"];
+    if read_here.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+        let cure = "take it out: requests inside such a tunnel would pass every rule unread";
+        return fault("can't be forwarded", cure);
+    }
+    Ok(text.to_owned())
+}
+
 /// Any text of bounded length without control characters; not empty.
 pub(super) fn plain(text: &str) -> Result<String, Fault> {
     if text.is_empty() {

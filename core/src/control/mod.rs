@@ -12,6 +12,7 @@ mod limits;
 mod objects;
 mod retry;
 mod state;
+mod tunnel;
 mod words;
 
 #[cfg(test)]
@@ -23,3 +24,4 @@ pub use limits::Limits;
 pub use objects::{Listener, Member, Pool, Timeouts};
 pub use retry::Retry;
 pub use state::State;
+pub use tunnel::Tunnel;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Access, Limits, Retry};
+use super::{Access, Limits, Retry, Tunnel};
 use crate::model::{
     self, Algorithm, ConnectionDrain, Flavor, Handle, Id, Monitor, Persistence, PoolProtocol,
     Protocol, SlowStart,
@@ -39,6 +39,8 @@ pub struct Listener {
     pub access: Access,
     /// What may be tried at another member.
     pub retry: Retry,
+    /// What its clients may switch to.
+    pub tunnel: Tunnel,
 }
 
 /// The time limits of a listener (R6.7-1 to R6.7-7).

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::access::Sets;
-use super::{Access, Change, Diff, Limits, Listener, Member, Pool, Retry, Timeouts};
+use super::{Access, Change, Diff, Limits, Listener, Member, Pool, Retry, Timeouts, Tunnel};
 use crate::model::{
     self, Algorithm, Balancer, Config, Flavor, Handle, Handles, Id, PoolProtocol, Protocol,
 };
@@ -295,6 +295,7 @@ fn resolve_listener(
         limits: Limits::of(listener),
         access,
         retry: Retry::of(listener),
+        tunnel: Tunnel::of(listener),
     }
 }
 

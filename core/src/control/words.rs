@@ -70,6 +70,9 @@ impl State {
         field(&mut fields, "attempts", &was.retry.attempts, &now.retry.attempts);
         let (a, b) = (&was.retry.non_idempotent, &now.retry.non_idempotent);
         field(&mut fields, "retry_non_idempotent", a, b);
+        field(&mut fields, "tunnel_timeout", &was.tunnel.timeout, &now.tunnel.timeout);
+        let (a, b) = (&was.tunnel.protocols, &now.tunnel.protocols);
+        field(&mut fields, "upgrade_protocols", a, b);
         field(&mut fields, "shards", &was.shards, &now.shards);
         access_fields(&mut fields, &was.access, &now.access);
         fields

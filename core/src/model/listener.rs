@@ -35,6 +35,8 @@ pub struct Listener {
     pub connect_timeout: Duration,
     /// Idle time of a tunnel, 1–86,400 s; `None` = `member_timeout` (R6.6-2).
     pub tunnel_timeout: Option<Duration>,
+    /// Protocols that a client's Upgrade may ask for, at most 16; never h2c (R6.6-1).
+    pub upgrade_protocols: Vec<String>,
     /// Try other members when one stays silent or can't be reached (R6.7-11).
     pub enable_member_retry: bool,
     /// Attempts of one request, the first included: 1–10 (R6.7-13).
@@ -90,6 +92,7 @@ impl Default for Listener {
             connect_timeout: Duration::from_secs(5),
             port_ranges: Vec::new(),
             tunnel_timeout: None,
+            upgrade_protocols: vec!["websocket".to_owned()],
             enable_member_retry: true,
             max_attempts: 3,
             retry_non_idempotent: false,

@@ -67,6 +67,8 @@ pub struct ListenerCounters {
     pub bytes_sent: Counter,
     /// Client-facing status codes.
     pub statuses: StatusCounters,
+    /// Client connections that are tunnels now, after a 101.
+    pub active_tunnels: Gauge,
     /// Client connections closed without a complete request (silent, or cut off).
     pub silent_closes: Counter,
 }

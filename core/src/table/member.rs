@@ -99,6 +99,12 @@ impl Member {
         self.up.get() && self.weight.get() > 0 && !self.gone.get()
     }
 
+    /// Was it removed, or has it weight 0? What it has may end; a tunnel may stay until it is
+    /// quiet (C12).
+    pub fn is_leaving(&self) -> bool {
+        self.weight.get() == 0 || self.gone.get()
+    }
+
     /// The user's name for it.
     pub fn name(&self) -> Rc<str> {
         Rc::clone(&self.name.borrow())

@@ -31,6 +31,8 @@ pub struct Site {
     pub(super) gate: Arc<Gate>,
     /// … and of the process.
     pub(super) house: Arc<House>,
+    tunnel_timeout: Cell<Duration>,
+    upgrades: RefCell<Arc<[String]>>,
 }
 
 impl Site {
@@ -50,6 +52,8 @@ impl Site {
             limits: Cell::default(),
             retry: Cell::default(),
             pool: RefCell::default(),
+            tunnel_timeout: none(),
+            upgrades: RefCell::default(),
         }
     }
 
@@ -63,6 +67,8 @@ impl Site {
         self.retry.set(settings.retry);
         self.pool.replace(pool);
         self.access.replace(settings.access.clone());
+        self.tunnel_timeout.set(settings.tunnel.timeout);
+        self.upgrades.replace(Arc::clone(&settings.tunnel.protocols));
     }
 
     /// Which listener it is.
@@ -109,6 +115,16 @@ impl Site {
     #[inline]
     pub fn retry(&self) -> Retry {
         self.retry.get()
+    }
+
+    /// How long a tunnel may be quiet. R6.6-2.
+    pub fn tunnel_timeout(&self) -> Duration {
+        self.tunnel_timeout.get()
+    }
+
+    /// The protocols that an Upgrade may ask for. R6.6-1.
+    pub fn upgrades(&self) -> Arc<[String]> {
+        Arc::clone(&self.upgrades.borrow())
     }
 
     /// Its default pool.

@@ -33,6 +33,8 @@ pub(super) struct Download {
     pub(super) reusable: bool,
     /// The member's stream was told to use large leases.
     bulk: bool,
+    /// The answer is a 101: what follows is no HTTP.
+    switched: bool,
     interim: u8,
 }
 
@@ -68,6 +70,8 @@ pub(super) enum Down {
     Waits,
     /// The whole answer has been posted.
     Ended,
+    /// The member has switched to another protocol; the head that says so is in `out`.
+    Switched,
     /// The member's connection failed before any byte of the answer.
     Failed(Error),
 }
@@ -81,6 +85,9 @@ impl Exchange {
         budget: &mut usize,
     ) -> Result<Down, Error> {
         while *budget > 0 {
+            if self.download.switched {
+                return Ok(Down::Switched);
+            }
             if self.download.out.is_some() && !self.post_to_client(cx, client)? {
                 return Ok(Down::Waits);
             }
@@ -198,6 +205,10 @@ impl Exchange {
 
     /// Behind a head: of the final answer the body, of an interim one the next head.
     fn answer_head_done(&mut self, out: Option<SendBuf>, lease: Lease) -> Result<(), Error> {
+        if self.download.switched {
+            self.download.out = out.map(|head| (head, lease).into());
+            return Ok(());
+        }
         if self.download.started {
             if let Some(connection) = self.upstream()
                 && self.download.relay.is_bulk()
@@ -224,9 +235,12 @@ impl Exchange {
         let parsed = Response::parse(raw, self.facts.is_head, fields);
         let Some(response) = parsed.map_err(|_| Error::BadAnswer)? else { return Ok(None) };
         let facts = response.facts;
-        let side = if facts.status < 200 {
+        let side = if facts.status == 101 {
+            self.take_switch(&response, client)?;
+            ClientSide { http11: true, persistent: true, chunked: false, upgrade: true }
+        } else if facts.status < 200 {
             self.take_interim(facts.status)?;
-            ClientSide { http11: true, persistent: true, chunked: false }
+            ClientSide { http11: true, persistent: true, chunked: false, upgrade: false }
         } else {
             self.take_final(facts, client)
         };
@@ -240,14 +254,35 @@ impl Exchange {
 
     fn take_interim(&mut self, status: u16) -> Result<(), Error> {
         self.download.interim += 1;
-        // 101: nobody asked for another protocol.
-        if status == 101 || self.download.interim > MAX_INTERIM {
+        if self.download.interim > MAX_INTERIM {
             return Err(Error::BadAnswer);
         }
         if status == 100 {
             self.upload.expecting = false;
         }
         Ok(())
+    }
+
+    /// A 101 is the last answer of this connection, if it gives what was asked for.
+    fn take_switch(&mut self, response: &Response<'_>, client: &Client) -> Result<(), Error> {
+        let asked = self.upgrade.as_deref().is_some_and(|protocol| response.switches_to(protocol));
+        // A member that answers before it has the whole request didn't read it.
+        if !asked || !self.upload.done() {
+            return Err(Error::BadAnswer);
+        }
+        self.download.started = true;
+        self.download.switched = true;
+        self.count_answer(response.facts.status, client);
+        Ok(())
+    }
+
+    fn count_answer(&mut self, status: u16, client: &Client) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.answered(status);
+        }
+        let counters = &client.site().counters;
+        counters.requests.add(1);
+        counters.statuses.count(status);
     }
 
     /// Decides how the final answer goes out.
@@ -265,13 +300,8 @@ impl Exchange {
         self.download.started = true;
         self.download.persistent = persistent;
         self.download.reusable = facts.persistent && !until_close;
-        if let Some(attempt) = &mut self.attempt {
-            attempt.answered(facts.status);
-        }
-        let counters = &client.site().counters;
-        counters.requests.add(1);
-        counters.statuses.count(facts.status);
-        ClientSide { http11: self.facts.http11, persistent, chunked }
+        self.count_answer(facts.status, client);
+        ClientSide { http11: self.facts.http11, persistent, chunked, upgrade: false }
     }
 
     /// Turns body bytes into the next payload, behind the head if it is still here.

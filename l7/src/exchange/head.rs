@@ -108,7 +108,10 @@ impl Exchange {
         let ask = Ask { hash: client.hash, tried: &[] };
         let routed = route::pick(pool.as_deref(), ask).map(|held| {
             let mut first = SendBuf::new();
-            let via = Via { peer: client.peer.as_bytes(), member: held.member().host.as_bytes() };
+            let upgrade = request.upgrade(|| client.site().upgrades());
+            self.upgrade = upgrade.map(Box::from);
+            let (peer, member) = (client.peer.as_bytes(), held.member().host.as_bytes());
+            let via = Via { peer, member, upgrade };
             request.write(&mut first, via);
             (held, first)
         });

@@ -2,13 +2,14 @@
 //! the head, choose a member, get a connection, relay both ways at once, answer for what went
 //! wrong) and every wait's time limit. A state machine polled by the connection's task; its box is
 //! used again for the next request. `upload` and `download` are its two directions, `answer` speaks
-//! for Weir.
+//! for Weir, `tunnel` is what comes after a 101.
 
 mod answer;
 mod attempt;
 mod download;
 mod head;
 mod retry;
+mod tunnel;
 mod upload;
 
 use std::mem;
@@ -25,6 +26,7 @@ use crate::message::RequestFacts;
 use crate::upstream::Connection;
 use attempt::{Attempt, Record};
 use download::{Down, Download};
+use tunnel::Tunnel;
 use upload::Upload;
 
 /// How a client connection goes on after an exchange.
@@ -52,6 +54,8 @@ enum Phase {
     Relay,
     /// Weir's own answer is to be sent.
     Answer,
+    /// The member has switched protocols: bytes both ways, no HTTP any more.
+    Tunnel,
 }
 
 /// What a phase came to.
@@ -90,6 +94,10 @@ pub(crate) struct Exchange {
     moved: bool,
     /// The connection may go on after Weir's own answer.
     answer_persistent: bool,
+    /// The protocol that the member may switch to.
+    upgrade: Option<Box<[u8]>>,
+    /// After the 101.
+    tunnel: Option<Box<Tunnel>>,
 }
 
 impl std::fmt::Debug for Exchange {
@@ -137,6 +145,7 @@ impl Exchange {
                 Phase::Connect => self.poll_connect(cx, client),
                 Phase::Relay => self.poll_relay(cx, client),
                 Phase::Answer => self.poll_answer(cx, client),
+                Phase::Tunnel => self.poll_tunnel(cx, client),
             };
             match polled {
                 Poll::Pending => return Poll::Pending,
@@ -205,6 +214,9 @@ impl Exchange {
         }
         match self.drive_download(cx, client, &mut budget)? {
             Down::Waits => {}
+            Down::Switched => {
+                return Poll::Ready(Ok(Step::Go(self.begin_tunnel(client))));
+            }
             Down::Ended => return Poll::Ready(Ok(Step::End(self.finish(client)))),
             Down::Failed(error) => return Poll::Ready(self.try_again(client, error)),
         }

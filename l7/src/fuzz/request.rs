@@ -56,7 +56,7 @@ fn read(data: &[u8]) -> Result<Option<(usize, RequestFacts, Vec<u8>)>, String> {
         Err(error) => return refusal(error).map(|()| None),
     };
     let mut out = Vec::new();
-    let via = Via { peer: PEER.as_bytes(), member: MEMBER.as_bytes() };
+    let via = Via { peer: PEER.as_bytes(), member: MEMBER.as_bytes(), upgrade: None };
     request.write(&mut out, via);
     Ok(Some((request.len(), request.facts, out)))
 }

@@ -20,7 +20,7 @@ pub fn response_head(data: &[u8]) -> Outcome {
     let unfinished = read(head.get(..len - 1).unwrap_or_default(), to_head, None);
     promise(unfinished.is_none(), "complete before its end", head)?;
     let delimited = !matches!(facts.framing, Framing::UntilClose | Framing::Chunked);
-    let side = ClientSide { http11, persistent, chunked: !delimited && http11 };
+    let side = ClientSide { http11, persistent, chunked: !delimited && http11, upgrade: false };
     let (_, alone, out) = read(head, to_head, Some(side)).ok_or("depends on what follows")?;
     promise(alone == facts, "means something else without what follows", head)?;
     check_read(head, &facts)?;

@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     Coding,
     /// Connection.
     Connection,
+    /// Upgrade: goes on only when it is granted.
+    Upgrade,
     /// Concerns one connection only: never forwarded.
     Hop,
     /// Expect.
@@ -45,6 +47,8 @@ pub(super) struct Common {
     pub(super) close: bool,
     /// Connection has the option "keep-alive".
     pub(super) keep_alive: bool,
+    /// Connection has the option "upgrade".
+    pub(super) upgrade: bool,
     /// Connection names fields, which then are not forwarded.
     pub(super) named: bool,
     /// Content-Length.
@@ -85,7 +89,8 @@ fn classify(name: &[u8]) -> Kind {
         2 if is(b"te") => Kind::Hop,
         4 if is(b"host") => Kind::Host,
         6 if is(b"expect") => Kind::Expect,
-        7 if is(b"upgrade") || is(b"trailer") => Kind::Hop,
+        7 if is(b"upgrade") => Kind::Upgrade,
+        7 if is(b"trailer") => Kind::Hop,
         10 if is(b"connection") => Kind::Connection,
         10 if is(b"keep-alive") => Kind::Hop,
         14 if is(b"content-length") => Kind::Length,
@@ -167,6 +172,8 @@ impl Common {
                 self.close = true;
             } else if option.eq_ignore_ascii_case(b"keep-alive") {
                 self.keep_alive = true;
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade = true;
             } else {
                 self.named = true;
             }
@@ -190,6 +197,14 @@ fn decimal(value: &[u8]) -> Option<u64> {
     })
 }
 
+/// The protocols that the Upgrade fields of this head name, in their order (RFC 9110, 7.8).
+pub(super) fn upgrades<'a>(
+    raw: &'a [u8],
+    fields: &'a [Field],
+) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    fields.iter().filter(|f| f.kind == Kind::Upgrade).flat_map(move |f| list(f.value.get(raw)))
+}
+
 /// Whether a Connection field of this head names `name`.
 #[cold]
 pub(super) fn is_named(raw: &[u8], fields: &[Field], name: &[u8]) -> bool {
@@ -209,7 +224,7 @@ mod tests {
             ("TE", Kind::Hop),
             ("eXpect", Kind::Expect),
             ("Trailer", Kind::Hop),
-            ("UPGRADE", Kind::Hop),
+            ("UPGRADE", Kind::Upgrade),
             ("Connection", Kind::Connection),
             ("Keep-Alive", Kind::Hop),
             ("content-length", Kind::Length),

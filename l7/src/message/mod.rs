@@ -9,6 +9,8 @@ mod fields;
 mod request;
 mod response;
 mod target;
+#[cfg(test)]
+mod upgrade_tests;
 mod write;
 
 pub(crate) use request::{Request, RequestFacts, Via};

@@ -1,11 +1,12 @@
 //! Pure: request heads: parsing, all checks that lead to a refusal, and writing for the member.
 
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 use httparse::{Header, Status};
 use weir_core::control::Limits;
 
-use super::fields::{Coding, Common, Field, Kind, collect, is_named};
+use super::fields::{Coding, Common, Field, Kind, collect, is_named, upgrades};
 use super::target::{self, Target};
 use super::write::{Lines, append_decimal};
 use super::{Flaw, Span, cookies};
@@ -42,6 +43,8 @@ pub(crate) struct Request<'a> {
     has_host: bool,
     forwarded_for: bool,
     names_fields: bool,
+    /// Connection has the option "upgrade".
+    upgrade: bool,
     /// What outlives it.
     pub(crate) facts: RequestFacts,
 }
@@ -53,6 +56,8 @@ pub(crate) struct Via<'a> {
     pub(crate) peer: &'a [u8],
     /// Host for a request that came without one (HTTP/1.0): the member's address.
     pub(crate) member: &'a [u8],
+    /// The protocol that the client may switch to.
+    pub(crate) upgrade: Option<&'a [u8]>,
 }
 
 impl From<Flaw> for Error {
@@ -148,6 +153,7 @@ impl<'a> Request<'a> {
             has_host: rest.host,
             forwarded_for: rest.forwarded_for,
             names_fields: common.named,
+            upgrade: common.upgrade,
             facts: RequestFacts {
                 http11,
                 persistent: persistent && (http11 || common.keep_alive),
@@ -159,6 +165,20 @@ impl<'a> Request<'a> {
                 framing,
             },
         })
+    }
+
+    /// The protocol that this request may switch to: the first of those it names that is `allowed`.
+    /// Only a GET without a body in HTTP/1.1 may (RFC 9110, 7.8; RFC 6455, 4.1): a tunnel that
+    /// begins behind a body would begin where two parsers may disagree.
+    pub(crate) fn upgrade(&self, allowed: impl FnOnce() -> Arc<[String]>) -> Option<&'a [u8]> {
+        let bodiless = matches!(self.facts.framing, Framing::None | Framing::Length(0));
+        let may = self.upgrade && self.facts.http11 && bodiless;
+        if !may || self.method.get(self.raw) != b"GET" {
+            return None;
+        }
+        let allowed = allowed();
+        upgrades(self.raw, self.fields)
+            .find(|name| allowed.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())))
     }
 
     /// Appends the head for the member: HTTP/1.1, hop-by-hop fields removed, X-Forwarded-For with
@@ -193,6 +213,10 @@ impl<'a> Request<'a> {
             append_field(out, b"Host", host);
         }
         self.write_forwarded_for(out, via.peer);
+        if let Some(protocol) = via.upgrade {
+            append_field(out, b"Connection", b"Upgrade");
+            append_field(out, b"Upgrade", protocol);
+        }
         match self.facts.framing {
             Framing::Length(length) => {
                 out.extend_from_slice(b"Content-Length: ");

@@ -21,7 +21,7 @@ fn forward(raw: &[u8]) -> Vec<u8> {
     let mut fields = Vec::new();
     let request = Request::parse(raw, &limits(), &mut fields).unwrap().unwrap();
     let mut out = Vec::new();
-    request.write(&mut out, Via { peer: b"192.0.2.1", member: b"127.0.0.1:9001" });
+    request.write(&mut out, Via { peer: b"192.0.2.1", member: b"127.0.0.1:9001", upgrade: None });
     out
 }
 

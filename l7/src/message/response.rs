@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use httparse::{Header, Status};
 use weir_core::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
 
-use super::fields::{Coding, Common, Field, Kind, collect, is_named};
+use super::fields::{Coding, Common, Field, Kind, collect, is_named, upgrades};
 use super::write::Lines;
 use super::{Flaw, cookies};
 use crate::body::Framing;
@@ -29,6 +29,8 @@ pub(crate) struct Response<'a> {
     fields: &'a [Field],
     http11: bool,
     names_fields: bool,
+    /// Connection has the option "upgrade".
+    upgrade: bool,
     /// What outlives it.
     pub(crate) facts: ResponseFacts,
 }
@@ -42,6 +44,8 @@ pub(crate) struct ClientSide {
     pub(crate) persistent: bool,
     /// The body goes out chunked.
     pub(crate) chunked: bool,
+    /// It becomes a tunnel: Upgrade goes on.
+    pub(crate) upgrade: bool,
 }
 
 impl<'a> Response<'a> {
@@ -79,6 +83,16 @@ impl<'a> Response<'a> {
             .find_map(|field| cookies::set_value(field.value.get(raw), name))
     }
 
+    /// A 101 that switches to `protocol` and to nothing else (RFC 9110, 7.8).
+    pub(crate) fn switches_to(&self, protocol: &[u8]) -> bool {
+        let mut named = upgrades(self.raw, self.fields);
+        self.facts.status == 101
+            && self.http11
+            && self.upgrade
+            && named.next().is_some_and(|name| name.eq_ignore_ascii_case(protocol))
+            && named.next().is_none()
+    }
+
     fn check(
         raw: &'a [u8],
         len: usize,
@@ -101,6 +115,7 @@ impl<'a> Response<'a> {
             fields,
             http11,
             names_fields: common.named,
+            upgrade: common.upgrade,
             facts: ResponseFacts { status, persistent, framing },
         })
     }
@@ -122,6 +137,7 @@ impl<'a> Response<'a> {
                     lines.forward(field);
                 }
                 Kind::Length if keep_length => lines.forward(field),
+                Kind::Upgrade if side.upgrade => lines.forward(field),
                 _ => {}
             }
         }
@@ -129,7 +145,9 @@ impl<'a> Response<'a> {
         if side.chunked {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
-        if self.facts.status >= 200 {
+        if side.upgrade {
+            out.extend_from_slice(b"Connection: Upgrade\r\n");
+        } else if self.facts.status >= 200 {
             if !side.persistent {
                 out.extend_from_slice(b"Connection: close\r\n");
             } else if !side.http11 {

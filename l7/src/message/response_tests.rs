@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const KEEP: ClientSide = ClientSide { http11: true, persistent: true, chunked: false };
+const KEEP: ClientSide =
+    ClientSide { http11: true, persistent: true, chunked: false, upgrade: false };
 
 fn parse(raw: &[u8], to_head: bool) -> Result<Option<(usize, ResponseFacts)>, Flaw> {
     let mut fields = Vec::new();

@@ -77,9 +77,11 @@ keys! {
         "Time for a whole request head from its first byte, then for each gap in the body; 408.";
     "member_timeout": Seconds(1, 300), Number(60), L7, Reload, "R6.7-6", Now,
         "How long a member may stay silent, before its response or inside it; 504.";
-    "tunnel_timeout": Seconds(1, 86_400), Absent("`member_timeout`"), L7, Reload, "R6.6-2",
-        Later("tunnels"),
-        "Idle time of a tunnel after 101.";
+    "tunnel_timeout": Seconds(1, 86_400), Absent("`member_timeout`"), L7, Reload, "R6.6-2", Now,
+        "Idle time of a tunnel after 101: it ends when nothing moved either way for so long.";
+    "upgrade_protocols": Shape("list of strings", "at most 16, not `h2c`, `h2`, `HTTP`, `TLS`"),
+        Text("[\"websocket\"]"), L7, Reload, "R6.6-1", Now,
+        "Protocols that a client's `Upgrade` may ask for; of other requests `Upgrade` is removed.";
     "connect_timeout": Seconds(1, 60), Number(5), ALL, Reload, "R6.7-7", Now,
         "Time to connect to a member; 504.";
     "enable_member_retry": Bool, YES, L7, Reload, "R6.7-11", Now,

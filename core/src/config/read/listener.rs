@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::{Head, process};
-use crate::config::bounds::{MAX_PORT_RANGES, MAX_SNI};
+use crate::config::bounds::{MAX_PORT_RANGES, MAX_SNI, MAX_UPGRADES};
 use crate::config::problem::{Findings, Placed};
 use crate::config::reader::{Table, describe, put};
 use crate::config::suggest::nearest;
@@ -160,6 +160,17 @@ fn timeouts(
     put(&mut object.member_timeout, table.seconds("member_timeout", findings));
     put(&mut object.connect_timeout, table.seconds("connect_timeout", findings));
     object.tunnel_timeout = table.seconds("tunnel_timeout", findings);
+    put(&mut object.upgrade_protocols, upgrade_protocols(table, findings));
+}
+
+fn upgrade_protocols(table: &Table<'_, '_>, findings: &mut Findings) -> Option<Vec<String>> {
+    let list = table.texts("upgrade_protocols", findings, values::upgrade_protocol)?;
+    if list.len() > MAX_UPGRADES {
+        let what = format!("names {} protocols, at most {MAX_UPGRADES}", list.len());
+        let help = "keep those that your members speak";
+        table.error("upgrade_protocols", what, findings).help(help);
+    }
+    Some(list.into_iter().map(|placed| placed.value).collect())
 }
 
 fn limits(table: &Table<'_, '_>, object: &mut Listener, findings: &mut Findings) {
