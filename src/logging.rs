@@ -66,7 +66,7 @@ pub struct Prepared {
 /// A log file that can't be opened.
 pub fn prepare(log: &Log) -> Result<Prepared> {
     let file = match &log.target {
-        LogTarget::Stderr => None,
+        LogTarget::Standard => None,
         LogTarget::File(path) => Some(open(path)?),
     };
     Ok(Prepared { log: log.clone(), file })
@@ -78,7 +78,7 @@ impl Prepared {
         let Prepared { log, file } = self;
         let to_stderr = file.is_none();
         sink().file = match log.target {
-            LogTarget::Stderr => None,
+            LogTarget::Standard => None,
             LogTarget::File(path) => file.map(|file| (path, file)),
         };
         if let Some(switches) = SWITCHES.get() {

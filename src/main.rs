@@ -1,9 +1,11 @@
 //! Weir, an elastic load balancer: the program.
 //!
 //! Data path: `main` → [`server`] (process life) → [`shard`] (one core's life) → `weir_l7`.
-//! Beside it: [`admin`] (metrics), [`remote`] (`weir reload`), [`demo`], `check`.
+//! Beside it: [`admin`] (metrics), [`access_log`] (its writers), [`remote`] (`weir reload`),
+//! [`demo`], `check`.
 #![forbid(unsafe_code)]
 
+mod access_log;
 mod admin;
 mod build_info;
 mod check;

@@ -79,6 +79,16 @@ pub const SOURCE_LINES: usize = 32_768;
 /// … and addresses of one line, which is a cache line: 262,144 addresses in 2 MiB. An address that
 /// finds its line full of others is let in and not counted.
 pub const SOURCES_PER_LINE: usize = 8;
+/// Bytes of log lines at which a shard hands a block of them to the writer.
+pub const LOG_BLOCK: usize = 65_536;
+/// Blocks of one shard and log target, 2 MiB of lines; when all are under way lines are dropped.
+pub const LOG_BLOCKS: usize = 32;
+/// Bytes of one log line at most; long fields are cut so that it holds.
+pub const LOG_LINE: usize = 65_536;
+/// Log targets of the process: each has a writing thread of its own.
+pub const LOG_TARGETS: usize = 64;
+/// How old a log line may become before it is written, in milliseconds.
+pub const LOG_DELAY_MS: u64 = 500;
 
 const _: () = assert!(SMALL_LEASE < LARGE_LEASE);
 const _: () = assert!(SMALL_BUFFERS.published_most.is_power_of_two());

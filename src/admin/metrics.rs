@@ -19,6 +19,7 @@ use weir_health::ProberCounters;
 use super::names::{self, Metric};
 use super::process;
 use super::text::Text;
+use super::traffic::{self, LogRow, Memory};
 use crate::build_info;
 
 /// What the text is made from. One per process.
@@ -30,24 +31,37 @@ pub struct Book {
     state: RwLock<Arc<State>>,
     effective: AtomicU64,
     draining: AtomicBool,
+    memory: Memory,
     started: SystemTime,
 }
 
 /// The objects of one configuration with their labels and counters.
 #[derive(Debug, Default)]
-struct Page {
-    listeners: Vec<(String, Vec<Arc<ListenerCounters>>)>,
-    members: Vec<MemberRow>,
+pub(super) struct Page {
+    pub(super) listeners: Vec<ListenerRow>,
+    pub(super) members: Vec<MemberRow>,
+    pub(super) logs: Vec<LogRow>,
 }
 
+/// A listener.
 #[derive(Debug)]
-struct MemberRow {
+pub(super) struct ListenerRow {
+    pub(super) handle: Handle,
+    pub(super) label: String,
+    /// HTTP or HTTPS.
+    pub(super) layer7: bool,
+    pub(super) blocks: Vec<Arc<ListenerCounters>>,
+}
+
+/// A member.
+#[derive(Debug)]
+pub(super) struct MemberRow {
     handle: Handle,
     /// Pool, member.
-    labels: [String; 2],
+    pub(super) labels: [String; 2],
     /// Its pool is checked.
     checked: bool,
-    blocks: Vec<Arc<MemberCounters>>,
+    pub(super) blocks: Vec<Arc<MemberCounters>>,
 }
 
 impl Book {
@@ -60,6 +74,7 @@ impl Book {
             state: RwLock::default(),
             effective: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            memory: Memory::new(clock::mono()),
             started: clock::wall(),
         }
     }
@@ -71,8 +86,12 @@ impl Book {
 
     /// From now on the metrics are those of this state's objects.
     pub fn show(&self, state: &Arc<State>, board: &Board) {
-        let page =
-            Page { listeners: listener_rows(state, board), members: member_rows(state, board) };
+        let page = Page {
+            listeners: listener_rows(state, board),
+            members: member_rows(state, board),
+            logs: traffic::log_rows(board),
+        };
+        self.memory.keep_gone(&get(&self.page), &page);
         set(&self.page, Arc::new(page));
         self.health(state);
     }
@@ -84,6 +103,7 @@ impl Book {
 
     /// The same objects, other health.
     pub fn health(&self, state: &Arc<State>) {
+        self.memory.compare(&get(&self.state), state);
         set(&self.state, Arc::clone(state));
     }
 
@@ -108,7 +128,8 @@ impl Book {
         let mut text = Text::default();
         self.general(&mut text, &state);
         page.listeners(&mut text);
-        page.members(&mut text, &state);
+        page.members(&mut text, &state, &self.memory);
+        self.memory.render(&mut text, &page, &state, &self.rings);
         text.single(&names::HEALTH_PROBES, self.prober.probes.get());
         text.single(&names::HEALTH_FAILURES, self.prober.failures.get());
         text.single(&names::HEALTH_VOID, self.prober.void.get());
@@ -170,6 +191,11 @@ impl Book {
 }
 
 impl Page {
+    /// Is this listener still there?
+    pub(super) fn has_listener(&self, handle: Handle) -> bool {
+        self.listeners.iter().any(|row| row.handle == handle)
+    }
+
     fn listeners(&self, text: &mut Text) {
         type Read = fn(&ListenerCounters) -> u64;
         let plain: [(&'static Metric, Read); 7] = [
@@ -183,12 +209,12 @@ impl Page {
         ];
         for (metric, read) in plain {
             let mut family = text.family(metric);
-            for (label, blocks) in &self.listeners {
+            for ListenerRow { label, blocks, .. } in &self.listeners {
                 family.sample(&[label], sum(blocks, read));
             }
         }
         let mut family = text.family(&names::REFUSED);
-        for (label, blocks) in &self.listeners {
+        for ListenerRow { label, blocks, .. } in &self.listeners {
             for refusal in Refusal::ALL {
                 let n: u64 = blocks.iter().map(|c| c.refused.get(refusal)).sum();
                 if n > 0 {
@@ -197,14 +223,14 @@ impl Page {
             }
         }
         let mut family = text.family(&names::RESPONSES);
-        for (label, blocks) in &self.listeners {
+        for ListenerRow { label, blocks, .. } in &self.listeners {
             for (code, n) in sum_codes(blocks.iter().map(|c| &c.statuses)) {
                 family.sample(&[label, &code.to_string()], n);
             }
         }
     }
 
-    fn members(&self, text: &mut Text, state: &State) {
+    fn members(&self, text: &mut Text, state: &State, memory: &Memory) {
         type Read = fn(&MemberCounters) -> u64;
         let plain: [(&'static Metric, Read); 9] = [
             (&names::MEMBER_CONNECTIONS, |c| c.connections.get()),
@@ -229,15 +255,21 @@ impl Page {
                 family.sample(&[pool, name, &code.to_string()], n);
             }
         }
+        let checked = || self.members.iter().filter(|row| row.checked);
+        let mut family = text.family(&names::MEMBER_CHANGES);
+        for row in checked() {
+            let [pool, name] = &row.labels;
+            family.sample(&[pool, name], memory.flaps(row.handle));
+        }
         let mut family = text.family(&names::MEMBER_UP);
-        for row in self.members.iter().filter(|row| row.checked) {
+        for row in checked() {
             let [pool, name] = &row.labels;
             family.sample(&[pool, name], u8::from(state.is_up(row.handle)));
         }
     }
 }
 
-fn sum<T>(blocks: &[Arc<T>], read: fn(&T) -> u64) -> u64 {
+pub(super) fn sum<T>(blocks: &[Arc<T>], read: fn(&T) -> u64) -> u64 {
     blocks.iter().map(|block| read(block)).sum()
 }
 
@@ -249,7 +281,9 @@ fn get<T>(place: &RwLock<Arc<T>>) -> Arc<T> {
     Arc::clone(&place.read().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn sum_codes<'a>(blocks: impl Iterator<Item = &'a StatusCounters>) -> BTreeMap<u16, u64> {
+pub(super) fn sum_codes<'a>(
+    blocks: impl Iterator<Item = &'a StatusCounters>,
+) -> BTreeMap<u16, u64> {
     let mut sums = BTreeMap::new();
     for (code, n) in blocks.flat_map(StatusCounters::seen) {
         *sums.entry(code).or_default() += n;
@@ -258,13 +292,19 @@ fn sum_codes<'a>(blocks: impl Iterator<Item = &'a StatusCounters>) -> BTreeMap<u
 }
 
 /// A listener's label is its name; `balancer/name` where the name stands more than once.
-fn listener_rows(state: &State, board: &Board) -> Vec<(String, Vec<Arc<ListenerCounters>>)> {
+fn listener_rows(state: &State, board: &Board) -> Vec<ListenerRow> {
     let once = unique(state.listeners().map(|(_, l)| l.name.as_str()));
     let label = |l: &Listener| match once.contains(l.name.as_str()) {
         true => l.name.clone(),
         false => format!("{}/{}", l.balancer, l.name),
     };
-    state.listeners().map(|(handle, l)| (label(l), board.listener(handle).to_vec())).collect()
+    let row = |(handle, listener): (Handle, &Arc<Listener>)| ListenerRow {
+        handle,
+        label: label(listener),
+        layer7: listener.protocol.is_l7(),
+        blocks: board.listener(handle).to_vec(),
+    };
+    state.listeners().map(row).collect()
 }
 
 /// A member's label is its name; its address where it has none or the pool has it more than once.

@@ -1,6 +1,7 @@
 //! Tests of `metrics`: the text is read back by a strict parser of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use weir_core::model::{self, Balancer, Config, Handles, Id, Member, Pool};
 
@@ -42,7 +43,7 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
             assert!(families.insert(name) && !help.is_empty(), "HELP twice or empty: {line}");
             let (typed, kind) =
                 lines.next().unwrap().strip_prefix("# TYPE ").unwrap().split_once(' ').unwrap();
-            assert!(typed == name && ["counter", "gauge"].contains(&kind), "{line}");
+            assert!(typed == name && ["counter", "gauge", "histogram"].contains(&kind), "{line}");
             family = name;
         } else {
             let (key, value) = line.rsplit_once(' ').unwrap();
@@ -57,6 +58,8 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
 /// `name` or `name{label="value",…}` with every quote and backslash of a value escaped.
 fn check_key(key: &str, family: &str) {
     let rest = key.strip_prefix(family).unwrap_or_else(|| panic!("{key} not in {family}"));
+    let suffixes = ["_bucket", "_sum", "_count"];
+    let rest = suffixes.iter().find_map(|suffix| rest.strip_prefix(suffix)).unwrap_or(rest);
     if rest.is_empty() {
         return;
     }
@@ -148,10 +151,65 @@ fn series_are_sums_over_the_shards() {
     assert_eq!(series[escaped], 1.0);
 }
 
+/// R4.1-1, R4.1-2: times of Layer 7 listeners, their mean in milliseconds.
+#[test]
+fn times_of_listeners() {
+    let scene = two_shards();
+    for shard in 0..2 {
+        scene.listeners[2][shard]
+            .times
+            .response
+            .observe(Duration::from_millis(100 + 200 * shard as u64));
+    }
+    let series = parse(&scene.book.render());
+    assert_eq!(series[r#"weir_upstream_rt_average_milliseconds{listener="api"}"#], 200.0);
+    assert_eq!(series[r#"weir_upstream_response_seconds_count{listener="api"}"#], 2.0);
+    assert_eq!(series[r#"weir_upstream_response_seconds_sum{listener="api"}"#], 0.4);
+    assert_eq!(series[r#"weir_upstream_response_seconds_bucket{listener="api",le="0.1"}"#], 1.0);
+    assert_eq!(series[r#"weir_upstream_response_seconds_bucket{listener="api",le="+Inf"}"#], 2.0);
+    let mut config = config();
+    config.listeners[2].protocol = model::Protocol::Tcp;
+    let state = State::default().next(&config, &|_| vec![0, 1], &mut Handles::default());
+    scene.book.show(&Arc::new(state), &Board::default());
+    let text = scene.book.render();
+    assert!(text.contains(r#"weir_connections_total{listener="api"}"#));
+    assert!(!text.contains(r#"_seconds_count{listener="api"}"#), "{text}");
+    assert!(!text.contains(r#"_milliseconds{listener="api"}"#), "{text}");
+}
+
+/// R4.2-1, R14.2-2: who answered, and by class.
+#[test]
+fn answers_by_side_and_class() {
+    let scene = two_shards();
+    for (code, local) in [(200, false), (404, true), (404, false), (499, true)] {
+        let block = &scene.listeners[2][0];
+        block.requests.add(1);
+        block.statuses.count(code);
+        if local { block.local.count(code) } else { block.forwarded.add(1) }
+    }
+    scene.members[0][0].statuses.count(503);
+    let series = parse(&scene.book.render());
+    assert_eq!(series[r#"weir_forwarded_requests_total{listener="api"}"#], 2.0);
+    assert_eq!(series[r#"weir_local_responses_total{listener="api",code="404"}"#], 1.0);
+    assert_eq!(series[r#"weir_response_classes_total{listener="api",class="4xx"}"#], 3.0);
+    assert_eq!(series[r#"weir_response_classes_total{listener="api",class="5xx"}"#], 0.0);
+    let classes =
+        r#"weir_member_response_classes_total{pool="app",member="127.0.0.1:1",class="5xx"}"#;
+    assert_eq!(series[classes], 1.0);
+    assert_eq!(series[r#"weir_shard_requests_total{shard="0"}"#], 4.0);
+    assert_eq!(series["weir_shard_skew"], 2.0);
+    // A removed listener takes its series along, but the shard's count only grows.
+    let state = State::default().next(&Config::default(), &|_| vec![], &mut Handles::default());
+    scene.book.show(&Arc::new(state), &Board::default());
+    let series = parse(&scene.book.render());
+    assert!(!series.keys().any(|key| key.contains("listener=")));
+    assert_eq!(series[r#"weir_shard_requests_total{shard="0"}"#], 4.0);
+}
+
 #[test]
 fn labels_are_unique() {
     let page = get(&two_shards().book.page);
-    let listeners: Vec<_> = page.listeners.iter().map(|(label, _)| label.as_str()).collect();
+    let listeners: Vec<_> = page.listeners.iter().map(|row| row.label.as_str()).collect();
     assert_eq!(listeners, ["north/web", "south/web", "api"]);
     let members: Vec<_> = page.members.iter().map(|m| m.labels[1].as_str()).collect();
     assert_eq!(members, ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "a\"\\b"]);
@@ -175,4 +233,26 @@ fn health_is_shown_where_checks_are() {
     let series = parse(&book.render());
     assert_eq!(series[r#"weir_member_up{pool="app",member="127.0.0.1:1"}"#], 0.0);
     assert_eq!(series[r#"weir_member_up{pool="app",member="127.0.0.1:2"}"#], 1.0);
+    assert_eq!(series[r#"weir_abnormal_members{pool="app"}"#], 1.0);
+    assert_eq!(series[r#"weir_normal_members{pool="app"}"#], 3.0);
+}
+
+/// R4.3-2: a member that flaps is counted; its first success is no change.
+#[test]
+fn changes_of_health_are_counted() {
+    let book = Book::new(vec![Arc::default()]);
+    let mut config = config();
+    let second = Duration::from_secs(1);
+    let kind = model::MonitorKind::Tcp;
+    config.pools[0].monitor =
+        Some(model::Monitor { kind, delay: second, timeout: second, rise: 1, fall: 1, port: None });
+    let mut state = State::default().next(&config, &|_| vec![0, 1], &mut Handles::default());
+    book.show(&Arc::new(state.clone()), &Board::default());
+    let first = state.members().next().unwrap().1.handle;
+    let changes = r#"weir_member_state_changes_total{pool="app",member="127.0.0.1:1"}"#;
+    for (up, expected) in [(true, 0.0), (false, 1.0), (true, 2.0), (true, 2.0), (false, 3.0)] {
+        state.set_health([(first, up)]);
+        book.health(&Arc::new(state.clone()));
+        assert_eq!(parse(&book.render())[changes], expected, "{up}");
+    }
 }

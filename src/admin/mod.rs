@@ -1,11 +1,14 @@
 //! The admin listener: `/metrics` and `/healthz` on a thread of its own, away from the shards.
 //! Owns the HTTP side; [`metrics`] owns the text, [`names`] the names.
 
+mod flaps;
 mod listener;
 mod metrics;
 mod names;
 mod process;
 mod text;
+mod traffic;
+mod window;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

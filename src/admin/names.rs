@@ -8,6 +8,19 @@ pub enum Kind {
     Counter,
     /// Rises and falls.
     Gauge,
+    /// Counts of observed values by bucket, with their sum.
+    Histogram,
+}
+
+impl Kind {
+    /// The word in the format.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
 }
 
 /// A metric family.
@@ -15,7 +28,7 @@ pub enum Kind {
 pub struct Metric {
     /// In Prometheus style: base units, `_total` on counters.
     pub name: &'static str,
-    /// Counter or gauge.
+    /// Counter, gauge or histogram.
     pub kind: Kind,
     /// One line for people.
     pub help: &'static str,
@@ -67,6 +80,28 @@ metrics! {
     ACTIVE_TUNNELS Gauge "weir_active_tunnels" ["listener"],
         "Client connections that are tunnels now, after a 101; their bytes count as all others.";
 
+    FORWARDED Counter "weir_forwarded_requests_total" ["listener"],
+        "Requests for which a member was asked, whatever came of it.";
+    LOCAL_RESPONSES Counter "weir_local_responses_total" ["listener", "code"],
+        "Requests for which no member was asked, by the status code of Weir's own answer.";
+    RESPONSE_CLASSES Counter "weir_response_classes_total" ["listener", "class"],
+        "Answers to clients by class of status code (499 counts as 4xx).";
+    REQUEST_SECONDS Histogram "weir_request_seconds" ["listener"],
+        "From a request's first byte until its answer was handed to the kernel.";
+    UPSTREAM_CONNECT_SECONDS Histogram "weir_upstream_connect_seconds" ["listener"],
+        "Time until an attempt had a connection to its member; 0 when one was reused.";
+    UPSTREAM_HEADER_SECONDS Histogram "weir_upstream_header_seconds" ["listener"],
+        "Time from an attempt's beginning until the head of the member's answer was there.";
+    UPSTREAM_RESPONSE_SECONDS Histogram "weir_upstream_response_seconds" ["listener"],
+        "Time from an attempt's beginning until the member's answer was there, or it failed.";
+    UPSTREAM_RT Gauge "weir_upstream_rt_average_milliseconds" ["listener"],
+        "Mean of the upstream response times of about the last minute (the ELB's backend RT).";
+
+    LOG_LINES Counter "weir_access_log_lines_total" ["log"],
+        "Lines written to an access log.";
+    LOG_DROPPED Counter "weir_access_log_dropped_lines_total" ["log"],
+        "Lines that no access log has, since its target was slow, full or stalled.";
+
     MEMBER_CONNECTIONS Counter "weir_member_connections_total" ["pool", "member"],
         "Connections opened to the member.";
     MEMBER_ACTIVE_CONNECTIONS Gauge "weir_member_active_connections" ["pool", "member"],
@@ -87,6 +122,15 @@ metrics! {
         "Requests sent once more since a kept connection failed before the answer's first byte.";
     MEMBER_RETRIES Counter "weir_member_retries_total" ["pool", "member"],
         "Attempts that failed at the member, after which the request went to another one.";
+    MEMBER_RESPONSE_CLASSES Counter "weir_member_response_classes_total"
+        ["pool", "member", "class"],
+        "Answers of the member by class of status code.";
+    MEMBER_CHANGES Counter "weir_member_state_changes_total" ["pool", "member"],
+        "How often the checks found the member down, or up again after that.";
+    ABNORMAL_MEMBERS Gauge "weir_abnormal_members" ["pool"],
+        "Members of a checked pool that are down.";
+    NORMAL_MEMBERS Gauge "weir_normal_members" ["pool"],
+        "Members of a checked pool that are up.";
     MEMBER_UP Gauge "weir_member_up" ["pool", "member"],
         "1 while the member's health checks find it up, else 0; absent without checks.";
 
@@ -96,6 +140,15 @@ metrics! {
         "Health probes that failed; the log has the reasons of changes.";
     HEALTH_VOID Counter "weir_health_probes_void_total" [],
         "Health probes that this host could not make (descriptors, ports, memory); no verdict.";
+
+    SHARD_REQUESTS Counter "weir_shard_requests_total" ["shard"],
+        "Requests answered by the shard, all listeners together.";
+    SHARD_SLEEP Counter "weir_shard_sleep_seconds_total" ["shard"],
+        "Time that the shard had nothing to do and slept.";
+    SHARD_BUSY Gauge "weir_shard_busy_ratio" ["shard"],
+        "Part of about the last minute that the shard did not sleep, 0 to 1.";
+    SHARD_SKEW Gauge "weir_shard_skew" [],
+        "Requests of the busiest shard over the mean of all, about the last minute; 1 = even.";
 
     RING_TURNS Counter "weir_ring_turns_total" ["shard"],
         "Turns of the shard's loop.";
@@ -163,8 +216,56 @@ mod tests {
         assert_eq!(rows, expected);
     }
 
+    /// R14.3-7: every metric of the ELB has its line, and what it names exists.
+    #[test]
+    fn the_page_has_the_metrics_of_the_elb() {
+        const ELB: [&str; 32] = [
+            "m1_cps",
+            "m2_act_conn",
+            "m3_inact_conn",
+            "m4_ncps",
+            "m5_in_pps",
+            "m6_out_pps",
+            "m7_in_Bps",
+            "m8_out_Bps",
+            "m9_abnormal_servers",
+            "ma_normal_servers",
+            "mb_l7_qps",
+            "mc_l7_http_2xx",
+            "md_l7_http_3xx",
+            "me_l7_http_4xx",
+            "mf_l7_http_5xx",
+            "m10_l7_http_other_status",
+            "m11_l7_http_404",
+            "m12_l7_http_499",
+            "m13_l7_http_502",
+            "m14_l7_rt",
+            "m15_l7_upstream_4xx",
+            "m16_l7_upstream_5xx",
+            "m17_l7_upstream_rt",
+            "m1a_l7_upstream_rt_max",
+            "m1b_l7_upstream_rt_min",
+            "m1c_l7_rt_max",
+            "m1d_l7_rt_min",
+            "m1e_server_rps",
+            "m1f_lvs_rps",
+            "m21_client_rps",
+            "m22_in_bandwidth",
+            "m23_out_bandwidth",
+        ];
+        let page = include_str!("../../docs/metrics.md");
+        for name in ELB {
+            let start = format!("| {name} | ");
+            assert_eq!(page.lines().filter(|l| l.starts_with(&start)).count(), 1, "{name}");
+        }
+        let named = page.split('`').skip(1).step_by(2).filter(|word| word.starts_with("weir_"));
+        for word in named {
+            assert!(ALL.iter().any(|metric| metric.name == word), "{word} is no metric");
+        }
+    }
+
     fn row(metric: &Metric) -> String {
-        let kind = if metric.kind == Kind::Counter { "counter" } else { "gauge" };
+        let kind = metric.kind.name();
         let labels = if metric.labels.is_empty() {
             "–".to_owned()
         } else {

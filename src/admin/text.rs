@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use super::names::{Kind, Metric};
+use weir_core::obs::Distribution;
+
+use super::names::Metric;
 
 /// The text that grows family by family.
 #[derive(Debug, Default)]
@@ -18,10 +20,7 @@ pub struct Family<'a> {
 impl Text {
     /// Starts a family; each metric once.
     pub fn family(&mut self, metric: &'static Metric) -> Family<'_> {
-        let kind = match metric.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-        };
+        let kind = metric.kind.name();
         let Metric { name, help, .. } = metric;
         // Writing to a string cannot fail; here and below.
         let _infallible = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -43,16 +42,41 @@ impl Family<'_> {
     /// Adds a sample; `values` stand in the order of the metric's labels.
     pub fn sample(&mut self, values: &[&str], value: impl std::fmt::Display) {
         debug_assert_eq!(values.len(), self.metric.labels.len());
+        self.line("", values, None, value);
+    }
+
+    /// Adds the samples of a histogram with these bounds in microseconds; the text has seconds.
+    pub fn histogram(&mut self, values: &[&str], all: &Distribution, bounds_us: &[u64]) {
+        for (bound, at_most) in bounds_us.iter().zip(all.at_most) {
+            let bound = (*bound as f64 / 1e6).to_string();
+            self.line("_bucket", values, Some(&bound), at_most);
+        }
+        self.line("_bucket", values, Some("+Inf"), all.count);
+        self.line("_sum", values, None, all.sum_us as f64 / 1e6);
+        self.line("_count", values, None, all.count);
+    }
+
+    /// One line; `bound` is the label `le` of a bucket.
+    fn line(
+        &mut self,
+        suffix: &str,
+        values: &[&str],
+        bound: Option<&str>,
+        value: impl std::fmt::Display,
+    ) {
         let out = &mut self.text.0;
         out.push_str(self.metric.name);
-        for (at, (label, value)) in self.metric.labels.iter().zip(values).enumerate() {
-            out.push(if at == 0 { '{' } else { ',' });
+        out.push_str(suffix);
+        let labels = self.metric.labels.iter().copied().zip(values.iter().copied());
+        let mut open = '{';
+        for (label, value) in labels.chain(bound.map(|bound| ("le", bound))) {
+            out.push(std::mem::replace(&mut open, ','));
             out.push_str(label);
             out.push_str("=\"");
             escape(out, value);
             out.push('"');
         }
-        if !values.is_empty() {
+        if open == ',' {
             out.push('}');
         }
         let _infallible = writeln!(out, " {value}");
@@ -72,7 +96,7 @@ fn escape(out: &mut String, value: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::names::{BUILD_INFO, RESPONSES, SHARDS};
+    use super::super::names::{BUILD_INFO, REQUEST_SECONDS, RESPONSES, SHARDS};
     use super::*;
 
     #[test]
@@ -91,6 +115,25 @@ mod tests {
                         weir_responses_total{listener=\"web\",code=\"200\"} 7\n\
                         weir_responses_total{listener=\"api\",code=\"502\"} 1\n";
         assert_eq!(text.into_string(), expected);
+    }
+
+    #[test]
+    fn histograms_have_buckets_sum_and_count() {
+        let mut text = Text::default();
+        let mut all = Distribution { count: 7, sum_us: 1_500_000, ..Distribution::default() };
+        all.at_most = [3; weir_core::obs::BOUNDS_US.len()];
+        text.family(&REQUEST_SECONDS).histogram(&["web"], &all, &[500, 2_500_000]);
+        let text = text.into_string();
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        let expected = [
+            "# TYPE weir_request_seconds histogram",
+            r#"weir_request_seconds_bucket{listener="web",le="0.0005"} 3"#,
+            r#"weir_request_seconds_bucket{listener="web",le="2.5"} 3"#,
+            r#"weir_request_seconds_bucket{listener="web",le="+Inf"} 7"#,
+            r#"weir_request_seconds_sum{listener="web"} 1.5"#,
+            r#"weir_request_seconds_count{listener="web"} 7"#,
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::doors::Doors;
 use super::fleet::Fleet;
 use super::life::{End, Life, Step};
 use super::reload::{self, Answer, Pending};
+use crate::access_log::Writers;
 use crate::admin::Book;
 use crate::cores::Plan;
 use crate::shard::{News, QUIET, Report};
@@ -113,6 +114,7 @@ pub(super) struct Control {
     pub(super) reloading: reload::Reloading,
     pub(super) checks: Checks,
     pub(super) staged: Option<reload::Staged>,
+    pub(super) writers: Writers,
     life: Life,
     events: Receiver<Event>,
     running: usize,
@@ -130,6 +132,7 @@ pub async fn run(boot: Boot) -> Outcome {
         life: Life::new(fleet.count(), config.runtime.shutdown_timeout),
         doors: Doors::new(fleet.count(), config.runtime.backlog),
         begun_with: Arc::clone(&config),
+        writers: Writers::new(fleet.count()),
         config,
         path,
         fleet,
@@ -188,6 +191,8 @@ impl Control {
         for warning in &moves.warnings {
             tracing::warn!("{warning}");
         }
+        let logs = self.writers.open(&staged.next)?;
+        self.writers.follow(logs)?;
         self.staged = Some(staged);
         while self.is_waiting(clock::mono()) || self.is_draining() {
             if let Some(end) = self.turn().await {
@@ -326,6 +331,7 @@ impl Control {
                 if let Err(e) = logging::reopen() {
                     tracing::error!("SIGUSR1: {e:#}");
                 }
+                self.writers.reopen();
             }
             Step::Drain => self.drain(),
             Step::End(end) => return Some(end),
@@ -370,6 +376,7 @@ impl Control {
             }
         }
         let all = self.ended == self.fleet.count();
+        self.writers.finish();
         Outcome { end, fleet: all.then_some(self.fleet), open }
     }
 }

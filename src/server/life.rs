@@ -9,7 +9,11 @@ use weir_core::time::clock::Mono;
 use crate::shard::{News, Report};
 
 /// Signals that the process takes over before any thread starts.
-pub const SIGNALS: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1];
+///
+/// SIGXFSZ among them, so that a log file at the process' size limit is an error of its writer and
+/// not the end.
+pub const SIGNALS: [i32; 5] =
+    [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGXFSZ];
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -113,7 +113,7 @@ impl Control {
         self.fleet.state().next(config, &shards_of, &mut self.handles)
     }
 
-    fn board_for(&self, state: &State) -> Arc<Board> {
+    fn board_for(&self, state: &State) -> Board {
         let listeners = state.listeners().map(|(handle, _)| handle);
         let members = state.members().map(|(_, member)| member.handle);
         let board = self.fleet.board().next(self.fleet.count(), listeners, members);
@@ -122,7 +122,7 @@ impl Control {
                 board.gate(handle).prepare_sources();
             }
         }
-        Arc::new(board)
+        board
     }
 
     /// Has the file read for those who asked; what follows comes as an event.
@@ -242,6 +242,8 @@ impl Control {
         let log = (config.log != self.config.log).then(|| logging::prepare(&config.log));
         let log = log.transpose()?;
         let moves = self.doors.plan(&next, clock::mono())?;
+        let logs = self.writers.open(&next)?;
+        self.writers.follow(logs)?;
         let mut notes = self.needs_upgrade(&config);
         notes.extend(moves.warnings.iter().cloned());
         let mut changes = self.fleet.state().describe(&next);
@@ -284,7 +286,7 @@ impl Control {
     }
 
     fn publish(&mut self, state: State, doings: Vec<Vec<DoorChange>>) {
-        let board = self.board_for(&state);
+        let board = Arc::new(self.board_for(&state).with_spools(self.writers.spools()));
         self.fleet.publish(state, board, doings);
         self.book.show(self.fleet.state(), self.fleet.board());
     }

@@ -161,7 +161,7 @@ fn the_process_is_modelled() {
     assert_eq!(config.compat, all);
     let target = LogTarget::File(PathBuf::from("/a"));
     assert_eq!(config.access_log, Some(AccessLog { target, format: AccessLogFormat::Json }));
-    assert_eq!(config.connection_log, Some(LogTarget::Stderr));
+    assert_eq!(config.connection_log, Some(LogTarget::Standard));
 }
 
 /// R6.7-1, R6.7-2, R6.7-3, R6.7-4, R9.1-10, R9.1-11, R12.2-2, R12.2-3: what follows from protocol

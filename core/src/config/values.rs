@@ -169,7 +169,7 @@ pub(super) fn file(text: &str) -> Result<PathBuf, Fault> {
 /// A path, or `-` for the standard stream.
 pub(super) fn log_target(text: &str) -> Result<LogTarget, Fault> {
     match text {
-        "-" => Ok(LogTarget::Stderr),
+        "-" => Ok(LogTarget::Standard),
         _ => file(text).map(LogTarget::File),
     }
 }

@@ -9,6 +9,7 @@
 mod access;
 mod change;
 mod limits;
+mod log;
 mod objects;
 mod retry;
 mod state;
@@ -21,6 +22,7 @@ mod tests;
 pub use access::Access;
 pub use change::{Change, Diff};
 pub use limits::Limits;
+pub use log::Log;
 pub use objects::{Listener, Member, Pool, Timeouts};
 pub use retry::Retry;
 pub use state::State;

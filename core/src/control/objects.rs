@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Access, Limits, Retry, Tunnel};
+use super::{Access, Limits, Log, Retry, Tunnel};
 use crate::model::{
     self, Algorithm, ConnectionDrain, Flavor, Handle, Id, Monitor, Persistence, PoolProtocol,
     Protocol, SlowStart,
@@ -41,6 +41,8 @@ pub struct Listener {
     pub retry: Retry,
     /// What its clients may switch to.
     pub tunnel: Tunnel,
+    /// Its access log, and headers that tell times.
+    pub log: Log,
 }
 
 /// The time limits of a listener (R6.7-1 to R6.7-7).

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::access::Sets;
-use super::{Access, Change, Diff, Limits, Listener, Member, Pool, Retry, Timeouts, Tunnel};
+use super::{Access, Change, Diff, Limits, Listener, Log, Member, Pool, Retry, Timeouts, Tunnel};
 use crate::model::{
     self, Algorithm, Balancer, Config, Flavor, Handle, Handles, Id, PoolProtocol, Protocol,
 };
@@ -296,6 +296,7 @@ fn resolve_listener(
         access,
         retry: Retry::of(listener),
         tunnel: Tunnel::of(listener),
+        log: Log::of(listener, config),
     }
 }
 

@@ -75,6 +75,9 @@ impl State {
         field(&mut fields, "upgrade_protocols", a, b);
         field(&mut fields, "shards", &was.shards, &now.shards);
         access_fields(&mut fields, &was.access, &now.access);
+        let (a, b) = (&was.log, &now.log);
+        field(&mut fields, "access_log", &a.access, &b.access);
+        field(&mut fields, "server_timing", &a.server_timing, &b.server_timing);
         fields
     }
 

@@ -98,11 +98,12 @@ pub struct Log {
 }
 
 /// Where a log goes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LogTarget {
-    /// Standard error, `-` in a file.
+    /// `-` in a file: the program's own messages go to standard error, other logs to standard
+    /// output.
     #[default]
-    Stderr,
+    Standard,
     /// A file, an absolute path or one relative to the working folder; opened anew on SIGUSR1.
     File(PathBuf),
 }

@@ -4,16 +4,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{ListenerCounters, MemberCounters};
+use super::{ListenerCounters, MemberCounters, Spool};
 use crate::acl::{Gate, House};
-use crate::model::Handle;
+use crate::model::{Handle, LogTarget};
 use crate::pool::Load;
 
 /// One block a shard.
 type Blocks<T> = Arc<[Arc<T>]>;
 
-/// The counter blocks of all listeners and members, one a shard and object. A value: the next state
-/// has the next board, on which whoever stays finds the same blocks.
+/// The counter blocks of all listeners and members, one a shard and object, and the logs. A value:
+/// the next state has the next board, on which whoever stays finds the same blocks.
 #[derive(Clone, Debug, Default)]
 pub struct Board {
     listeners: HashMap<Handle, Blocks<ListenerCounters>>,
@@ -21,6 +21,7 @@ pub struct Board {
     loads: HashMap<Handle, Arc<Load>>,
     gates: HashMap<Handle, Arc<Gate>>,
     house: Arc<House>,
+    spools: HashMap<LogTarget, Arc<Spool>>,
 }
 
 impl Board {
@@ -42,7 +43,25 @@ impl Board {
             listeners,
             loads: members.keys().map(|handle| (*handle, load(handle))).collect(),
             members,
+            spools: self.spools.clone(),
         }
+    }
+
+    /// The same board with these logs.
+    #[must_use]
+    pub fn with_spools(self, spools: HashMap<LogTarget, Arc<Spool>>) -> Board {
+        Board { spools, ..self }
+    }
+
+    /// What the writer of a log takes lines from; `None` when nobody writes it.
+    #[must_use]
+    pub fn spool(&self, target: &LogTarget) -> Option<&Arc<Spool>> {
+        self.spools.get(target)
+    }
+
+    /// All logs, in no order.
+    pub fn spools(&self) -> impl Iterator<Item = (&LogTarget, &Arc<Spool>)> {
+        self.spools.iter()
     }
 
     /// A listener's blocks, in the order of the shards; empty for one that is not there.

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use super::Histogram;
 use crate::acl::Refusal;
 use crate::counter::{Counter, Gauge};
 
@@ -71,6 +72,25 @@ pub struct ListenerCounters {
     pub active_tunnels: Gauge,
     /// Client connections closed without a complete request (silent, or cut off).
     pub silent_closes: Counter,
+    /// Requests for which a member was asked at least once; the others are in `local`.
+    pub forwarded: Counter,
+    /// Status codes of requests for which no member was asked (R4.2-1).
+    pub local: StatusCounters,
+    /// How long requests took.
+    pub times: Times,
+}
+
+/// Times of the requests of a listener on one shard (R4.1-2 to R4.1-6).
+#[derive(Debug, Default)]
+pub struct Times {
+    /// From the first byte of a request until its answer was handed to the kernel.
+    pub request: Histogram,
+    /// Until there was a connection to a member; each attempt.
+    pub connect: Histogram,
+    /// Until a member's answer began; each attempt.
+    pub header: Histogram,
+    /// Until a member's answer had come; each attempt.
+    pub response: Histogram,
 }
 
 /// What one shard counts for one member of a pool.

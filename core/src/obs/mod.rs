@@ -1,8 +1,13 @@
-//! What a shard counts. Owns the counter blocks; the shard that holds a block is its only writer,
-//! the admin thread reads it at any time. Rendering lives in the server.
+//! What a shard counts and logs. Owns the counter blocks, and the way of log lines off the shards.
+//! The shard that holds a block is its only writer, the admin thread reads it at any time.
+//! Rendering and files live in the server.
 
 mod board;
 mod counters;
+mod histogram;
+mod spool;
 
 pub use board::Board;
-pub use counters::{ListenerCounters, MemberCounters, RefusalCounters, StatusCounters};
+pub use counters::{ListenerCounters, MemberCounters, RefusalCounters, StatusCounters, Times};
+pub use histogram::{BOUNDS_US, Distribution, Histogram};
+pub use spool::{Block, Pipe, Spool};

@@ -62,9 +62,14 @@ impl Shard {
         self.stats.operations.set(self.ops.borrow().live() as u64);
         let wait = self.wait(until);
         self.stats.sleeps.add(u64::from(wait.is_some()));
+        let asleep = wait.is_some().then(clock::mono);
         self.ring.borrow_mut().enter(wait);
         self.inbox.awake();
         let now = self.clock();
+        if let Some(asleep) = asleep {
+            let us = now.since(asleep).as_micros();
+            self.stats.slept_us.add(u64::try_from(us).unwrap_or_default());
+        }
         self.ring.borrow_mut().reap(completions);
         for completion in completions.drain(..) {
             self.complete(completion);

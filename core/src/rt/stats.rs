@@ -15,6 +15,8 @@ pub struct RingStats {
     pub enters: Counter,
     /// Turns in which the shard had nothing to do and slept in the kernel.
     pub sleeps: Counter,
+    /// How long they lasted together, in microseconds.
+    pub slept_us: Counter,
     /// Receives that found no free buffer (ENOBUFS) and waited for one.
     pub no_buffers: Counter,
     /// Times the completion queue was full and the kernel kept completions aside.

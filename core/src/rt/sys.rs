@@ -80,6 +80,18 @@ pub(super) fn tcp_info(fd: RawFd) -> io::Result<TcpInfo> {
     })
 }
 
+/// The smoothed round-trip time alone, in microseconds: the kernel copies no further than that.
+pub(super) fn rtt_us(fd: RawFd) -> io::Result<u32> {
+    let mut raw = MaybeUninit::<libc::tcp_info>::zeroed();
+    let end = std::mem::offset_of!(libc::tcp_info, tcpi_rtt) + size_of::<u32>();
+    let mut len = end as libc::socklen_t;
+    let place = raw.as_mut_ptr().cast();
+    // SAFETY: `place` has room for `len` bytes and more.
+    check(unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut len) })?;
+    // SAFETY: all-zero is a valid tcp_info, and the kernel has overwritten the part it knows.
+    Ok(unsafe { raw.assume_init() }.tcpi_rtt)
+}
+
 /// `tcpi_bytes_acked` lies behind the part of the struct that libc declares: at byte 120 since 4.1.
 fn bytes_acked(fd: RawFd) -> io::Result<u64> {
     let mut raw = [0u64; 32];

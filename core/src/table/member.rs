@@ -27,6 +27,7 @@ pub struct Member {
     /// Anchor of the idle connections that the protocol code keeps to it.
     pub keep: Keep,
     name: RefCell<Rc<str>>,
+    label: RefCell<Rc<str>>,
     weight: Cell<u8>,
     up: Cell<bool>,
     gone: Cell<bool>,
@@ -64,6 +65,7 @@ impl Member {
             load,
             keep: Keep { newest: Cell::new(Keep::NONE), count: Cell::new(0) },
             name: RefCell::new("".into()),
+            label: RefCell::new("".into()),
             weight: Cell::new(0),
             up: Cell::new(true),
             gone: Cell::new(false),
@@ -71,8 +73,10 @@ impl Member {
         }
     }
 
-    pub(super) fn set(&self, settings: &control::Member) {
+    /// Takes over what may change.
+    pub fn set(&self, settings: &control::Member) {
         self.name.replace(settings.name.as_str().into());
+        self.label.replace(format!("member_{}", settings.id).into());
         self.weight.set(settings.weight);
     }
 
@@ -108,6 +112,11 @@ impl Member {
     /// The user's name for it.
     pub fn name(&self) -> Rc<str> {
         Rc::clone(&self.name.borrow())
+    }
+
+    /// `member_` and its id, as the access log has it.
+    pub fn label(&self) -> Rc<str> {
+        Rc::clone(&self.label.borrow())
     }
 
     /// 0–100.

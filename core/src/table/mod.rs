@@ -7,6 +7,7 @@
 //! [`Pool::pick`]; it changes nothing here.
 
 mod admit;
+mod log;
 mod member;
 mod pool;
 mod site;
@@ -16,6 +17,7 @@ mod view;
 mod tests;
 
 pub use admit::Ticket;
+pub use log::SiteLog;
 pub use member::{Held, Keep, Member};
 pub use pool::{Nobody, Pool};
 pub use site::Site;

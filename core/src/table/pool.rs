@@ -17,6 +17,7 @@ pub struct Pool {
     handle: Handle,
     seed: u64,
     name: RefCell<Rc<str>>,
+    label: RefCell<Rc<str>>,
     algorithm: Cell<Algorithm>,
     sticky: Cell<bool>,
     slow_start: Cell<Option<SlowStart>>,
@@ -40,6 +41,7 @@ impl Pool {
             handle,
             seed,
             name: RefCell::new("".into()),
+            label: RefCell::new("".into()),
             algorithm: Cell::new(algorithm),
             sticky: Cell::new(false),
             slow_start: Cell::new(None),
@@ -50,6 +52,7 @@ impl Pool {
 
     pub(super) fn set(&self, settings: &control::Pool, members: Vec<Rc<Member>>) {
         self.name.replace(settings.name.as_str().into());
+        self.label.replace(format!("pool_{}", settings.id).into());
         self.algorithm.set(settings.algorithm);
         self.sticky.set(settings.persistence.is_some());
         self.slow_start.set(settings.slow_start);
@@ -94,6 +97,11 @@ impl Pool {
     /// The user's name for it.
     pub fn name(&self) -> Rc<str> {
         Rc::clone(&self.name.borrow())
+    }
+
+    /// `pool_` and its id, as the access log has it.
+    pub fn label(&self) -> Rc<str> {
+        Rc::clone(&self.label.borrow())
     }
 
     /// How members are chosen.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Pool;
+use super::{Pool, SiteLog};
 use crate::acl::{Gate, House};
 use crate::control::{self, Access, Limits, Retry};
 use crate::model::Handle;
@@ -33,6 +33,8 @@ pub struct Site {
     pub(super) house: Arc<House>,
     tunnel_timeout: Cell<Duration>,
     upgrades: RefCell<Arc<[String]>>,
+    log: RefCell<Option<Rc<SiteLog>>>,
+    server_timing: Cell<bool>,
 }
 
 impl Site {
@@ -54,6 +56,8 @@ impl Site {
             pool: RefCell::default(),
             tunnel_timeout: none(),
             upgrades: RefCell::default(),
+            log: RefCell::default(),
+            server_timing: Cell::new(false),
         }
     }
 
@@ -69,6 +73,11 @@ impl Site {
         self.access.replace(settings.access.clone());
         self.tunnel_timeout.set(settings.tunnel.timeout);
         self.upgrades.replace(Arc::clone(&settings.tunnel.protocols));
+        self.server_timing.set(settings.log.server_timing);
+    }
+
+    pub(super) fn set_log(&self, log: Option<SiteLog>) {
+        self.log.replace(log.map(Rc::new));
     }
 
     /// Which listener it is.
@@ -125,6 +134,18 @@ impl Site {
     /// The protocols that an Upgrade may ask for. R6.6-1.
     pub fn upgrades(&self) -> Arc<[String]> {
         Arc::clone(&self.upgrades.borrow())
+    }
+
+    /// Its access log; `None` = it is off.
+    #[inline]
+    pub fn log(&self) -> Option<Rc<SiteLog>> {
+        self.log.borrow().clone()
+    }
+
+    /// Do answers tell their times?
+    #[inline]
+    pub fn server_timing(&self) -> bool {
+        self.server_timing.get()
     }
 
     /// Its default pool.

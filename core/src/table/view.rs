@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use super::{Member, Pool, Site};
+use super::{Member, Pool, Site, SiteLog};
 use crate::control::{self, Change, Diff};
 use crate::model::Handle;
 use crate::obs::Board;
@@ -77,7 +77,8 @@ impl View {
         let tables = self.tables.borrow();
         let site = |site: &Rc<Site>| {
             format!(
-                "listener {}: pool {}, timeouts {:?} {:?} {:?} {:?}, {:?}, {:?}",
+                "listener {}: pool {}, timeouts {:?} {:?} {:?} {:?}, {:?}, {:?}, log {:?}, \
+                 server_timing {}",
                 site.name(),
                 site.pool().map_or("none".into(), |pool| pool.name()),
                 site.keepalive_timeout(),
@@ -85,7 +86,9 @@ impl View {
                 site.member_timeout(),
                 site.connect_timeout(),
                 site.limits(),
-                site.access.borrow().caps
+                site.access.borrow().caps,
+                site.log().map(|log| log.format),
+                site.server_timing()
             )
         };
         let mut lines: Vec<String> = tables.sites.values().map(site).collect();
@@ -217,5 +220,6 @@ impl View {
             .entry(handle)
             .or_insert_with(|| Rc::new(Site::new(handle, counters(), board)));
         site.set(settings, settings.pool.and_then(|pool| tables.pools.get(&pool).cloned()));
+        site.set_log(SiteLog::of(settings, board, self.shard));
     }
 }

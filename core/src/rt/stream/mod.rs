@@ -251,6 +251,14 @@ impl TcpStream {
     pub fn tcp_info(&self) -> io::Result<TcpInfo> {
         sys::tcp_info(self.0.fd)
     }
+
+    /// The connection's smoothed round-trip time in microseconds, as in `tcp_info`, but cheaper.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn rtt_us(&self) -> io::Result<u32> {
+        sys::rtt_us(self.0.fd)
+    }
 }
 
 impl AsFd for TcpStream {

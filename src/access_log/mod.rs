@@ -1,0 +1,120 @@
+//! Writing access logs: one thread a target takes finished lines from the shards' pipes and writes
+//! them, so that no shard ever waits for a disk, a pipe or a terminal. Control owns the
+//! [`Writers`]: it opens what a new state asks for before anything changes, has files reopened, and
+//! has all lines written at the end. What a line says is `weir-l7`'s business.
+
+mod file;
+mod writer;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use weir_core::control::State;
+use weir_core::limits::LOG_TARGETS;
+use weir_core::model::LogTarget;
+use weir_core::obs::Spool;
+
+use file::File;
+use writer::Writer;
+
+/// How long the process waits at its end for targets that take nothing.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// The writers of the process, by target.
+#[derive(Debug, Default)]
+pub struct Writers {
+    running: BTreeMap<LogTarget, Writer>,
+    /// Those that nobody names any more, until they have ended.
+    leaving: Vec<(LogTarget, Writer)>,
+    shards: usize,
+}
+
+/// Files of targets that are new in a state: opened, and nothing is written to them yet. Dropping
+/// it closes them again.
+#[derive(Debug)]
+pub struct Opened {
+    wanted: BTreeSet<LogTarget>,
+    files: Vec<(LogTarget, File)>,
+}
+
+impl Writers {
+    /// No writers yet, for `shards` shards.
+    pub fn new(shards: usize) -> Writers {
+        Writers { shards, ..Writers::default() }
+    }
+
+    /// Opens what `state` wants beyond what is open.
+    ///
+    /// # Errors
+    /// A file that can't be opened (R13.1-1), or too many targets; nothing has changed then.
+    pub fn open(&self, state: &State) -> Result<Opened> {
+        let targets = state.listeners().filter_map(|(_, listener)| listener.log.access.as_ref());
+        let wanted: BTreeSet<LogTarget> = targets.map(|access| access.target.clone()).collect();
+        if wanted.len() > LOG_TARGETS {
+            bail!(
+                "the listeners name {} access logs, at most {LOG_TARGETS} can be written at once; \
+                 give several listeners the same path",
+                wanted.len()
+            );
+        }
+        let new = wanted.iter().filter(|target| !self.running.contains_key(target));
+        let files = new.map(|target| Ok((target.clone(), File::open(target)?)));
+        Ok(Opened { files: files.collect::<Result<_>>()?, wanted })
+    }
+
+    /// Starts the writers of the new targets; those of targets that nobody names any more end when
+    /// the last line for them is written.
+    ///
+    /// # Errors
+    /// A thread that could not be made.
+    pub fn follow(&mut self, opened: Opened) -> Result<()> {
+        let Opened { wanted, files } = opened;
+        for (target, file) in files {
+            let writer = Writer::start(file, Spool::new(self.shards))?;
+            self.running.insert(target, writer);
+        }
+        let gone = self.running.extract_if(.., |target, _| !wanted.contains(target));
+        self.leaving.extend(gone);
+        self.leaving.retain(|(_, writer)| {
+            writer.retire();
+            !writer.has_ended()
+        });
+        Ok(())
+    }
+
+    /// What the shards write into.
+    pub fn spools(&self) -> HashMap<LogTarget, Arc<Spool>> {
+        let spool = |(target, writer): (&LogTarget, &Writer)| (target.clone(), writer.spool());
+        self.running.iter().map(spool).collect()
+    }
+
+    /// Has all files opened again, as after a rotation.
+    pub fn reopen(&self) {
+        for writer in self.running.values() {
+            writer.reopen();
+        }
+    }
+
+    /// The shards have ended: waits until all lines are written, but not for ever.
+    pub fn finish(&mut self) {
+        let mut writers = std::mem::take(&mut self.leaving);
+        writers.extend(std::mem::take(&mut self.running));
+        for (_, writer) in &writers {
+            writer.retire();
+        }
+        let until = weir_core::time::clock::mono().plus(LAST_LINES);
+        for (target, writer) in writers {
+            if !writer.wait(until) {
+                tracing::warn!(
+                    "{}: takes no more lines; the last ones are lost",
+                    file::describe(&target)
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

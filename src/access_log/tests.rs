@@ -1,0 +1,112 @@
+//! Writers with real files, and shards played by the test.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use weir_core::model::{AccessLog, AccessLogFormat, Config, Handles, Listener};
+use weir_core::obs::Pipe;
+
+use super::*;
+
+/// A state whose listeners log to these files.
+fn state(paths: &[&Path]) -> State {
+    let listener = |path: &&Path| Listener {
+        name: path.display().to_string(),
+        access_log: weir_core::model::ListenerLog::Own(AccessLog {
+            target: LogTarget::File(path.to_path_buf()),
+            format: AccessLogFormat::Elb,
+        }),
+        ..Listener::default()
+    };
+    let config = Config {
+        balancers: vec![weir_core::model::Balancer::default()],
+        listeners: paths.iter().map(listener).collect(),
+        ..Config::default()
+    };
+    State::default().next(&config, &|_| vec![0], &mut Handles::default())
+}
+
+fn pipe(writers: &Writers, path: &Path) -> Arc<Pipe> {
+    Arc::clone(writers.spools()[&LogTarget::File(path.to_owned())].pipe(0).unwrap())
+}
+
+fn line(pipe: &Pipe, text: &str) {
+    pipe.line(|out| out.extend_from_slice(format!("{text}\n").as_bytes()));
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let end = weir_core::time::clock::mono().plus(Duration::from_secs(20));
+    while !condition() {
+        assert!(weir_core::time::clock::mono() < end, "never: {what}");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn lines_reach_their_files_and_the_last_ones_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    let mut writers = Writers::new(1);
+    writers.follow(writers.open(&state(&[&one, &two])).unwrap()).unwrap();
+    line(&pipe(&writers, &one), "a");
+    line(&pipe(&writers, &two), "b");
+    until("the lines come by themselves", || read(&one) == "a\n" && read(&two) == "b\n");
+    line(&pipe(&writers, &one), "last");
+    writers.finish();
+    assert_eq!(read(&one), "a\nlast\n");
+}
+
+#[test]
+fn a_rotation_loses_no_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, old) = (folder.path().join("log"), folder.path().join("old"));
+    let mut writers = Writers::new(1);
+    writers.follow(writers.open(&state(&[&path])).unwrap()).unwrap();
+    let pipe = pipe(&writers, &path);
+    line(&pipe, "before");
+    std::fs::rename(&path, &old).unwrap();
+    line(&pipe, "meanwhile");
+    writers.reopen();
+    until("the new file", || path.exists());
+    line(&pipe, "after");
+    drop(pipe);
+    writers.finish();
+    assert_eq!(read(&old), "before\nmeanwhile\n");
+    assert_eq!(read(&path), "after\n");
+}
+
+/// A target that nobody names any more gets the lines of those who still have its pipe.
+#[test]
+fn a_target_that_goes_gets_its_last_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    let mut writers = Writers::new(1);
+    writers.follow(writers.open(&state(&[&one])).unwrap()).unwrap();
+    let held = pipe(&writers, &one);
+    writers.follow(writers.open(&state(&[&two])).unwrap()).unwrap();
+    assert_eq!(writers.spools().len(), 1);
+    line(&held, "late");
+    drop(held);
+    until("the late line", || read(&one) == "late\n");
+    writers.finish();
+}
+
+#[test]
+fn a_target_that_cannot_be_had_leaves_all_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("good");
+    let mut writers = Writers::new(1);
+    writers.follow(writers.open(&state(&[&good])).unwrap()).unwrap();
+    assert!(writers.open(&state(&[&good, Path::new("/nonexistent/log")])).is_err());
+    let many: Vec<_> = (0..=LOG_TARGETS).map(|n| folder.path().join(n.to_string())).collect();
+    let many: Vec<&Path> = many.iter().map(|path| path.as_path()).collect();
+    let error = writers.open(&state(&many)).unwrap_err();
+    assert!(error.to_string().contains("at most 64"), "{error}");
+    line(&pipe(&writers, &good), "a");
+    writers.finish();
+    assert_eq!(read(&good), "a\n");
+}
