@@ -1,8 +1,8 @@
 //! The ground that every other package of Weir stands on.
 //!
 //! A module uses only modules named earlier in this list:
-//! `limits` → `counter` → `time` → `model` → `config` → `pool` → `acl` → `rt` → `net` → `obs` →
-//! `control` → `table`.
+//! `limits` → `counter` → `time` → `model` → `policy` → `config` → `pool` → `acl` → `rt` → `net` →
+//! `obs` → `control` → `table`.
 //! A blank line between the declarations keeps rustfmt from sorting them. (`tls` joins with the
 //! issue that needs it.)
 
@@ -13,6 +13,8 @@ pub mod counter;
 pub mod time;
 
 pub mod model;
+
+pub mod policy;
 
 pub mod config;
 

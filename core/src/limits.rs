@@ -11,6 +11,12 @@ pub const MAX_HEADERS: usize = 1_000;
 pub const MAX_CHUNK_LINE: usize = 4_096;
 /// Attempts of one request at most, each at a member of its own (`max_attempts`, R6.7-13).
 pub const MAX_ATTEMPTS: usize = 10;
+/// Bytes of the table that one regular expression of a policy is compiled to …
+pub const MAX_PATTERN_BYTES: usize = 128 << 10;
+/// … and bytes of memory that compiling it may take.
+pub const MAX_PATTERN_WORK: usize = 2 << 20;
+/// Bytes of a URL that Weir sends a client to; more is a 414.
+pub const MAX_LOCATION_BYTES: usize = 131_072;
 /// Requests that one client connection may have answered before its task yields to the others.
 pub const REQUESTS_PER_TURN: usize = 16;
 /// Pieces that one relay moves before the other tasks have a turn.

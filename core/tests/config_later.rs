@@ -125,12 +125,6 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     ("", "[access_log]\npath = \"/var/log/weir/access.log\"\nformat = \"elb\"", "access_log"),
     ("", "[connection_log]\npath = \"/var/log/weir/connection.log\"", "connection_log"),
     (
-        LISTENER,
-        "[[l7policy]]\nname = \"api\"\nlistener = \"web\"\npriority = 10\nrules = []\n\
-         action = \"FIXED_RESPONSE\"\nfixed_response_config = { status_code = 404 }",
-        "l7policy[0]",
-    ),
-    (
         "",
         "[[certificate]]\nname = \"site\"\ntype = \"server\"\ncertificate = \"site.pem\"\n\
          private_key = \"site.key\"\ndomain = \"\"\nocsp_response = \"\"",

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
-//! Forwarding policies, certificates and groups of addresses as a file may have them. They are not
-//! supported yet; those refusals are left aside here.
+//! Forwarding policies, certificates and groups of addresses as a file may have them. What is not
+//! supported yet is refused; those refusals are left aside here.
 
 use weir_core::config::{Problem, parse};
 
@@ -167,6 +167,8 @@ fn conditions_are_checked() {
         "{type='PATH'}",
         "{type='PATH',value='/',invert=1}",
         "{type='PATH',value='/',vlaue='/'}",
+        "{type='PATH',compare_type='REGEX',value='(/'}",
+        "{type='HEADER',key='a',compare_type='REGEX',value='[ab]*a[ab]{20}'}",
     ] {
         let problem = only(&rules(bad));
         assert!(problem.key.starts_with("l7policy[0].rules[0]"), "{bad}: {problem}");
@@ -216,6 +218,9 @@ fn actions_are_checked() {
         "action='REDIRECT_TO_URL'\nredirect_url_config={port='0'}".to_owned(),
         "action='REDIRECT_TO_URL'\nredirect_url_config={protocol='ftp'}".to_owned(),
         "action='REDIRECT_TO_URL'\nredirect_url_config={host='a b'}".to_owned(),
+        "action='REDIRECT_TO_URL'\nredirect_url_config={path='/${paht}'}".to_owned(),
+        "action='FIXED_RESPONSE'\nfixed_response_config={status_code=204,message_body='x'}"
+            .to_owned(),
         "action='REDIRECT_TO_URL'\nredirect_url_config={host='a',status_code=200}".to_owned(),
         "action='FIXED_RESPONSE'\nfixed_response_config={status_code=302}".to_owned(),
         "action='FIXED_RESPONSE'\nfixed_response_config={status_code='503'}".to_owned(),

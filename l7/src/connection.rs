@@ -56,6 +56,8 @@ impl Write for PeerText {
 pub(crate) struct Client {
     entry: Entry,
     pub(crate) stream: TcpStream,
+    /// The client's address.
+    pub(crate) address: IpAddr,
     pub(crate) peer: PeerText,
     /// Hash of its address, for the source IP algorithm.
     pub(crate) hash: u64,
@@ -84,6 +86,7 @@ impl Client {
         Client {
             entry,
             stream,
+            address: peer.ip(),
             peer: PeerText::new(peer.ip()),
             hash: hash_address(peer.ip()),
             timer: Timer::new(),

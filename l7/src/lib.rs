@@ -4,7 +4,7 @@
 //! - `connection`: one client connection's life: idle, exchange after exchange, close or linger.
 //! - `exchange`: the heart: one request on one client connection and one member.
 //! - `message`: heads: pieces found by httparse, re-checked, kept as offsets, written anew.
-//! - `route`: which pool, which member.
+//! - `route`: which pool, which member; `policy`: what forwarding policies look at, and answer.
 //! - `upstream`: connections to members and the idle ones among them.
 //! - `body`: framing, decoding, framing anew; pure but for `body::relay`.
 //! - `error`: everything that can go wrong, in one table with status and reason.
@@ -21,6 +21,8 @@ mod exchange;
 mod message;
 
 mod route;
+
+mod policy;
 
 mod upstream;
 

@@ -14,12 +14,15 @@ use crate::connection;
 use crate::exchange::Exchange;
 use crate::limits::FREE_EXCHANGES;
 use crate::message::Field;
+use crate::policy::Scratch;
 use crate::upstream::Idle;
 
 /// HTTP forwarding on one shard. One per shard; it and its futures stay there.
 #[derive(Debug)]
 pub struct Service {
     pub(crate) idle: Rc<Idle>,
+    /// Room for what policies look at.
+    pub(crate) scratch: RefCell<Scratch>,
     /// Room for the fields of the head that is being parsed.
     pub(crate) fields: RefCell<Vec<Field>>,
     #[allow(clippy::vec_box, reason = "connections hold and hand back the very boxes")]
@@ -48,6 +51,7 @@ impl Service {
         let janitor = rt::spawn(Rc::clone(&idle).janitor());
         Rc::new(Service {
             idle,
+            scratch: RefCell::default(),
             fields: RefCell::default(),
             free: RefCell::default(),
             draining: Cell::new(false),

@@ -36,6 +36,9 @@ struct Link {
     shard: Shard,
     /// The state that it was last told of.
     told: Arc<State>,
+    /// The one before, until it has acknowledged `told`: what only that one held (large tables
+    /// above all) is then freed here, not by the shard.
+    before: Option<Arc<State>>,
     /// The version that it has acknowledged.
     applied: u64,
     /// An update is under way.
@@ -64,6 +67,7 @@ impl Fleet {
                 Ok(shard) => fleet.links.push(Link {
                     shard,
                     told: Arc::default(),
+                    before: None,
                     applied: 0,
                     busy: false,
                     doors: Vec::new(),
@@ -132,6 +136,7 @@ impl Fleet {
         if let Some(link) = self.links.get_mut(shard) {
             link.applied = version;
             link.busy = false;
+            link.before = None;
         }
         self.send();
     }
@@ -151,7 +156,7 @@ impl Fleet {
             let doors = std::mem::take(&mut link.doors);
             let (board, settled) = (Arc::clone(&self.board), self.settled);
             let update = Update { diff, board, doors, settled };
-            link.told = Arc::clone(&self.state);
+            link.before = Some(std::mem::replace(&mut link.told, Arc::clone(&self.state)));
             link.busy = true;
             if link.shard.order(Order::Update(update)).is_err() {
                 tracing::warn!("shard {index} takes no orders any more");

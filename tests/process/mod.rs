@@ -301,6 +301,11 @@ impl Client {
         self.try_send_with(path, "")
     }
 
+    /// Sends these bytes.
+    pub fn raw(&mut self, request: &str) {
+        self.0.get_mut().write_all(request.as_bytes()).unwrap();
+    }
+
     pub fn try_send_with(&mut self, path: &str, headers: &str) -> std::io::Result<()> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n{headers}\r\n");
         self.0.get_mut().write_all(request.as_bytes())

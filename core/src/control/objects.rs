@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Access, Limits, Log, Retry, Tunnel};
+use super::{Access, Limits, Log, Retry, Routes, Tunnel};
 use crate::model::{
     self, Algorithm, ConnectionDrain, Flavor, Handle, Id, Monitor, Persistence, PoolProtocol,
     Protocol, SlowStart,
@@ -43,6 +43,8 @@ pub struct Listener {
     pub tunnel: Tunnel,
     /// Its access log, and headers that tell times.
     pub log: Log,
+    /// Its forwarding policies.
+    pub routes: Routes,
 }
 
 /// The time limits of a listener (R6.7-1 to R6.7-7).

@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::access::Sets;
-use super::{Access, Change, Diff, Limits, Listener, Log, Member, Pool, Retry, Timeouts, Tunnel};
+use super::{
+    Access, Change, Diff, Limits, Listener, Log, Member, Pool, Retry, Routes, Timeouts, Tunnel,
+    routes,
+};
 use crate::model::{
     self, Algorithm, Balancer, Config, Flavor, Handle, Handles, Id, PoolProtocol, Protocol,
 };
@@ -95,7 +98,7 @@ impl State {
         handles: &mut Handles,
     ) -> State {
         let mut next = State { version: self.version + 1, ..State::default() };
-        let used: HashSet<usize> = config.listeners.iter().filter_map(|l| l.default_pool).collect();
+        let used = used_pools(config);
         let old: HashMap<PoolKey<'_>, Handle> =
             self.pools.iter().map(|(handle, pool)| (PoolKey::of(pool), *handle)).collect();
         let mut pools = Vec::with_capacity(config.pools.len());
@@ -111,11 +114,15 @@ impl State {
         let old: HashMap<ListenerKey, Handle> =
             self.listeners.iter().map(|(handle, l)| (ListenerKey::of(l), *handle)).collect();
         let mut sets = Sets::after(self.listeners.values());
-        for listener in &config.listeners {
+        let mut policies = routes::by_listener(config);
+        for (index, listener) in config.listeners.iter().enumerate() {
             let access = sets.access(listener, config);
-            let resolved = resolve_listener(listener, config, &pools, shards_of, access);
+            let mut resolved = resolve_listener(listener, config, &pools, shards_of, access);
             let found = old.get(&ListenerKey::of(&resolved)).copied();
             let former = found.and_then(|handle| self.listeners.get(&handle));
+            let mine = policies.remove(&index).unwrap_or_default();
+            let before = former.map(|former| &former.routes);
+            resolved.routes = Routes::next(before, &mine, config, &pools);
             let handle = found.unwrap_or_else(|| handles.fresh());
             next.listeners.insert(handle, unless_same(former, resolved));
         }
@@ -213,6 +220,17 @@ impl State {
     }
 }
 
+/// The pools that a listener uses, by default or by policy.
+fn used_pools(config: &Config) -> HashSet<usize> {
+    let mut used: HashSet<usize> = config.listeners.iter().filter_map(|l| l.default_pool).collect();
+    for policy in &config.policies {
+        if let model::Action::Pools(pools) = &policy.action {
+            used.extend(pools.iter().map(|(pool, _)| *pool));
+        }
+    }
+    used
+}
+
 fn same<T: PartialEq>(former: Option<&Arc<T>>, now: &Arc<T>) -> bool {
     former.is_some_and(|former| Arc::ptr_eq(former, now) || former == now)
 }
@@ -297,6 +315,7 @@ fn resolve_listener(
         retry: Retry::of(listener),
         tunnel: Tunnel::of(listener),
         log: Log::of(listener, config),
+        routes: Routes::default(),
     }
 }
 

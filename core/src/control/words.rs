@@ -78,6 +78,7 @@ impl State {
         let (a, b) = (&was.log, &now.log);
         field(&mut fields, "access_log", &a.access, &b.access);
         field(&mut fields, "server_timing", &a.server_timing, &b.server_timing);
+        fields.extend(was.routes.describe(&now.routes));
         fields
     }
 

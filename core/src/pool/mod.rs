@@ -13,3 +13,4 @@ mod wrr;
 pub use load::Load;
 pub use picker::{Ask, Candidate, Picker};
 pub use ring::{Ring, hash_address, hash_bytes};
+pub(crate) use wrr::Wrr;

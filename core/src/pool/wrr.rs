@@ -14,7 +14,7 @@ const MAX_START_WORK: u64 = 1 << 17;
 /// In any `sum(weights / gcd)` successive picks each member comes exactly `weight / gcd` times, and
 /// its turns are spread over the cycle. A member of weight 0 is never picked (R2.1-4).
 #[derive(Debug, Clone)]
-pub(super) struct Wrr {
+pub(crate) struct Wrr {
     seed: u64,
     begun: bool,
     turns: Turns,
@@ -47,13 +47,13 @@ struct Turn {
 impl Wrr {
     /// A balancer without members. `seed` decides where it begins once it has some, so that many
     /// shards do not all begin with the same member.
-    pub(super) fn new(seed: u64) -> Wrr {
+    pub(crate) fn new(seed: u64) -> Wrr {
         Wrr { seed, begun: false, turns: Turns::Nobody }
     }
 
     /// Goes on with these members (key, weight; 0 = never picked). Who stays keeps its place in the
     /// order, who joins begins in the middle of it; nobody is owed more than a cycle.
-    pub(super) fn set(&mut self, members: impl Iterator<Item = (u64, u32)>) {
+    pub(crate) fn set(&mut self, members: impl Iterator<Item = (u64, u32)>) {
         let usable: Vec<(Seat, u32)> = (0u32..)
             .zip(members)
             .filter(|&(_, (_, weight))| weight > 0)
@@ -109,7 +109,7 @@ impl Wrr {
     /// The next member's position among those that `may` allows; `None` when there is none (C18).
     /// O(members), O(1) when all weights are equal and all are allowed.
     #[inline]
-    pub(super) fn pick(&mut self, may: impl Fn(usize) -> bool) -> Option<usize> {
+    pub(crate) fn pick(&mut self, may: impl Fn(usize) -> bool) -> Option<usize> {
         match &mut self.turns {
             Turns::Nobody => None,
             Turns::Equal { members, next } => {

@@ -10,6 +10,7 @@ mod admit;
 mod log;
 mod member;
 mod pool;
+mod routes;
 mod site;
 mod view;
 
@@ -20,5 +21,6 @@ pub use admit::Ticket;
 pub use log::SiteLog;
 pub use member::{Held, Keep, Member};
 pub use pool::{Nobody, Pool};
+pub use routes::{Routes, Way};
 pub use site::Site;
 pub use view::View;

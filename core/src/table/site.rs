@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Pool, SiteLog};
+use super::{Pool, Routes, SiteLog};
 use crate::acl::{Gate, House};
 use crate::control::{self, Access, Limits, Retry};
 use crate::model::Handle;
@@ -35,6 +35,7 @@ pub struct Site {
     upgrades: RefCell<Arc<[String]>>,
     log: RefCell<Option<Rc<SiteLog>>>,
     server_timing: Cell<bool>,
+    routes: RefCell<Option<Rc<Routes>>>,
 }
 
 impl Site {
@@ -58,6 +59,7 @@ impl Site {
             upgrades: RefCell::default(),
             log: RefCell::default(),
             server_timing: Cell::new(false),
+            routes: RefCell::default(),
         }
     }
 
@@ -78,6 +80,10 @@ impl Site {
 
     pub(super) fn set_log(&self, log: Option<SiteLog>) {
         self.log.replace(log.map(Rc::new));
+    }
+
+    pub(super) fn set_routes(&self, routes: Option<Rc<Routes>>) {
+        self.routes.replace(routes);
     }
 
     /// Which listener it is.
@@ -146,6 +152,12 @@ impl Site {
     #[inline]
     pub fn server_timing(&self) -> bool {
         self.server_timing.get()
+    }
+
+    /// Its forwarding policies; `None` = it has none.
+    #[inline]
+    pub fn routes(&self) -> Option<Rc<Routes>> {
+        self.routes.borrow().clone()
     }
 
     /// Its default pool.

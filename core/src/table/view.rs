@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use super::{Member, Pool, Site, SiteLog};
+use super::{Member, Pool, Routes, Site, SiteLog};
 use crate::control::{self, Change, Diff};
 use crate::model::Handle;
 use crate::obs::Board;
@@ -89,7 +89,7 @@ impl View {
                 site.access.borrow().caps,
                 site.log().map(|log| log.format),
                 site.server_timing()
-            )
+            ) + &site.routes().map_or(String::new(), |routes| routes.describe())
         };
         let mut lines: Vec<String> = tables.sites.values().map(site).collect();
         for pool in tables.pools.values() {
@@ -221,5 +221,9 @@ impl View {
             .or_insert_with(|| Rc::new(Site::new(handle, counters(), board)));
         site.set(settings, settings.pool.and_then(|pool| tables.pools.get(&pool).cloned()));
         site.set_log(SiteLog::of(settings, board, self.shard));
+        let former = site.routes();
+        let pool = |pool| tables.pools.get(&pool).cloned();
+        let seed = self.seed.wrapping_add(handle.number());
+        site.set_routes(Routes::next(former, settings.routes.table(), &pool, seed));
     }
 }

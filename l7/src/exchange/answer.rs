@@ -8,7 +8,8 @@ use super::download::Download;
 use super::{End, Exchange, Phase, Step};
 use crate::connection::Client;
 use crate::error::{Error, Side, Verdict};
-use crate::message::append_decimal;
+use crate::message::{append_decimal, phrase};
+use crate::policy::Own;
 
 impl Exchange {
     /// What follows from `error`: an answer, as long as none has begun, else a cut.
@@ -31,12 +32,7 @@ impl Exchange {
         if verdict.status == 499 {
             return Step::End(End::Abort);
         }
-        self.answer_persistent = verdict.side != Side::Client
-            && self.facts.persistent
-            && self.facts.http11
-            && self.upload.ended()
-            && !client.site().keepalive_timeout().is_zero()
-            && !client.service().is_draining();
+        self.answer_persistent = verdict.side != Side::Client && self.may_go_on(client);
         let mut page = SendBuf::new();
         write_page(&mut page, verdict, self.facts.is_head, self.answer_persistent);
         // An interim answer that was not posted yet stays in front.
@@ -44,6 +40,28 @@ impl Exchange {
         self.first = Some(page);
         self.moved = true;
         Step::Go(Phase::Answer)
+    }
+
+    /// A policy has Weir answer.
+    #[cold]
+    pub(super) fn answer_own(&mut self, own: Own, client: &Client) -> Phase {
+        let counters = &client.site().counters;
+        counters.requests.add(1);
+        counters.statuses.count(own.status);
+        self.answer_persistent = self.may_go_on(client);
+        self.first = Some(own.finish(self.answer_persistent));
+        self.moved = true;
+        Phase::Answer
+    }
+
+    /// May the client's connection go on after an answer of Weir's own? Only when all of the
+    /// request has come.
+    fn may_go_on(&self, client: &Client) -> bool {
+        self.facts.persistent
+            && self.facts.http11
+            && self.upload.ended()
+            && !client.site().keepalive_timeout().is_zero()
+            && !client.service().is_draining()
     }
 
     /// Posts the answer as soon as the client has taken what stands before it.
@@ -106,22 +124,6 @@ fn write_page(out: &mut Vec<u8>, verdict: Verdict, to_head: bool, persistent: bo
     out.extend_from_slice(b": ");
     out.extend_from_slice(verdict.reason.as_bytes());
     out.push(b'\n');
-}
-
-/// Reason phrases of the statuses that Weir itself may send (requirements 18).
-fn phrase(status: u16) -> &'static str {
-    match status {
-        400 => "Bad Request",
-        404 => "Not Found",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        _ => "Error",
-    }
 }
 
 #[cfg(test)]

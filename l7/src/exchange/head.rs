@@ -15,14 +15,23 @@ use crate::connection::Client;
 use crate::error::{Error, Side};
 use crate::limits::LONG_METHOD;
 use crate::message::{self, Request, Via};
-use crate::route;
+use crate::policy::Own;
+use crate::route::{self, Route};
 
 /// What a complete head came to.
 struct Prepared {
     /// Bytes of the head, empty lines in front included.
     len: usize,
-    /// The member, and the head for it.
-    routed: Result<(Held, SendBuf), Error>,
+    /// Where it goes.
+    routed: Result<Routed, Error>,
+}
+
+/// Where a request goes.
+enum Routed {
+    /// To this member, with this head.
+    Member(Held, SendBuf),
+    /// Weir answers.
+    Own(Own),
 }
 
 impl Exchange {
@@ -88,11 +97,19 @@ impl Exchange {
         };
         self.rest = (!lease.is_empty()).then_some(lease);
         self.upload = Upload::new(self.facts, client.site().limits().body);
-        let (held, mut first) = prepared.routed?;
-        self.load_body(&mut first)?;
-        self.keep_first(&first);
-        self.first = Some(first);
-        Ok(Some(self.dispatch(client, held)))
+        match prepared.routed? {
+            Routed::Member(held, mut first) => {
+                self.load_body(&mut first)?;
+                self.keep_first(&first);
+                self.first = Some(first);
+                Ok(Some(self.dispatch(client, held)))
+            }
+            Routed::Own(own) => {
+                // A small body that is here already doesn't cost the client its connection.
+                self.load_body(&mut SendBuf::new())?;
+                Ok(Some(self.answer_own(own, client)))
+            }
+        }
     }
 
     /// Parses; if the head is whole, checks it, picks a member and writes the head for it.
@@ -104,19 +121,26 @@ impl Exchange {
         let limits = client.site().limits();
         let Some(request) = Request::parse(raw, &limits, fields)? else { return Ok(None) };
         self.facts = request.facts;
-        let pool = client.site().pool();
-        let ask = Ask { hash: client.hash, tried: &[] };
-        let routed = route::pick(pool.as_deref(), ask).map(|held| {
-            let mut first = SendBuf::new();
-            let upgrade = request.upgrade(|| client.site().upgrades());
-            self.upgrade = upgrade.map(Box::from);
-            let (peer, member) = (client.peer.as_bytes(), held.member().host.as_bytes());
-            let via = Via { peer, member, upgrade };
-            request.write(&mut first, via);
-            (held, first)
-        });
-        self.pool = pool;
+        let routed = self.choose(&request, client);
         Ok(Some(Prepared { len: empty + request.len(), routed }))
+    }
+
+    /// Where the request goes, and the head for that.
+    fn choose(&mut self, request: &Request<'_>, client: &Client) -> Result<Routed, Error> {
+        let pool = match route::route(client, request)? {
+            Route::Pool(pool) => pool,
+            Route::Own(own) => return Ok(Routed::Own(own)),
+        };
+        self.pool = pool;
+        let ask = Ask { hash: client.hash, tried: &[] };
+        let held = route::pick(self.pool.as_deref(), ask)?;
+        let mut first = SendBuf::new();
+        let upgrade = request.upgrade(|| client.site().upgrades());
+        self.upgrade = upgrade.map(Box::from);
+        let (peer, member) = (client.peer.as_bytes(), held.member().host.as_bytes());
+        let via = Via { peer, member, upgrade };
+        request.write(&mut first, via);
+        Ok(Routed::Member(held, first))
     }
 
     /// Puts body bytes that came with the head behind it, if they are few: one send for all, and

@@ -9,6 +9,7 @@ pub(crate) fn values<'a>(field: &'a [u8], name: &'a [u8]) -> impl Iterator<Item 
 }
 
 /// The value that one Set-Cookie field gives the cookie called `name`.
+#[allow(dead_code, reason = "stickiness, which is being built, uses it")]
 pub(crate) fn set_value<'a>(field: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     value_of(field.split(|&b| b == b';').next()?, name)
 }

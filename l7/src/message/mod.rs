@@ -3,9 +3,9 @@
 //! bytes. Knows no socket. A parsed head borrows the received bytes and is dropped before any wait;
 //! what must live on stands in the small `RequestFacts` and `ResponseFacts`. Called by `exchange`.
 
-#[allow(dead_code, reason = "stickiness and COOKIE rules, which are being built, use it")]
-mod cookies;
+pub(crate) mod cookies;
 mod fields;
+mod phrase;
 mod request;
 mod response;
 mod target;
@@ -13,6 +13,7 @@ mod target;
 mod upgrade_tests;
 mod write;
 
+pub(crate) use phrase::phrase;
 pub(crate) use request::{Request, RequestFacts, Via};
 pub(crate) use response::{ClientSide, Response, ResponseFacts};
 pub(crate) use write::{append_decimal, append_hex};

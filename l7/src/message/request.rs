@@ -105,6 +105,34 @@ impl<'a> Request<'a> {
         (fields.iter().filter(named)).flat_map(|field| cookies::values(field.value.get(raw), name))
     }
 
+    /// The method.
+    pub(crate) fn method(&self) -> &'a [u8] {
+        self.method.get(self.raw)
+    }
+
+    /// Host and port as sent: of an absolute form, else of Host; empty when there is neither.
+    pub(crate) fn host(&self) -> &'a [u8] {
+        let authority = self.target.authority.map(|authority| authority.get(self.raw));
+        let host = || self.fields.iter().find(|field| field.kind == Kind::Host);
+        authority.or_else(|| Some(host()?.value.get(self.raw))).unwrap_or_default()
+    }
+
+    /// Path and query as sent, the latter without `?` and empty if there is none. The path of
+    /// `OPTIONS *` is `*`.
+    pub(crate) fn path_and_query(&self) -> (&'a [u8], &'a [u8]) {
+        let whole = self.target.path.get(self.raw);
+        let mark = whole.iter().position(|&byte| byte == b'?').unwrap_or(whole.len());
+        let (path, query) = whole.split_at(mark);
+        let path = if path.is_empty() { self.target.alone } else { path };
+        (path, query.get(1..).unwrap_or_default())
+    }
+
+    /// The values of all fields called `name`, in whatever case.
+    pub(crate) fn values(&self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+        let named = move |field: &&Field| field.name.get(self.raw).eq_ignore_ascii_case(name);
+        self.fields.iter().filter(named).map(|field| field.value.get(self.raw))
+    }
+
     fn check(
         raw: &'a [u8],
         len: usize,

@@ -62,10 +62,10 @@ keys! {
         "Host.";
     "port": Shape("string", "`1`–`65535`, `${port}`"), Text("\"${port}\""), ALL, Reload, "", Now,
         "Port.";
-    "path": Shape("string", "absolute, may hold `${path}`"), Text("\"${path}\""), ALL, Reload, "",
+    "path": Shape("string", "absolute, may hold `${…}`"), Text("\"${path}\""), ALL, Reload, "",
         Now,
         "Path.";
-    "query": Shape("string", "may hold `${query}`"), Text("\"${query}\""), ALL, Reload, "", Now,
+    "query": Shape("string", "may hold `${…}`"), Text("\"${query}\""), ALL, Reload, "", Now,
         "Query; empty = none.";
     "status_code": Shape("integer", "301, 302, 303, 307, 308"), Number(301), ALL, Reload, "", Now,
         "Status of the redirect.";

@@ -46,8 +46,8 @@ pub(in crate::config) const SECTIONS: &[Section] = &[
         `members = [{ … }, …]`."),
     one("pool.healthmonitor", Now, "Health checks: `[pool.healthmonitor]` below a `[[pool]]`, or \
         `healthmonitor = { … }`; absent = no checks, every member counts as up."),
-    many("l7policy", Later("forwarding policies"), "A forwarding policy of an HTTP or HTTPS \
-        listener. `docs/requirements.md` has the order in which policies are tried."),
+    many("l7policy", Now, "A forwarding policy of an HTTP or HTTPS listener. [policies.md]\
+        (policies.md) has the order in which policies are tried, and examples."),
     many("l7policy.rules", Now, "A condition; all of a policy's must hold."),
     many("l7policy.redirect_pools", Now, "One of several pools that share the requests."),
     one("l7policy.redirect_url_config", Now, "The URL that clients are sent to; `${…}` stands for \

@@ -10,6 +10,7 @@ use crate::config::problem::{Findings, Placed, quoted};
 use crate::config::reader::{Table, describe, put};
 use crate::config::values::{self, Fault, fault};
 use crate::model::{Compare, FixedResponse, RedirectUrl, Rule, RuleKind};
+use crate::policy::{Pattern, is_template};
 
 /// A `[[l7policy]]` as written.
 #[derive(Debug)]
@@ -154,6 +155,13 @@ fn rule_kind(
 
 fn rule_value(word: Option<&str>, compare: Compare, text: &str) -> Result<String, Fault> {
     match word {
+        Some("PATH" | "HEADER" | "QUERY_STRING" | "COOKIE") if compare == Compare::Regex => {
+            let text = values::plain(text)?;
+            match Pattern::new(&text) {
+                Ok(_) => Ok(text),
+                Err(why) => fault(why, "write an expression of the crate regex, for bytes"),
+            }
+        }
         Some("HOST_NAME") => values::host_pattern(text),
         Some("SOURCE_IP") => values::network(text).map(|network| network.trunc().to_string()),
         Some("METHOD") => {
@@ -164,7 +172,7 @@ fn rule_value(word: Option<&str>, compare: Compare, text: &str) -> Result<String
                 Err(fault) => Err(fault),
             }
         }
-        Some("PATH") if compare != Compare::Regex && !text.starts_with('/') => {
+        Some("PATH") if !text.starts_with('/') => {
             fault("is not an absolute path", format!("write \"/{text}\""))
         }
         _ => values::plain(text),
@@ -267,12 +275,12 @@ fn redirect_url(table: &Table<'_, '_>, findings: &mut Findings) -> RedirectUrl {
         &mut url.path,
         table.text("path", findings, |text| {
             match text.starts_with('/') || text.starts_with("${path}") {
-                true => values::plain(text),
+                true => template(text),
                 false => fault("is not an absolute path", format!("write \"/{text}\"")),
             }
         }),
     );
-    let query = table.text("query", findings, values::or_empty(values::plain));
+    let query = table.text("query", findings, values::or_empty(template));
     put(&mut url.query, query.map(Option::unwrap_or_default));
     let code = |code: u64| matches!(code, 301 | 302 | 303 | 307 | 308);
     put(&mut url.status_code, status(table, "301, 302, 303, 307 or 308", code, findings));
@@ -283,6 +291,16 @@ fn redirect_url(table: &Table<'_, '_>, findings: &mut Findings) -> RedirectUrl {
             .help("change at least one part of the URL");
     }
     url
+}
+
+fn template(text: &str) -> Result<String, Fault> {
+    match is_template(text) {
+        true => values::plain(text),
+        false => fault(
+            "has a ${ that begins no variable",
+            "write ${protocol}, ${host}, ${port}, ${path} or ${query}",
+        ),
+    }
 }
 
 fn fixed_response(table: &Table<'_, '_>, findings: &mut Findings) -> FixedResponse {
@@ -298,6 +316,10 @@ fn fixed_response(table: &Table<'_, '_>, findings: &mut Findings) -> FixedRespon
             false => Ok(text.to_owned()),
         }),
     );
+    if matches!(fixed.status_code, 204 | 205) && !fixed.message_body.is_empty() {
+        let what = format!("stands beside status {}, which has no body", fixed.status_code);
+        table.error("message_body", what, findings).help("take it out, or write 200");
+    }
     fixed
 }
 
