@@ -129,12 +129,21 @@ impl ListenerInner {
     /// Out of descriptors: uses the spare one to accept one connection and close it, so that its
     /// client learns at once, and the queue does not stand still.
     fn shed(&self) {
-        let Some(spare) = self.spare.take() else { return };
-        drop(spare);
-        if let Ok(Some(fd)) = sys::accept_now(self.fd()) {
-            sys::close(fd);
+        if let Some(spare) = self.spare.take() {
+            drop(spare);
+            if let Ok(Some(fd)) = sys::accept_now(self.fd()) {
+                sys::close(fd);
+            }
         }
-        if let Ok(spare) = spare_descriptor() {
+        self.keep_spare();
+    }
+
+    /// Sees to it that there is a spare descriptor. Somebody else (another shard, a connect) may
+    /// have been quicker to take the one that `shed` let go of; then a later call finds one.
+    fn keep_spare(&self) {
+        if self.spare.is_empty()
+            && let Ok(spare) = spare_descriptor()
+        {
             self.spare.put(spare);
         }
     }
@@ -220,6 +229,7 @@ impl TcpListener {
         loop {
             match self.next().await? {
                 Found::Connection(fd) => {
+                    self.0.keep_spare();
                     // A peer that has reset already has no address; there is nothing to serve.
                     if let Ok(peer) = sys::peer_addr(fd.as_raw_fd()) {
                         return Ok((TcpStream::from_fd(fd), peer));
