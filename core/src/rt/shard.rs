@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -107,11 +108,27 @@ thread_local! {
     static CURRENT: Cell<*const Shard> = const { Cell::new(ptr::null()) };
 }
 
+/// As long as it lives, the shard is this thread's; however it ends.
+struct Current;
+
+impl Current {
+    fn set(shard: &Shard) -> Current {
+        CURRENT.set(ptr::from_ref(shard));
+        Current
+    }
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        CURRENT.set(ptr::null());
+    }
+}
+
 /// Calls `f` with this thread's shard; `None` when the thread has none.
 pub(super) fn try_with<R>(f: impl FnOnce(&Shard) -> R) -> Option<R> {
     let shard = CURRENT.get();
-    // SAFETY: the pointer is set only while `Shard::live` holds the shard alive on this thread, and
-    // the reference cannot leave `f`.
+    // SAFETY: the pointer is set only while `Shard::live` holds the shard alive and unmoved on this
+    // thread (`Current`), and the reference cannot leave `f`.
     unsafe { shard.as_ref() }.map(f)
 }
 
@@ -153,23 +170,26 @@ impl Shard {
     /// A shard's whole life, on its own thread.
     fn live<F, Fut, T>(config: &ShardConfig, main: F) -> Result<Option<T>, ShardError>
     where
-        F: FnOnce() -> Fut,
+        F: FnOnce() -> Fut + 'static,
         Fut: Future<Output = T> + 'static,
         T: 'static,
     {
         let shard = Shard::new(config)
             .map_err(|why| ShardError::Start { name: config.name.clone(), why })?;
         tighten_timers();
-        CURRENT.set(&raw const shard);
+        // Should the driver itself panic, the shard is left alone for good: the kernel may still
+        // write into what it owns.
+        let shard = ManuallyDrop::new(shard);
+        let current = Current::set(&shard);
         let output = Rc::new(Cell::new(None));
         let main_output = Rc::clone(&output);
-        let main = main();
-        let main = super::task::spawn(async move { main_output.set(Some(main.await)) });
+        // Called within the task, so that a panic of it is a task's.
+        let main = super::task::spawn(async move { main_output.set(Some(main().await)) });
         shard.drive(main);
         shard.end();
-        CURRENT.set(ptr::null());
+        drop(current);
         inbox::unregister(shard.id);
-        shard.take_apart();
+        ManuallyDrop::into_inner(shard).take_apart();
         Ok(output.take())
     }
 
