@@ -71,10 +71,14 @@ impl Shard {
             self.stats.slept_us.add(u64::try_from(us).unwrap_or_default());
         }
         self.ring.borrow_mut().reap(completions);
+        // Before the completions are handled, which may queue operations of the next turn.
+        let settled = self.ring.borrow_mut().is_settled();
         for completion in completions.drain(..) {
             self.complete(completion);
         }
-        self.settle_quiet_sends();
+        if settled {
+            self.settle_quiet_sends();
+        }
         self.timers.advance(now);
         while let Some(task) = self.inbox.next() {
             self.tasks.make_runnable(task);
@@ -122,9 +126,6 @@ impl Shard {
     /// The kernel has seen all sends of this turn, and those that are still here have not failed:
     /// they are done.
     fn settle_quiet_sends(&self) {
-        if self.quiet_sends.borrow().is_empty() || !self.ring.borrow_mut().is_settled() {
-            return;
-        }
         let mut sends = self.quiet_sends.take();
         for (id, stream) in sends.drain(..) {
             let op = self.ops.borrow_mut().take(id.user_data());

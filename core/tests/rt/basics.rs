@@ -11,7 +11,7 @@ use weir_core::time::clock;
 use crate::support::{listener, on_shard};
 
 /// A pair of connected streams on this shard.
-async fn pair(listener: &TcpListener) -> (TcpStream, TcpStream) {
+pub async fn pair(listener: &TcpListener) -> (TcpStream, TcpStream) {
     let addr = listener.local_addr().unwrap();
     let near = TcpStream::connect(addr, &ConnectOptions::default()).await.unwrap();
     let (far, peer) = listener.accept().await.unwrap();

@@ -162,7 +162,8 @@ impl TcpStream {
         poll_fn(|cx| self.poll_send_ready(cx)).await
     }
 
-    /// Bytes that the kernel has taken so far.
+    /// Bytes that the kernel has taken so far. Those of a post that is not over all count: they may
+    /// have gone out. They stop counting when it turns out that they have not.
     pub fn bytes_sent(&self) -> u64 {
         self.0.send.bytes()
     }

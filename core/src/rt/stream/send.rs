@@ -66,7 +66,8 @@ impl SendHalf {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes.get()
+        let posted = self.payload.borrow().as_ref().map_or(0, Payload::len);
+        self.bytes.get() + posted.saturating_sub(self.taken.get()) as u64
     }
 
     pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
