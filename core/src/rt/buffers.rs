@@ -22,6 +22,28 @@ use crate::limits;
 pub(super) const SMALL: u16 = 0;
 pub(super) const LARGE: u16 = 1;
 
+/// Published buffers that no starved stream has been sent for in this turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    pub(super) small: u16,
+    pub(super) large: u16,
+}
+
+impl Left {
+    pub(super) fn is_empty(self) -> bool {
+        self.small == 0 && self.large == 0
+    }
+
+    /// Takes one, of group `wanted` if there is one, else of the other; returns its group.
+    pub(super) fn take(&mut self, wanted: u16) -> u16 {
+        let large = if wanted == LARGE { self.large > 0 } else { self.small == 0 };
+        let (group, count) =
+            if large { (LARGE, &mut self.large) } else { (SMALL, &mut self.small) };
+        *count = count.saturating_sub(1);
+        group
+    }
+}
+
 /// One group of equal buffers. Two per shard.
 #[derive(Debug)]
 pub(super) struct BufferGroup {

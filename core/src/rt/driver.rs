@@ -4,7 +4,7 @@
 
 use io_uring::{opcode, types};
 
-use super::buffers::{LARGE, SMALL};
+use super::buffers::{LARGE, Left, SMALL};
 use super::ops::Op;
 use super::ring::{Completion, Wait};
 use super::shard::Shard;
@@ -137,9 +137,11 @@ impl Shard {
         self.quiet_sends.replace(sends);
     }
 
-    /// True when somebody waits for a send that will not end a sleep.
+    /// True when somebody waits for a send that will not end a sleep, or for the lease in it.
     fn quiet_send_awaited(&self) -> bool {
-        self.quiet_sends.borrow().iter().any(|(_, stream)| stream.send_awaited())
+        let sends = self.quiet_sends.borrow();
+        let starved = !self.starved.borrow().is_empty();
+        sends.iter().any(|(_, stream)| starved || stream.send_awaited())
     }
 
     /// Keeps a read of the inbox's eventfd in flight.
@@ -165,15 +167,25 @@ impl Shard {
         if self.starved.borrow().is_empty() {
             return;
         }
-        let large = usize::from(self.group(LARGE).borrow().published());
-        let small = usize::from(self.group(SMALL).borrow().published());
-        let mut starved = self.starved.borrow_mut();
-        let tries = starved.len().min(large + small);
-        let fed: Vec<_> = starved.drain(..tries).collect();
-        drop(starved);
-        for stream in fed {
-            stream.feed(self, large > 0);
+        let mut left = Left {
+            small: self.group(SMALL).borrow().published(),
+            large: match self.features.large_leases {
+                true => self.group(LARGE).borrow().published(),
+                false => 0,
+            },
+        };
+        let mut starved = self.starved.take();
+        let mut asked = 0;
+        for stream in &starved {
+            if left.is_empty() {
+                break;
+            }
+            // One that wants no bytes any more must not use up the try of another.
+            stream.feed(self, &mut left);
+            asked += 1;
         }
+        starved.drain(..asked);
+        self.starved.replace(starved);
     }
 
     /// A fault on demand: the kernel ends a random operation.

@@ -5,10 +5,11 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use weir_core::rt::{self, RingStats, ShardConfig, ShardError, TcpStream};
+use weir_core::limits::{LARGE_BUFFERS, SMALL_BUFFERS};
+use weir_core::rt::{self, Features, Lease, RingStats, ShardConfig, ShardError, TcpStream};
 
 use crate::basics::pair;
-use crate::support::{listener, on_shard};
+use crate::support::{DEADLINE, listener, on_shard};
 
 /// Begins to wait for bytes of `stream`, and goes on.
 async fn begin_to_receive(stream: &TcpStream) {
@@ -17,6 +18,23 @@ async fn begin_to_receive(stream: &TcpStream) {
         Poll::Ready(())
     })
     .await;
+}
+
+async fn some_turns() {
+    for _ in 0..8 {
+        rt::yield_now().await;
+    }
+}
+
+/// Takes `count` leases of one byte, and keeps them.
+async fn hold(near: &TcpStream, far: &TcpStream, count: u16, bulk: bool) -> Vec<Lease> {
+    let mut held = Vec::new();
+    for _ in 0..count {
+        far.expect_bulk(bulk);
+        near.send(&b"x"[..]).await.unwrap();
+        held.push(far.recv().await.unwrap().unwrap());
+    }
+    held
 }
 
 /// What the kernel has taken must count as sent in the very next turn, also when that turn queues
@@ -43,6 +61,52 @@ fn a_post_counts_at_once_and_is_over_in_the_next_turn() {
         assert!(near.flush().await.is_err());
         assert_eq!(near.bytes_sent(), 1);
     });
+}
+
+/// Whatever holds all small buffers, heads still come in, in large ones.
+#[test]
+fn small_arrivals_find_a_large_buffer_when_the_small_ones_are_lent() {
+    on_shard(|| async {
+        let (listener, _) = listener();
+        let (near, far) = pair(&listener).await;
+        let (near2, far2) = pair(&listener).await;
+        let mut held = hold(&near, &far, SMALL_BUFFERS.total, false).await;
+        near2.send(&b"head"[..]).await.unwrap();
+        begin_to_receive(&far2).await;
+        some_turns().await;
+        if !Features::from_environment().unwrap().large_leases {
+            held.pop();
+        }
+        assert_eq!(&*far2.recv().await.unwrap().unwrap(), b"head");
+    });
+}
+
+/// A buffer that comes back goes to whoever still wants one, not to a stream that is gone. No timer
+/// runs on this shard, which would only hide that nobody woke it.
+#[test]
+fn a_returned_buffer_is_not_kept_for_the_dead() {
+    let (told, end) = std::sync::mpsc::channel();
+    let main = || async move {
+        let (listener, _) = listener();
+        let (near, far) = pair(&listener).await;
+        let (near2, far2) = pair(&listener).await;
+        let (near3, far3) = pair(&listener).await;
+        let mut held = hold(&near, &far, SMALL_BUFFERS.total, false).await;
+        if Features::from_environment().unwrap().large_leases {
+            held.extend(hold(&near, &far, LARGE_BUFFERS.total, true).await);
+        }
+        for (near, far) in [(&near2, &far2), (&near3, &far3)] {
+            near.send(&b"late"[..]).await.unwrap();
+            begin_to_receive(far).await;
+            some_turns().await;
+        }
+        drop(far2);
+        held.swap_remove(0);
+        told.send(far3.recv().await.unwrap().unwrap().to_vec()).unwrap();
+    };
+    let shard = rt::start_shard(ShardConfig::default(), main).unwrap();
+    assert_eq!(end.recv_timeout(DEADLINE).unwrap(), b"late");
+    shard.join().unwrap();
 }
 
 /// A panic of the main closure, before there is a future, is a task's panic like any other: the

@@ -12,7 +12,7 @@ use io_uring::{opcode, squeue, types};
 
 use super::StreamInner;
 use crate::limits;
-use crate::rt::buffers::{LARGE, Lease, SMALL};
+use crate::rt::buffers::{LARGE, Lease, Left, SMALL};
 use crate::rt::events::EventQueue;
 use crate::rt::ops::{Op, OpId};
 use crate::rt::place::Place;
@@ -213,14 +213,14 @@ impl StreamInner {
         half.op.set(Some(id));
     }
 
-    /// Another try for a stream that found no buffer.
-    pub(in crate::rt) fn feed(self: &Rc<Self>, shard: &Shard, large: bool) {
+    /// Another try for a stream that found no buffer, with one of those `left`; any kind will do.
+    pub(in crate::rt) fn feed(self: &Rc<Self>, shard: &Shard, left: &mut Left) {
         let half = &self.recv;
         half.starved.set(false);
         if self.closing.get() || half.in_flight() || half.has_event() || !half.is_awaited() {
             return;
         }
-        let group = if large { half.wanted_group(shard) } else { SMALL };
+        let group = left.take(half.wanted_group(shard));
         self.arm(shard, group);
     }
 
