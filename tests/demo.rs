@@ -48,6 +48,7 @@ fn the_demo_reports_speed_shares_and_the_outage() {
     assert!(number(&report, "found it down after") > 0.0, "{report}");
     assert!(report.contains("Back in service       yes"), "{report}");
     assert!(progress.contains("warming up") && progress.contains("killed"), "{progress}");
+    assert!(!progress.contains("WARN"), "{progress}");
 }
 
 #[test]

@@ -60,6 +60,26 @@ fn two_shards_share_a_free_port() {
     assert_eq!(server.metric(r#"weir_requests_total{listener="web"}"#), 64.0);
 }
 
+/// The sum that the start-up check names must hold what the process really takes.
+#[test]
+fn the_named_descriptors_are_all_that_is_taken() {
+    let text = config("\"auto\"", 5, 0, &[]);
+    let listener = &text[text.find("[[listener]]").unwrap()..text.find("[[pool]]").unwrap()];
+    let more: Vec<_> = (0..20)
+        .map(|n| {
+            let named = listener.replace("\"web\"", &format!("\"web{n}\""));
+            named.replace("default_pool = \"app\"\n", "")
+        })
+        .collect();
+    let server = Server::start(&(text.clone() + &more.concat()));
+    let sum = server.log.iter().find_map(|line| line.split_once("descriptors: ")).unwrap().1;
+    let sum: usize = sum.split_once(' ').unwrap().0.parse().unwrap();
+    let taken = server.descriptors();
+    assert!(taken <= sum, "{taken} descriptors are taken, the check named {sum}");
+    assert!(taken > 20, "{taken}");
+    server.signal("TERM");
+}
+
 #[test]
 fn health_is_answered_and_other_paths_are_not() {
     let server = Server::start(&config("[0]", 5, 0, &[]));

@@ -29,7 +29,8 @@ const DOWN_AND_UP: [u32; 2] = [2, 6];
 /// # Errors
 /// What the host lacks, or a part that could not be started.
 pub fn run(seconds: u64) -> Result<()> {
-    logging::init(LogLevel::Warn);
+    // The death of a member is the plot, no news for a log that would tear the progress bar.
+    logging::init(LogLevel::Error);
     let whole = Duration::from_secs(seconds);
     let [warm_up, even, outage] = ACTS.map(|n| whole * n / ACTS.iter().sum::<u32>());
     let stage = Stage::build()?;

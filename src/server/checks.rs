@@ -6,10 +6,12 @@ use weir_core::model::Config;
 use weir_core::net::sys::{self, Limit};
 use weir_core::rt;
 
-/// Descriptors that a process holds before any shard: stdio, admin listener, its poller, a spare.
+/// Descriptors that a process holds before any shard: stdio, admin listener, its poller, control.
 const PROCESS_FDS: u64 = 16;
-/// Descriptors of one shard beside its listeners: rings, eventfds, mailbox, spare.
+/// Descriptors of one shard beside its listeners: rings, eventfds, mailbox.
 const SHARD_FDS: u64 = 16;
+/// A listening socket, and the spare descriptor that it keeps for when there is none.
+const LISTENER_FDS: u64 = 2;
 /// A proxied connection: one descriptor towards the client, one towards the member.
 const CONNECTION_FDS: u64 = 2;
 /// Fewer connections than this are no load balancer: starting fails.
@@ -90,7 +92,7 @@ impl Need {
     }
 
     fn fixed(self) -> u64 {
-        let per_shard = SHARD_FDS.saturating_add(self.listeners);
+        let per_shard = SHARD_FDS.saturating_add(self.listeners.saturating_mul(LISTENER_FDS));
         self.shards.saturating_mul(per_shard).saturating_add(PROCESS_FDS)
     }
 
@@ -135,7 +137,7 @@ mod tests {
     #[test]
     fn the_sum_counts_shards_listeners_and_connections() {
         let need = Need::of(2, 3);
-        assert_eq!(need.fixed(), PROCESS_FDS + 2 * (SHARD_FDS + 3));
+        assert_eq!(need.fixed(), PROCESS_FDS + 2 * (SHARD_FDS + 6));
         assert_eq!(need.connections_within(at(need.fixed())), 0);
         assert_eq!(need.connections_within(at(need.fixed() + 201)), 100);
         assert_eq!(need.connections_within(at(0)), 0);
@@ -144,9 +146,9 @@ mod tests {
     #[test]
     fn the_complaint_names_sum_and_cure() {
         let text = Need::of(2, 1).complaint(at(128));
-        assert!(text.contains("50 of 128"), "{text}");
-        assert!(text.contains("room for 39 connections"), "{text}");
-        assert!(text.contains("at least 8242") && text.contains("LimitNOFILE"), "{text}");
+        assert!(text.contains("52 of 128"), "{text}");
+        assert!(text.contains("room for 38 connections"), "{text}");
+        assert!(text.contains("at least 8244") && text.contains("LimitNOFILE"), "{text}");
     }
 
     #[test]
