@@ -52,6 +52,7 @@ impl Shard {
     fn turn(&self, completions: &mut Vec<Completion>, until: Until) {
         self.stats.turns.add(1);
         self.stats.task_panics.add(self.tasks.run());
+        self.timers.start_fresh(self.now(), clock::mono);
         self.feed_receives();
         if let Some(faults) = &self.faults
             && faults.strikes(faults.plan().cancel)

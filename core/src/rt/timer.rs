@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::shard;
 use super::task::WakerSlot;
-use crate::time::clock::Mono;
+use crate::time::clock::{self, Mono};
 use crate::time::wheel::Wheel;
 
 /// The time ran out.
@@ -40,6 +40,8 @@ pub(super) struct Timers {
     exact: RefCell<BTreeMap<(u64, u64), Waker>>,
     exact_serial: Cell<u64>,
     due: RefCell<Vec<u32>>,
+    /// Set in this turn, counted from its start; a turn may have been long.
+    fresh: RefCell<Vec<u32>>,
 }
 
 impl Timers {
@@ -51,6 +53,7 @@ impl Timers {
             exact: RefCell::default(),
             exact_serial: Cell::new(0),
             due: RefCell::default(),
+            fresh: RefCell::default(),
         }
     }
 
@@ -127,7 +130,29 @@ impl Timers {
         self.free.borrow_mut().push(key);
     }
 
+    /// The tasks of the turn that began at `start` have run by `now`: what they have set counts
+    /// from here. Reading the clock once a turn is enough for that.
+    pub(super) fn start_fresh(&self, start: Mono, now: impl FnOnce() -> Mono) {
+        let mut fresh = self.fresh.borrow_mut();
+        if fresh.is_empty() {
+            return;
+        }
+        let late = now().millis().saturating_sub(start.millis());
+        if late > 0 {
+            let slots = self.slots.borrow();
+            for slot in fresh.iter().filter_map(|key| slots.get(*key as usize)) {
+                // The wheel keeps the earlier time, and looks here then.
+                let deadline = slot.deadline.get();
+                if deadline != NEVER {
+                    slot.deadline.set(deadline.saturating_add(late).min(NEVER - 1));
+                }
+            }
+        }
+        fresh.clear();
+    }
+
     fn set(&self, key: u32, deadline: u64) {
+        self.fresh.borrow_mut().push(key);
         self.slots.borrow()[key as usize].deadline.set(deadline);
         let mut wheel = self.wheel.borrow_mut();
         if wheel.deadline(key).is_none_or(|at| at > deadline) {
@@ -240,7 +265,7 @@ pub async fn sleep_exact(until: Mono) {
     poll_fn(|cx| {
         shard::with(|shard| {
             entry.remove(shard);
-            if shard.clock() >= until {
+            if clock::mono() >= until {
                 return Poll::Ready(());
             }
             let serial = shard.timers.exact_serial.replace(shard.timers.exact_serial.get() + 1);

@@ -1,12 +1,14 @@
-//! Where the ring's bookkeeping is easily wrong: sends that say nothing, buffers that are all lent,
-//! a main task that panics early.
+//! Where the runtime's bookkeeping is easily wrong: sends that say nothing, buffers that are all
+//! lent, long turns, a main task that panics early.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use weir_core::limits::{LARGE_BUFFERS, SMALL_BUFFERS};
 use weir_core::rt::{self, Features, Lease, RingStats, ShardConfig, ShardError, TcpStream};
+use weir_core::time::clock;
 
 use crate::basics::pair;
 use crate::support::{DEADLINE, listener, on_shard};
@@ -60,6 +62,21 @@ fn a_post_counts_at_once_and_is_over_in_the_next_turn() {
         near.post(&b"for nobody"[..]).unwrap();
         assert!(near.flush().await.is_err());
         assert_eq!(near.bytes_sent(), 1);
+    });
+}
+
+/// R6.7-15: never early, also when the timer is set late in a long turn.
+#[test]
+fn a_timer_counts_from_when_it_was_set() {
+    on_shard(|| async {
+        let limit = Duration::from_millis(3);
+        for _ in 0..3 {
+            let busy_until = clock::mono().plus(limit * 4);
+            while clock::mono() < busy_until {}
+            let start = clock::mono();
+            rt::sleep(limit).await;
+            assert!(clock::mono().since(start) >= limit);
+        }
     });
 }
 
