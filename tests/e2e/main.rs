@@ -9,6 +9,7 @@ mod algorithms;
 mod bodies;
 mod churn;
 mod drain;
+mod flapping;
 mod large;
 mod nginx;
 mod pressure;
