@@ -2,7 +2,6 @@
 //! client's socket and timer; what concerns one request lives in an `Exchange`, which an idle
 //! connection doesn't hold, so that it stays small.
 
-use std::fmt::Write;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,56 +10,25 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use weir_core::limits::REQUESTS_PER_TURN;
-use weir_core::pool::hash_address;
 use weir_core::rt::{self, Lease, Payload, TcpStream, Timer};
 use weir_core::table::{Site, Ticket};
 
 use crate::exchange::End;
 use crate::limits::{DRAIN_IDLE, LINGER_BYTES, LINGER_TIME};
-use crate::message;
+use crate::message::{self, AddressText};
 use crate::service::Service;
-
-/// A client's address as text, made once per connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PeerText {
-    /// The longest is an IPv4-mapped IPv6 address in full.
-    bytes: [u8; 46],
-    len: u8,
-}
-
-impl PeerText {
-    pub(crate) fn new(address: IpAddr) -> PeerText {
-        let mut text = PeerText { bytes: [0; 46], len: 0 };
-        // Cannot fail: every address fits.
-        let _ = write!(text, "{}", address.to_canonical());
-        text
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
-    }
-}
-
-impl Write for PeerText {
-    fn write_str(&mut self, s: &str) -> std::fmt::Result {
-        let start = usize::from(self.len);
-        let room = self.bytes.get_mut(start..start + s.len()).ok_or(std::fmt::Error)?;
-        room.copy_from_slice(s.as_bytes());
-        self.len += s.len() as u8;
-        Ok(())
-    }
-}
 
 /// The client's side, as exchanges see it.
 #[derive(Debug)]
 pub(crate) struct Client {
     entry: Entry,
     pub(crate) stream: TcpStream,
-    /// The client's address.
+    /// Address of whose connection it is …
     pub(crate) address: IpAddr,
-    pub(crate) peer: PeerText,
-    /// Hash of its address, for the source IP algorithm.
-    pub(crate) hash: u64,
+    /// … and its port.
+    pub(crate) port: u16,
+    /// The address as text, made once per connection.
+    pub(crate) peer: AddressText,
     /// The one timer of this connection: all waits of a request exclude each other.
     pub(crate) timer: Timer,
 }
@@ -87,8 +55,8 @@ impl Client {
             entry,
             stream,
             address: peer.ip(),
-            peer: PeerText::new(peer.ip()),
-            hash: hash_address(peer.ip()),
+            port: peer.port(),
+            peer: AddressText::new(peer.ip()),
             timer: Timer::new(),
         }
     }
@@ -225,25 +193,6 @@ async fn close(client: Client, end: End) {
             let Client { entry, stream, .. } = client;
             stream.reset();
             drop(entry);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_as_text() {
-        for (address, text) in [
-            ("1.2.3.4", "1.2.3.4"),
-            ("255.255.255.255", "255.255.255.255"),
-            ("::ffff:1.2.3.4", "1.2.3.4"),
-            ("::1", "::1"),
-            ("1111:2222:3333:4444:5555:6666:7777:8888", "1111:2222:3333:4444:5555:6666:7777:8888"),
-        ] {
-            let peer = PeerText::new(address.parse().unwrap());
-            assert_eq!(peer.as_bytes(), text.as_bytes());
         }
     }
 }

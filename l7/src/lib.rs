@@ -3,6 +3,7 @@
 //! - `service`: what a shard holds: sites (listeners), pools, free exchanges; the public door.
 //! - `connection`: one client connection's life: idle, exchange after exchange, close or linger.
 //! - `exchange`: the heart: one request on one client connection and one member.
+//! - `identity`: who a request comes from, and its id.
 //! - `message`: heads: pieces found by httparse, re-checked, kept as offsets, written anew.
 //! - `route`: which pool, which member; `policy`: what forwarding policies look at, and answer.
 //! - `upstream`: connections to members and the idle ones among them.
@@ -17,6 +18,8 @@ mod service;
 mod connection;
 
 mod exchange;
+
+mod identity;
 
 mod message;
 

@@ -11,6 +11,10 @@ pub(crate) const USUAL_HEADERS: usize = 64;
 pub(crate) const LONG_METHOD: usize = 32;
 /// Options that the Connection fields of one head may name, "close" and "keep-alive" included.
 pub(crate) const MAX_CONNECTION_OPTIONS: usize = 32;
+/// Hops of X-Forwarded-For that are followed from the right, as long as they are trusted.
+pub(crate) const MAX_HOPS: usize = 64;
+/// Bytes of a request id that is taken over from a trusted proxy.
+pub(crate) const MAX_REQUEST_ID: usize = 64;
 /// Hexadecimal digits of a chunk size.
 pub(crate) const MAX_CHUNK_DIGITS: u8 = 16;
 /// Bytes of a trailer section.

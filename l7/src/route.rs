@@ -2,6 +2,7 @@
 //! pool, and in it to the member that its algorithm chooses; or nowhere, when a policy has Weir
 //! answer.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use weir_core::pool::Ask;
@@ -20,13 +21,18 @@ pub(crate) enum Route {
     Own(Own),
 }
 
-/// The route of `request`. Errors: a redirect that can't be written.
+/// The route of `request`, whose client has this `address`. Errors: a redirect that can't be
+/// written.
 #[inline]
-pub(crate) fn route(client: &Client, request: &Request<'_>) -> Result<Route, Error> {
+pub(crate) fn route(
+    client: &Client,
+    request: &Request<'_>,
+    address: IpAddr,
+) -> Result<Route, Error> {
     let site = client.site();
     let Some(routes) = site.routes() else { return Ok(Route::Pool(site.pool())) };
     let scratch = &mut *client.service().scratch.borrow_mut();
-    match policy::find(&routes, request, client.address, scratch) {
+    match policy::find(&routes, request, address, scratch) {
         None => Ok(Route::Pool(site.pool())),
         Some(Way::Pool(pool)) => Ok(Route::Pool(pool)),
         Some(Way::Fixed(fixed)) => Ok(Route::Own(Own::fixed(fixed, request.facts.is_head))),

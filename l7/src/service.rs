@@ -12,6 +12,7 @@ use weir_core::table::{Member, Ticket};
 
 use crate::connection;
 use crate::exchange::Exchange;
+use crate::identity::Ids;
 use crate::limits::FREE_EXCHANGES;
 use crate::message::Field;
 use crate::policy::Scratch;
@@ -27,6 +28,7 @@ pub struct Service {
     pub(crate) fields: RefCell<Vec<Field>>,
     #[allow(clippy::vec_box, reason = "connections hold and hand back the very boxes")]
     free: RefCell<Vec<Box<Exchange>>>,
+    ids: Ids,
     draining: Cell<bool>,
     open: RefCell<Open>,
     janitor: TaskHandle,
@@ -54,6 +56,7 @@ impl Service {
             scratch: RefCell::default(),
             fields: RefCell::default(),
             free: RefCell::default(),
+            ids: Ids::new(),
             draining: Cell::new(false),
             open: RefCell::default(),
             janitor,
@@ -112,7 +115,7 @@ impl Service {
     #[inline]
     pub(crate) fn take_exchange(&self, lease: Lease) -> Box<Exchange> {
         let mut exchange = self.free.borrow_mut().pop().unwrap_or_default();
-        exchange.begin(lease);
+        exchange.begin(lease, self.ids.next());
         exchange
     }
 

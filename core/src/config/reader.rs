@@ -506,7 +506,7 @@ pub(super) fn put<T>(slot: &mut T, value: Option<T>) {
     }
 }
 
-fn later(part: &str) -> String {
+pub(super) fn later(part: &str) -> String {
     format!("is not supported yet: it comes with {part}")
 }
 

@@ -31,7 +31,11 @@ impl Sets {
     /// For the state that follows one with these listeners.
     pub(super) fn after<'a>(listeners: impl Iterator<Item = &'a Arc<Listener>>) -> Sets {
         let mut former: Vec<Arc<PrefixSet>> = Vec::new();
-        for set in listeners.filter_map(|listener| listener.access.list.as_ref()).map(|l| &l.set) {
+        let of = |listener: &'a Arc<Listener>| {
+            let list = listener.access.list.as_ref().map(|list| &list.set);
+            list.into_iter().chain(&listener.headers.trusted)
+        };
+        for set in listeners.flat_map(of) {
             if !former.iter().any(|other| Arc::ptr_eq(other, set)) {
                 former.push(Arc::clone(set));
             }
@@ -40,7 +44,7 @@ impl Sets {
     }
 
     /// The union of networks; the very same set as before if there was an equal one.
-    fn make(&self, networks: impl IntoIterator<Item = IpNet>) -> Arc<PrefixSet> {
+    pub(super) fn make(&self, networks: impl IntoIterator<Item = IpNet>) -> Arc<PrefixSet> {
         let set = PrefixSet::new(networks);
         let same = self.former.iter().find(|former| ***former == set);
         same.map_or_else(|| Arc::new(set), Arc::clone)

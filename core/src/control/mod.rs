@@ -8,6 +8,7 @@
 
 mod access;
 mod change;
+mod headers;
 mod limits;
 mod log;
 mod objects;
@@ -22,6 +23,7 @@ mod tests;
 
 pub use access::Access;
 pub use change::{Change, Diff};
+pub use headers::{ForwardedFor, Headers, InsertSet, Inserted};
 pub use limits::Limits;
 pub use log::Log;
 pub use objects::{Listener, Member, Pool, Timeouts};

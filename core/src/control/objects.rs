@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Access, Limits, Log, Retry, Routes, Tunnel};
+use super::{Access, Headers, Limits, Log, Retry, Routes, Tunnel};
 use crate::model::{
     self, Algorithm, ConnectionDrain, Flavor, Handle, Id, Monitor, Persistence, PoolProtocol,
     Protocol, SlowStart,
@@ -45,6 +45,8 @@ pub struct Listener {
     pub log: Log,
     /// Its forwarding policies.
     pub routes: Routes,
+    /// What requests are given, and whom it believes.
+    pub headers: Headers,
 }
 
 /// The time limits of a listener (R6.7-1 to R6.7-7).

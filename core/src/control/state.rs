@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::access::Sets;
 use super::{
-    Access, Change, Diff, Limits, Listener, Log, Member, Pool, Retry, Routes, Timeouts, Tunnel,
-    routes,
+    Access, Change, Diff, Headers, Limits, Listener, Log, Member, Pool, Retry, Routes, Timeouts,
+    Tunnel, routes,
 };
 use crate::model::{
     self, Algorithm, Balancer, Config, Flavor, Handle, Handles, Id, PoolProtocol, Protocol,
@@ -117,7 +117,12 @@ impl State {
         let mut policies = routes::by_listener(config);
         for (index, listener) in config.listeners.iter().enumerate() {
             let access = sets.access(listener, config);
-            let mut resolved = resolve_listener(listener, config, &pools, shards_of, access);
+            let headers = Headers::of(listener, config, &sets);
+            let mut resolved = Listener {
+                access,
+                headers,
+                ..resolve_listener(listener, config, &pools, shards_of)
+            };
             let found = old.get(&ListenerKey::of(&resolved)).copied();
             let former = found.and_then(|handle| self.listeners.get(&handle));
             let mine = policies.remove(&index).unwrap_or_default();
@@ -296,7 +301,6 @@ fn resolve_listener(
     config: &Config,
     pools: &[Handle],
     shards_of: &dyn Fn(usize) -> Vec<usize>,
-    access: Access,
 ) -> Listener {
     let balancer = config.balancers.get(listener.balancer);
     let addresses = balancer.map(|b| b.vip_address.as_slice()).unwrap_or_default();
@@ -311,11 +315,12 @@ fn resolve_listener(
         pool: listener.default_pool.and_then(|index| pools.get(index)).copied(),
         timeouts: Timeouts::of(listener),
         limits: Limits::of(listener),
-        access,
         retry: Retry::of(listener),
         tunnel: Tunnel::of(listener),
         log: Log::of(listener, config),
         routes: Routes::default(),
+        access: Access::default(),
+        headers: Headers::default(),
     }
 }
 

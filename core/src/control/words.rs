@@ -79,6 +79,13 @@ impl State {
         field(&mut fields, "access_log", &a.access, &b.access);
         field(&mut fields, "server_timing", &a.server_timing, &b.server_timing);
         fields.extend(was.routes.describe(&now.routes));
+        let (a, b) = (&was.headers, &now.headers);
+        if (a.forwarded_for, a.insert) != (b.forwarded_for, b.insert) {
+            fields.push("insert_headers changed".into());
+        }
+        if a.trusted != b.trusted {
+            fields.push("trusted_proxies changed".into());
+        }
         fields
     }
 

@@ -167,6 +167,8 @@ pub enum InsertHeader {
     Replace,
     /// X-Forwarded-For: no header at all.
     Remove,
+    /// X-Forwarded-For: as it came.
+    Preserve,
 }
 
 /// `ipgroup` of a listener: which clients may connect.

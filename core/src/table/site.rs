@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Pool, Routes, SiteLog};
 use crate::acl::{Gate, House};
-use crate::control::{self, Access, Limits, Retry};
+use crate::control::{self, Access, Headers, Limits, Retry};
 use crate::model::Handle;
 use crate::obs::{Board, ListenerCounters};
 
@@ -27,6 +27,7 @@ pub struct Site {
     retry: Cell<Retry>,
     pool: RefCell<Option<Rc<Pool>>>,
     pub(super) access: RefCell<Access>,
+    headers: RefCell<Rc<Headers>>,
     /// What all shards share of it …
     pub(super) gate: Arc<Gate>,
     /// … and of the process.
@@ -46,6 +47,7 @@ impl Site {
             name: RefCell::new("".into()),
             counters,
             access: RefCell::default(),
+            headers: RefCell::default(),
             gate: board.gate(handle),
             house: Arc::clone(board.house()),
             keepalive: none(),
@@ -76,6 +78,7 @@ impl Site {
         self.tunnel_timeout.set(settings.tunnel.timeout);
         self.upgrades.replace(Arc::clone(&settings.tunnel.protocols));
         self.server_timing.set(settings.log.server_timing);
+        self.headers.replace(Rc::new(settings.headers.clone()));
     }
 
     pub(super) fn set_log(&self, log: Option<SiteLog>) {
@@ -158,6 +161,12 @@ impl Site {
     #[inline]
     pub fn routes(&self) -> Option<Rc<Routes>> {
         self.routes.borrow().clone()
+    }
+
+    /// What requests are given, and whose headers are believed.
+    #[inline]
+    pub fn headers(&self) -> Rc<Headers> {
+        Rc::clone(&self.headers.borrow())
     }
 
     /// Its default pool.

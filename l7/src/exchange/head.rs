@@ -3,7 +3,7 @@
 
 use std::task::{Context, Poll};
 
-use weir_core::control::Limits;
+use weir_core::control::{Headers, Inserted, Limits};
 use weir_core::pool::Ask;
 use weir_core::rt::{Lease, SendBuf};
 use weir_core::table::Held;
@@ -14,7 +14,7 @@ use crate::body::Relay;
 use crate::connection::Client;
 use crate::error::{Error, Side};
 use crate::limits::LONG_METHOD;
-use crate::message::{self, Request, Via};
+use crate::message::{self, Request, Sides, Via};
 use crate::policy::Own;
 use crate::route::{self, Route};
 
@@ -121,26 +121,57 @@ impl Exchange {
         let limits = client.site().limits();
         let Some(request) = Request::parse(raw, &limits, fields)? else { return Ok(None) };
         self.facts = request.facts;
-        let routed = self.choose(&request, client);
+        let headers = client.site().headers();
+        self.identify(&request, client, &headers);
+        let routed = self.choose(&request, client, &headers);
         Ok(Some(Prepared { len: empty + request.len(), routed }))
     }
 
     /// Where the request goes, and the head for that.
-    fn choose(&mut self, request: &Request<'_>, client: &Client) -> Result<Routed, Error> {
-        let pool = match route::route(client, request)? {
+    fn choose(
+        &mut self,
+        request: &Request<'_>,
+        client: &Client,
+        headers: &Headers,
+    ) -> Result<Routed, Error> {
+        let pool = match route::route(client, request, self.identity.address)? {
             Route::Pool(pool) => pool,
             Route::Own(own) => return Ok(Routed::Own(own)),
         };
         self.pool = pool;
-        let ask = Ask { hash: client.hash, tried: &[] };
+        let ask = Ask { hash: self.identity.hash(), tried: &[] };
         let held = route::pick(self.pool.as_deref(), ask)?;
         let mut first = SendBuf::new();
         let upgrade = request.upgrade(|| client.site().upgrades());
         self.upgrade = upgrade.map(Box::from);
-        let (peer, member) = (client.peer.as_bytes(), held.member().host.as_bytes());
-        let via = Via { peer, member, upgrade };
-        request.write(&mut first, via);
+        request.write(&mut first, Via { upgrade, ..self.via(client, headers, &held) });
         Ok(Routed::Member(held, first))
+    }
+
+    /// Notes who asks: the connection's client, or whom a trusted proxy names.
+    fn identify(&mut self, request: &Request<'_>, client: &Client, headers: &Headers) {
+        self.identity.address = client.address;
+        if let Some(trusted) = headers.trusted.as_deref()
+            && trusted.contains(client.address)
+        {
+            self.identity.address = request.client(client.address, trusted);
+            self.identity.id = request.id().unwrap_or(self.identity.id);
+        }
+    }
+
+    /// What the head for this member says beside what the client sent.
+    fn via<'a>(&'a self, client: &'a Client, headers: &'a Headers, held: &'a Held) -> Via<'a> {
+        let insert = headers.insert;
+        // A system call, so only where it is needed.
+        let local = || client.stream.local_addr().ok();
+        let needs_local = insert.has(Inserted::ElbIp) || insert.has(Inserted::Port);
+        let sides = (!insert.is_empty()).then(|| Sides {
+            port: client.port,
+            local: needs_local.then(local).flatten(),
+            identity: &self.identity,
+        });
+        let (peer, member) = (client.peer.as_bytes(), held.member().host.as_bytes());
+        Via { peer, member, upgrade: None, headers, sides }
     }
 
     /// Puts body bytes that came with the head behind it, if they are few: one send for all, and

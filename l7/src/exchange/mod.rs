@@ -21,6 +21,7 @@ use weir_core::table::{Held, Pool};
 
 use crate::connection::Client;
 use crate::error::{Error, Side};
+use crate::identity::{Identity, RequestId};
 use crate::limits::{KEPT_REPLAY_BYTES, PIECES_PER_TURN};
 use crate::message::RequestFacts;
 use crate::upstream::Connection;
@@ -75,6 +76,8 @@ pub(crate) struct Exchange {
     /// The client has sent FIN; it may still read.
     client_ended: bool,
     facts: RequestFacts,
+    /// Client and id of the request; the id from its first byte on, the client from its head on.
+    pub(crate) identity: Identity,
     /// The head for the member, and body bytes that came with it, until there is a connection.
     first: Option<SendBuf>,
     /// The same, and the body that followed, kept to be sent again; see `retry`.
@@ -112,9 +115,10 @@ impl std::fmt::Debug for Exchange {
 impl Exchange {
     /// Makes a cleared exchange begin with the first bytes of a request.
     #[inline]
-    pub(crate) fn begin(&mut self, lease: Lease) {
+    pub(crate) fn begin(&mut self, lease: Lease, id: RequestId) {
         debug_assert!(self.attempt.is_none() && self.phase == Phase::Head);
         self.rest = Some(lease);
+        self.identity.id = id;
     }
 
     /// Lets go of everything but the memory that the next request can use.

@@ -49,7 +49,7 @@ impl Exchange {
             return None;
         }
         let tried = self.attempts().map(|attempt| attempt.member.handle);
-        self.pool.as_ref()?.pick_other(client.hash, tried).ok()
+        self.pool.as_ref()?.pick_other(self.identity.hash(), tried).ok()
     }
 
     /// May the request be sent once more after `error`?

@@ -1,6 +1,6 @@
 //! Target: request heads.
 
-use weir_core::control::Limits;
+use weir_core::control::{Headers, Limits};
 
 use super::reference::{Careless, careless, paired_line_ends, strict};
 use super::{Outcome, promise};
@@ -56,8 +56,8 @@ fn read(data: &[u8]) -> Result<Option<(usize, RequestFacts, Vec<u8>)>, String> {
         Err(error) => return refusal(error).map(|()| None),
     };
     let mut out = Vec::new();
-    let via = Via { peer: PEER.as_bytes(), member: MEMBER.as_bytes(), upgrade: None };
-    request.write(&mut out, via);
+    let (peer, member, headers) = (PEER.as_bytes(), MEMBER.as_bytes(), Headers::default());
+    request.write(&mut out, Via { peer, member, upgrade: None, headers: &headers, sides: None });
     Ok(Some((request.len(), request.facts, out)))
 }
 

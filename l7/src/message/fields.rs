@@ -2,6 +2,7 @@
 //! of head have in common (Connection, Content-Length, Transfer-Encoding).
 
 use httparse::Header;
+use weir_core::control::Inserted;
 
 use super::{Flaw, Span, list};
 use crate::limits::MAX_CONNECTION_OPTIONS;
@@ -27,6 +28,8 @@ pub(crate) enum Kind {
     Expect,
     /// X-Forwarded-For.
     ForwardedFor,
+    /// One that the listener may insert; forwarded as it is where it doesn't.
+    Inserted(Inserted),
 }
 
 /// One field line.
@@ -103,6 +106,14 @@ fn classify(name: &[u8]) -> Kind {
         15 if twin(b"x-forwarded-for") => Kind::Hop,
         16 if twin(b"proxy-connection") => Kind::Hop,
         17 if twin(b"transfer-encoding") => Kind::Hop,
+        9 if twin(b"x-real-ip") => Kind::Inserted(Inserted::RealIp),
+        12 if twin(b"x-request-id") => Kind::Inserted(Inserted::RequestId),
+        16 if twin(b"x-forwarded-port") => Kind::Inserted(Inserted::Port),
+        16 if twin(b"x-forwarded-host") => Kind::Inserted(Inserted::Host),
+        17 if twin(b"x-forwarded-proto") => Kind::Inserted(Inserted::Proto),
+        18 if twin(b"x-forwarded-elb-ip") => Kind::Inserted(Inserted::ElbIp),
+        18 if twin(b"x-forwarded-elb-id") => Kind::Inserted(Inserted::ElbId),
+        20 if twin(b"x-forwarded-for-port") => Kind::Inserted(Inserted::ClientPort),
         _ => Kind::Pass,
     }
 }

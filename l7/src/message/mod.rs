@@ -3,8 +3,10 @@
 //! bytes. Knows no socket. A parsed head borrows the received bytes and is dropped before any wait;
 //! what must live on stands in the small `RequestFacts` and `ResponseFacts`. Called by `exchange`.
 
+mod address;
 pub(crate) mod cookies;
 mod fields;
+mod insert;
 mod phrase;
 mod request;
 mod response;
@@ -13,8 +15,10 @@ mod target;
 mod upgrade_tests;
 mod write;
 
+pub(crate) use address::AddressText;
+pub(crate) use insert::{Sides, Via};
 pub(crate) use phrase::phrase;
-pub(crate) use request::{Request, RequestFacts, Via};
+pub(crate) use request::{Request, RequestFacts};
 pub(crate) use response::{ClientSide, Response, ResponseFacts};
 pub(crate) use write::{append_decimal, append_hex};
 

@@ -9,7 +9,7 @@ use weir_core::control::Limits;
 use super::fields::{Coding, Common, Field, Kind, collect, is_named, upgrades};
 use super::target::{self, Target};
 use super::write::{Lines, append_decimal};
-use super::{Flaw, Span, cookies};
+use super::{Flaw, Span, Via, cookies};
 use crate::body::Framing;
 use crate::error::Error;
 use crate::limits::USUAL_HEADERS;
@@ -36,28 +36,17 @@ pub(crate) struct RequestFacts {
 /// A request head, borrowed from the received bytes.
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
-    raw: &'a [u8],
-    fields: &'a [Field],
+    pub(super) raw: &'a [u8],
+    pub(super) fields: &'a [Field],
     method: Span,
-    target: Target,
+    pub(super) target: Target,
     has_host: bool,
-    forwarded_for: bool,
+    pub(super) forwarded_for: bool,
     names_fields: bool,
     /// Connection has the option "upgrade".
     upgrade: bool,
     /// What outlives it.
     pub(crate) facts: RequestFacts,
-}
-
-/// What a request is given on its way to a member.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Via<'a> {
-    /// The client's address, appended to X-Forwarded-For.
-    pub(crate) peer: &'a [u8],
-    /// Host for a request that came without one (HTTP/1.0): the member's address.
-    pub(crate) member: &'a [u8],
-    /// The protocol that the client may switch to.
-    pub(crate) upgrade: Option<&'a [u8]>,
 }
 
 impl From<Flaw> for Error {
@@ -209,8 +198,8 @@ impl<'a> Request<'a> {
             .find(|name| allowed.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())))
     }
 
-    /// Appends the head for the member: HTTP/1.1, hop-by-hop fields removed, X-Forwarded-For with
-    /// the client's address, the body's framing as `facts.framing` says.
+    /// Appends the head for the member: HTTP/1.1, hop-by-hop fields removed, X-Forwarded-For and
+    /// the like as the listener wants them, the body's framing as `facts.framing` says.
     pub(crate) fn write(&self, out: &mut Vec<u8>, via: Via<'_>) {
         let raw = self.raw;
         out.reserve(raw.len() + via.peer.len() + via.member.len() + 64);
@@ -222,7 +211,8 @@ impl<'a> Request<'a> {
         let mut lines = Lines::new(raw, out, 0);
         for field in self.fields {
             match field.kind {
-                Kind::Pass
+                Kind::Inserted(header) if via.headers.insert.has(header) => {}
+                Kind::Pass | Kind::Inserted(_)
                     if !self.names_fields || !is_named(raw, self.fields, field.name.get(raw)) =>
                 {
                     lines.forward(field);
@@ -237,10 +227,12 @@ impl<'a> Request<'a> {
         }
         let out = lines.finish();
         if !self.has_host {
-            let host = self.target.authority.map_or(via.member, |a| a.get(raw));
-            append_field(out, b"Host", host);
+            self.write_host(out, &via);
         }
-        self.write_forwarded_for(out, via.peer);
+        self.write_forwarded_for(out, &via);
+        if let Some(sides) = &via.sides {
+            self.write_inserted(out, via.headers, sides);
+        }
         if let Some(protocol) = via.upgrade {
             append_field(out, b"Connection", b"Upgrade");
             append_field(out, b"Upgrade", protocol);
@@ -256,24 +248,9 @@ impl<'a> Request<'a> {
         }
         out.extend_from_slice(b"\r\n");
     }
-
-    fn write_forwarded_for(&self, out: &mut Vec<u8>, peer: &[u8]) {
-        out.extend_from_slice(b"X-Forwarded-For: ");
-        if self.forwarded_for {
-            for field in self.fields.iter().filter(|f| f.kind == Kind::ForwardedFor) {
-                let value = field.value.get(self.raw);
-                if !value.is_empty() {
-                    out.extend_from_slice(value);
-                    out.extend_from_slice(b", ");
-                }
-            }
-        }
-        out.extend_from_slice(peer);
-        out.extend_from_slice(b"\r\n");
-    }
 }
 
-fn append_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(super) fn append_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

@@ -1,6 +1,7 @@
 //! Tests of request heads: what passes, what is refused, what is written.
 
 use proptest::prelude::*;
+use weir_core::control::Headers;
 
 use super::*;
 
@@ -21,7 +22,9 @@ fn forward(raw: &[u8]) -> Vec<u8> {
     let mut fields = Vec::new();
     let request = Request::parse(raw, &limits(), &mut fields).unwrap().unwrap();
     let mut out = Vec::new();
-    request.write(&mut out, Via { peer: b"192.0.2.1", member: b"127.0.0.1:9001", upgrade: None });
+    let headers = Headers::default();
+    let (peer, member) = (b"192.0.2.1", b"127.0.0.1:9001");
+    request.write(&mut out, Via { peer, member, upgrade: None, headers: &headers, sides: None });
     out
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use weir_core::control::Limits;
+use weir_core::control::{Headers, Limits};
 
 use super::{ClientSide, Request, Response, Via};
 
@@ -14,7 +14,8 @@ fn forward(raw: &str) -> String {
     let allowed = || Arc::from(["websocket".to_owned(), "x/2".to_owned()]);
     let upgrade = request.upgrade(allowed);
     let mut out = Vec::new();
-    request.write(&mut out, Via { peer: b"192.0.2.1", member: b"m", upgrade });
+    let (peer, member, headers) = (b"192.0.2.1", b"m", Headers::default());
+    request.write(&mut out, Via { peer, member, upgrade, headers: &headers, sides: None });
     String::from_utf8(out).unwrap()
 }
 

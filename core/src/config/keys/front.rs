@@ -106,12 +106,12 @@ keys! {
             limit.";
     "connections_per_source": Integer(0, MAX_CONNECTIONS), Number(0), ALL, Reload, "", Now,
         "Open connections of one client address, all shards together; 0 = no limit.";
-    "trusted_proxies": Networks, NO_ENTRY, L7, Reload, "R9.1-4", Later("trusted proxies"),
-        "Peers whose X-Forwarded-For is believed.";
+    "trusted_proxies": Networks, NO_ENTRY, L7, Reload, "R9.1-4", Now,
+        "Peers whose X-Forwarded-For and X-Request-ID are believed.";
     "insert_headers": Shape("table", "header = boolean; `X-Forwarded-For-Processing-Mode`: \
-        `\"append\"`, `\"replace\"`, `\"remove\"`"),
-        Text("{}"), L7, Reload, "R9.1-4", Later("inserted headers"),
-        "Headers that requests get.";
+        `\"append\"`, `\"replace\"`, `\"remove\"`, `\"preserve\"`"),
+        Text("{}"), L7, Reload, "R9.1-4", Now,
+        "Headers that requests get; `docs/headers.md` lists them.";
     "ipgroup": Table, NONE, ALL, Reload, "R7.13-1", Now,
         "Access control by client address.";
     "server_timing": Bool, NO, L7, Reload, "", Later("timing headers"),

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 use super::{Head, process};
 use crate::config::bounds::{MAX_PORT_RANGES, MAX_SNI, MAX_UPGRADES};
 use crate::config::problem::{Findings, Placed};
-use crate::config::reader::{Table, describe, put};
+use crate::config::reader::{Table, describe, later, put};
 use crate::config::suggest::nearest;
 use crate::config::values;
 use crate::model::{
@@ -241,6 +241,11 @@ fn insert_headers(
                 continue;
             };
             match (header == MODE, value.get_ref()) {
+                (false, DeValue::Boolean(true)) if is_of_tls(header) => {
+                    let what = format!("true {}", later("TLS"));
+                    let help = "take it out, or write false";
+                    findings.error(table.place(value.span()), path, what).help(help);
+                }
                 (false, DeValue::Boolean(set)) => {
                     list.push((header.to_owned(), InsertHeader::Set(*set)));
                 }
@@ -253,9 +258,12 @@ fn insert_headers(
                 (true, DeValue::String(mode)) if mode == "remove" => {
                     list.push((header.to_owned(), InsertHeader::Remove));
                 }
+                (true, DeValue::String(mode)) if mode == "preserve" => {
+                    list.push((header.to_owned(), InsertHeader::Preserve));
+                }
                 (is_mode, _) => {
                     let help = match is_mode {
-                        true => "write \"append\", \"replace\" or \"remove\"",
+                        true => "write \"append\", \"replace\", \"remove\" or \"preserve\"",
                         false => "write true or false",
                     };
                     let what = format!("{} is not a value of it", describe(value));
@@ -267,6 +275,11 @@ fn insert_headers(
         list.dedup_by(|a, b| a.0 == b.0);
         (findings.errors() == before).then_some(list)
     })
+}
+
+/// A header that needs TLS to have a value.
+fn is_of_tls(header: &str) -> bool {
+    header.starts_with("X-Forwarded-TLS-") || header.starts_with("X-Forwarded-Clientcert")
 }
 
 /// `access_log`: a boolean, or a log of the listener's own.
