@@ -13,6 +13,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("request_head", weir_l7::fuzz::request_head),
     ("response_head", weir_l7::fuzz::response_head),
     ("chunked", weir_l7::fuzz::chunked),
+    ("policy_match", weir_l7::fuzz::policy_match),
 ];
 
 /// Bytes that mean something to one parser or another.
@@ -43,6 +44,10 @@ const WORDS: &[&[u8]] = &[
     b"Trailer: X\r\n",
     b"http://h",
     b"Set-Cookie: a=b\r\n",
+    b"/../",
+    b"%2e%2E",
+    b"/api",
+    b"a.shop.t",
 ];
 /// Longest input that mutations make.
 const LONGEST: usize = 2_000;

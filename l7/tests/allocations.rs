@@ -9,6 +9,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use support::{Member, Shard};
+use weir_core::model::{Action, Compare, Policy, Rule, RuleKind};
 
 struct Counting;
 
@@ -56,6 +57,48 @@ fn cost(shard: &Shard, requests: usize, round: &mut dyn FnMut()) -> u64 {
     allocations(shard) - before
 }
 
+/// Every kind of condition.
+fn policy() -> Policy {
+    use RuleKind::{Cookie, Header, HostName, Method, Path, QueryString, SourceIp};
+    let rule = |kind, compare, value: &str| Rule {
+        kind,
+        compare,
+        values: vec![value.into()],
+        invert: false,
+    };
+    Policy {
+        id: weir_core::model::Id::from_u128(9),
+        name: "all".into(),
+        listener: 0,
+        priority: Some(1),
+        rules: vec![
+            rule(HostName, Compare::EqualTo, "a.example"),
+            rule(Path, Compare::Regex, "^/[a-c]$"),
+            rule(Method, Compare::EqualTo, "GET"),
+            rule(Header("cookie".into()), Compare::StartsWith, "c"),
+            rule(QueryString("q".into()), Compare::EqualTo, "x"),
+            rule(Cookie("c".into()), Compare::Regex, "[0-9]"),
+            rule(SourceIp, Compare::EqualTo, "127.0.0.0/8"),
+        ],
+        action: Action::Pools(vec![(0, 1)]),
+    }
+}
+
+fn allocates_nothing(shard: &Shard, request: &str) {
+    let mut client = shard.client();
+    let mut round = || {
+        client.send(request);
+        assert_eq!(client.answer().status, 200);
+    };
+    // A connection's first request does allocate: the count counts.
+    assert!(cost(shard, 1, &mut round) > 0);
+    // Pools and queues reach their size; asking has its own price.
+    cost(shard, 50, &mut round);
+    let asking = cost(shard, 0, &mut round);
+    let some = cost(shard, 100, &mut round);
+    assert!(some <= asking, "{} allocations in 100 times {request:?}", some - asking);
+}
+
 #[test]
 fn warm_requests_allocate_nothing() {
     let member = Member::start(|mut conn, _| {
@@ -71,24 +114,21 @@ fn warm_requests_allocate_nothing() {
         }
     });
     let shard = Shard::with(&[(member.address, 1)]);
-    for request in [
+    let requests = [
         "GET / HTTP/1.1\r\nHost: w\r\nAccept: */*\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: w\r\nContent-Length: 5\r\n\r\nhello",
         "POST / HTTP/1.1\r\nHost: w\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         "GET /chunked HTTP/1.1\r\nHost: w\r\n\r\n",
         "GET /large HTTP/1.1\r\nHost: w\r\n\r\n",
-    ] {
-        let mut client = shard.client();
-        let mut round = || {
-            client.send(request);
-            assert_eq!(client.answer().status, 200);
-        };
-        // A connection's first request does allocate: the count counts.
-        assert!(cost(&shard, 1, &mut round) > 0);
-        // Pools and queues reach their size; asking has its own price.
-        cost(&shard, 50, &mut round);
-        let asking = cost(&shard, 0, &mut round);
-        let some = cost(&shard, 100, &mut round);
-        assert!(some <= asking, "{} allocations in 100 times {request:?}", some - asking);
-    }
+    ];
+    requests.iter().for_each(|request| allocates_nothing(&shard, request));
+    drop(shard);
+    // With a policy to the same pool that looks at everything, in a form that has to be changed.
+    let mut config = support::config(support::listener(), &[(member.address, 1)]);
+    config.policies.push(policy());
+    let shard = Shard::start(config);
+    allocates_nothing(
+        &shard,
+        "GET /b/../%61?q=%78 HTTP/1.1\r\nHost: A.Example.:80\r\nCookie: c=1\r\n\r\n",
+    );
 }

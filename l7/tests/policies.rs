@@ -259,3 +259,50 @@ fn weighted_pools() {
     assert_eq!(shares, BTreeMap::from([('a', 12), ('b', 4)]), "{order}");
     assert!(!order.contains("bb") && !order.contains("aaaa"), "{order}");
 }
+
+/// R5.5-2: an HTTP listener sends clients to an HTTPS listener: 301, its port, the rest as it was;
+/// before all other policies, whatever their priority.
+#[test]
+fn redirect_to_a_listener() {
+    let mut first = policy("first", vec![prefix("/")], fixed(200, ""));
+    first.priority = Some(1);
+    let rules = vec![host("a.t")];
+    let mut config = with(None, &[], vec![first, policy("tls", rules, Action::Listener(1))]);
+    config.listeners.push(model::Listener {
+        id: model::Id::from_u128(77),
+        name: "secure".into(),
+        protocol: model::Protocol::Https,
+        protocol_port: 8443,
+        ..model::Listener::default()
+    });
+    let shard = Shard::start(config);
+    let mut client = shard.client();
+    client.send(get("A.t:8080", "/x%2fy?q=1"));
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.closes()), (301, false));
+    assert_eq!(answer.field("Location"), Some("https://A.t:8443/x%2fy?q=1"));
+    client.send(get("b.t", "/"));
+    assert_eq!(client.answer().status, 200);
+}
+
+/// A request that fails goes to another member of the pool that its policy named, not elsewhere.
+#[test]
+fn retries_stay_in_the_pool() {
+    let (first, good) = (named("default"), named("good"));
+    // Bound, so that nobody else gets the port, and not listening.
+    let held = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    held.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let refusing = held.local_addr().unwrap().as_socket().unwrap();
+    let policies = vec![policy("p", vec![prefix("/p")], Action::Pools(vec![(1, 1)]))];
+    let mut config = with(Some(first.address), &[refusing], policies);
+    let id = model::Id::from_u128(5_000);
+    let other = model::Member { id, name: "other".into(), address: good.address, weight: 1 };
+    config.pools[1].members.push(other);
+    let shard = Shard::start(config);
+    let mut client = shard.client();
+    for _ in 0..4 {
+        client.send(get("w", "/p"));
+        assert_eq!(client.answer().text(), "good GET /p");
+    }
+    assert_eq!(first.accepted(), 0);
+}

@@ -282,3 +282,68 @@ fn members_that_join_or_return_begin_slowly() {
     scene.load(&checked(config("app", &[("a", 1), ("b", 1), ("c", 1)], RR)));
     assert_eq!(scene.shares(300)["c"], 100);
 }
+
+/// Pools that share requests: exact by weight, each shard from a place of its own, and a reload
+/// that keeps the policy keeps its place.
+#[test]
+fn shares_of_pools_keep_their_place() {
+    use crate::policy::{Fields, RequestView};
+    struct None;
+    impl Fields for None {
+        fn any(&self, _: &[u8], _: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+            false
+        }
+        fn any_cookie(&self, _: &[u8], _: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+            false
+        }
+    }
+    let with = |weights: &[(usize, u8)], other: &str| {
+        let mut all = config("a", &[("x", 1)], RR);
+        all.pools.push(config("b", &[("y", 1)], RR).pools.remove(0));
+        let policy = |name: &str, rules, action| model::Policy {
+            id: model::derive_id("l7policy", "", name),
+            name: name.into(),
+            listener: 0,
+            priority: Option::None,
+            rules,
+            action,
+        };
+        let never = model::Rule {
+            kind: model::RuleKind::Method,
+            compare: model::Compare::EqualTo,
+            values: vec![other.into()],
+            invert: false,
+        };
+        all.policies = vec![
+            policy("share", vec![], model::Action::Pools(weights.to_vec())),
+            policy("other", vec![never], model::Action::Pools(vec![(0, 1)])),
+        ];
+        all
+    };
+    let mut scene = Scene::new(&with(&[(0, 3), (1, 1)], "PUT"));
+    let take = |scene: &Scene, n: usize| -> String {
+        let view = RequestView {
+            method: b"GET",
+            host: b"",
+            path: b"/",
+            query: b"",
+            source: std::net::Ipv4Addr::LOCALHOST.into(),
+            fields: &None,
+        };
+        let routes = scene.site().routes().unwrap();
+        let way = |_| match routes.find(&view, &mut Vec::new()) {
+            Some((_, Way::Pool(Some(pool)))) => pool.name().to_string(),
+            other => panic!("{other:?}"),
+        };
+        (0..n).map(way).collect()
+    };
+    let cycle = take(&scene, 4);
+    assert_eq!((cycle.matches('a').count(), cycle.matches('b').count()), (3, 1), "{cycle}");
+    let first = take(&scene, 2);
+    scene.load(&with(&[(0, 3), (1, 1)], "PATCH"));
+    let rest = take(&scene, 2);
+    assert_eq!(first + &rest, cycle, "the reload changed another policy");
+    scene.load(&with(&[(0, 0), (1, 1)], "PATCH"));
+    assert_eq!(take(&scene, 3), "bbb");
+    assert!(scene.view.describe()[0].ends_with("policies share to several pools and other to a"));
+}

@@ -6,11 +6,13 @@
 //! writing. `reference` holds readers of our own that share no code with the ones under test.
 
 mod chunked;
+mod policy;
 mod reference;
 mod request;
 mod response;
 
 pub use chunked::chunked;
+pub use policy::policy_match;
 pub use request::request_head;
 pub use response::response_head;
 

@@ -29,16 +29,26 @@ pub(crate) fn find<'r>(
     source: IpAddr,
     scratch: &mut Scratch,
 ) -> Option<Way<'r>> {
+    let Scratch { host, path, value } = scratch;
+    routes.find(&view(request, source, host, path), value).map(|(_, way)| way)
+}
+
+/// What policies look at; the buffers hold what has to be changed for that.
+pub(crate) fn view<'a>(
+    request: &'a Request<'_>,
+    source: IpAddr,
+    host_buffer: &'a mut Vec<u8>,
+    path_buffer: &'a mut Vec<u8>,
+) -> RequestView<'a> {
     let (path, query) = request.path_and_query();
-    let view = RequestView {
+    RequestView {
         method: request.method(),
-        host: normal::host(request.host(), &mut scratch.host),
-        path: normal::path(path, &mut scratch.path),
+        host: normal::host(request.host(), host_buffer),
+        path: normal::path(path, path_buffer),
         query,
         source,
         fields: request,
-    };
-    routes.find(&view, &mut scratch.value).map(|(_, way)| way)
+    }
 }
 
 /// The URL that was asked for, as it was sent.
