@@ -15,6 +15,8 @@ mod nginx;
 mod pressure;
 mod reload;
 mod retries;
+mod slow;
+mod tunnels;
 mod weights;
 mod wire;
 
