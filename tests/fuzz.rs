@@ -14,6 +14,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("response_head", weir_l7::fuzz::response_head),
     ("chunked", weir_l7::fuzz::chunked),
     ("policy_match", weir_l7::fuzz::policy_match),
+    ("cookies", weir_l7::fuzz::cookies),
 ];
 
 /// Bytes that mean something to one parser or another.
@@ -48,6 +49,7 @@ const WORDS: &[&[u8]] = &[
     b"%2e%2E",
     b"/api",
     b"a.shop.t",
+    b"; LBSTICKY=",
 ];
 /// Longest input that mutations make.
 const LONGEST: usize = 2_000;

@@ -17,6 +17,10 @@ pub const MAX_PATTERN_BYTES: usize = 128 << 10;
 pub const MAX_PATTERN_WORK: usize = 2 << 20;
 /// Bytes of a URL that Weir sends a client to; more is a 414.
 pub const MAX_LOCATION_BYTES: usize = 131_072;
+/// Sessions of a pool that are told by an application's cookie; a power of two. 2 MiB a pool.
+pub const STICKY_BINDINGS: usize = 131_072;
+/// Places of that table that one session may stand in.
+pub const STICKY_WAYS: usize = 8;
 /// Requests that one client connection may have answered before its task yields to the others.
 pub const REQUESTS_PER_TURN: usize = 16;
 /// Pieces that one relay moves before the other tasks have a turn.
@@ -97,6 +101,7 @@ pub const LOG_TARGETS: usize = 64;
 pub const LOG_DELAY_MS: u64 = 500;
 
 const _: () = assert!(SMALL_LEASE < LARGE_LEASE);
+const _: () = assert!(STICKY_BINDINGS.is_multiple_of(STICKY_WAYS));
 const _: () = assert!(SMALL_BUFFERS.published_most.is_power_of_two());
 const _: () = assert!(LARGE_BUFFERS.published_most.is_power_of_two());
 const _: () = assert!(SMALL_BUFFERS.published_most <= SMALL_BUFFERS.total);

@@ -60,7 +60,6 @@ const KEYS: &[(&str, &str, Lines)] = &[
         POOL,
         "pool[0].",
         &[
-            ("", "session_persistence = {}", "session stickiness"),
             (
                 "pool_health = {}",
                 "pool_health = { minimum_healthy_member_count = 1 }",

@@ -11,7 +11,7 @@ use weir_core::acl::Refusal;
 use weir_core::control::{Listener, State};
 use weir_core::model::Handle;
 use weir_core::net::sys;
-use weir_core::obs::{Board, ListenerCounters, MemberCounters, StatusCounters};
+use weir_core::obs::{Board, ListenerCounters, MemberCounters, StatusCounters, StickyCounters};
 use weir_core::rt::RingStats;
 use weir_core::time::clock;
 use weir_health::ProberCounters;
@@ -211,6 +211,15 @@ impl Page {
             let mut family = text.family(metric);
             for ListenerRow { label, blocks, .. } in &self.listeners {
                 family.sample(&[label], sum(blocks, read));
+            }
+        }
+        let mut family = text.family(&names::STICKY_REQUESTS);
+        for ListenerRow { label, blocks, .. } in &self.listeners {
+            for what in StickyCounters::ALL {
+                let n: u64 = blocks.iter().map(|c| c.sticky.get(what)).sum();
+                if n > 0 {
+                    family.sample(&[label, what.name()], n);
+                }
             }
         }
         let mut family = text.family(&names::REFUSED);

@@ -75,6 +75,8 @@ metrics! {
         "Bytes received from clients.";
     SENT_BYTES Counter "weir_sent_bytes_total" ["listener"],
         "Bytes sent to clients.";
+    STICKY_REQUESTS Counter "weir_sticky_requests_total" ["listener", "result"],
+        "Answered requests by what stickiness did: hit, miss, new, none.";
     SILENT_CLOSES Counter "weir_silent_closes_total" ["listener"],
         "Client connections closed without a complete request.";
     ACTIVE_TUNNELS Gauge "weir_active_tunnels" ["listener"],

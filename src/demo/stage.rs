@@ -16,7 +16,7 @@ use weir_loadgen::{
 
 use super::report::{Cores, Counts, Phase};
 use crate::cores::{Machine, Plan as Placing};
-use crate::server::{Running, Start, descriptors, host, launch, seed};
+use crate::server::{Running, Start, descriptors, fresh_secret, host, launch, seed};
 use crate::shard::THREAD_PREFIX;
 
 /// A member of the demo.
@@ -78,7 +78,8 @@ impl Stage {
         let origins = Origins::start(Some(cores.clients), specs).context("the demo's members")?;
         let config = Arc::new(config(origins.addrs()));
         let plan = Placing::single(balancer, config.balancers.len());
-        let balancer = launch(Start { config, path: None, plan, signals: None })?;
+        let balancer =
+            launch(Start { config, path: None, plan, signals: None, secret: fresh_secret()? })?;
         let listener = balancer.ready.listeners.first();
         let addr = listener.and_then(|l| l.addresses.first().copied());
         let addr = addr.context("the balancer has no address")?;

@@ -10,6 +10,7 @@ use std::sync::{Arc, mpsc};
 use anyhow::{Result, bail};
 use weir_core::control::{Diff, State};
 use weir_core::obs::{Board, ListenerCounters};
+use weir_core::pool::sticky::Secret;
 use weir_core::rt::{RingStats, ShardError};
 
 use crate::shard::{self, DoorChange, Order, Plan, Reports, Shard, Update};
@@ -52,11 +53,11 @@ impl Fleet {
     ///
     /// # Errors
     /// The first thread that could not be made; the others are stopped again.
-    pub fn start(cores: &[usize], seed: u64, reports: &Reports) -> Result<Fleet> {
+    pub fn start(cores: &[usize], seed: u64, secret: Secret, reports: &Reports) -> Result<Fleet> {
         let mut fleet = Fleet {
             links: Vec::new(),
             rings: cores.iter().map(|_| Arc::default()).collect(),
-            state: Arc::default(),
+            state: Arc::new(State::with_secret(secret)),
             board: Arc::default(),
             leaving: Vec::new(),
             settled: false,

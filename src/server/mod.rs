@@ -12,6 +12,7 @@ mod doors;
 mod fleet;
 mod life;
 mod reload;
+mod secret;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, anyhow, bail};
 use weir_core::model::{Config, LogLevel, Runtime};
+use weir_core::pool::sticky::Secret;
 use weir_core::rt::{self, ShardConfig, ShardHandle, Signals};
 use weir_core::time::clock;
 
@@ -35,6 +37,7 @@ use life::{End, SIGNALS};
 pub use checks::{descriptors, host};
 pub use control::Ready;
 pub use reload::Answer;
+pub use secret::fresh as fresh_secret;
 
 /// Length of the admin listener's accept queue.
 const ADMIN_BACKLOG: u32 = 128;
@@ -56,13 +59,15 @@ pub fn serve(path: &Path) -> Result<()> {
     let plan = Plan::new(&config, &Machine::read()?)?;
     descriptors(plan.cores.len(), checks::addresses(&config))?;
     let admin = Admin::bind(config.admin.as_ref().map(|a| a.listen), ADMIN_BACKLOG)?;
+    // Makes `run_dir`, where the secret is kept.
+    let desk = desk(&config)?;
     let start = Start {
         config: Arc::clone(&config),
         path: Some(path.to_owned()),
         plan,
         signals: Some(signals),
+        secret: secret::load(&config.runtime.run_dir)?,
     };
-    let desk = desk(&config)?;
     let running = launch(start)?;
     let file = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let _gone = desk.map(|desk| desk.serve(file, running.asker())).transpose()?;
@@ -96,6 +101,8 @@ pub struct Start {
     pub plan: Plan,
     /// Signals to obey.
     pub signals: Option<Signals>,
+    /// What cookies of sticky pools are made with.
+    pub secret: Secret,
 }
 
 /// A balancer whose listeners accept.
@@ -116,14 +123,14 @@ pub struct Running {
 /// The thread, ring or address that could not be had; everything is closed again. Also when a
 /// signal ended it before it was ready.
 pub fn launch(start: Start) -> Result<Running> {
-    let Start { config, path, plan, signals } = start;
+    let Start { config, path, plan, signals, secret } = start;
     let events = rt::mailbox(EVENTS + plan.cores.len() * REPORTS_PER_SHARD);
     let sender = events.0.clone();
     let reports: Reports = Arc::new(move |report| {
         // Control is gone only when the process ends; then nobody needs the news.
         let _unheard = sender.try_send(Event::Report(report));
     });
-    let fleet = Fleet::start(&plan.cores, seed(), &reports)?;
+    let fleet = Fleet::start(&plan.cores, seed(), secret, &reports)?;
     let book = Arc::new(Book::new(fleet.rings()));
     let (ready, told) = channel();
     let asks = events.0.clone();

@@ -15,6 +15,7 @@ mod objects;
 mod retry;
 mod routes;
 mod state;
+mod stickiness;
 mod tunnel;
 mod words;
 
@@ -30,4 +31,5 @@ pub use objects::{Listener, Member, Pool, Timeouts};
 pub use retry::Retry;
 pub use routes::{Fault, Routes};
 pub use state::State;
+pub use stickiness::{By, Stickiness};
 pub use tunnel::Tunnel;

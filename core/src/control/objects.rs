@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Access, Headers, Limits, Log, Retry, Routes, Tunnel};
+use super::{Access, Headers, Limits, Log, Retry, Routes, Stickiness, Tunnel};
 use crate::model::{
     self, Algorithm, ConnectionDrain, Flavor, Handle, Id, Monitor, Persistence, PoolProtocol,
     Protocol, SlowStart,
@@ -88,6 +88,8 @@ pub struct Pool {
     pub slow_start: Option<SlowStart>,
     /// Session stickiness.
     pub persistence: Option<Persistence>,
+    /// The same, as the data path needs it: for cookies.
+    pub stickiness: Option<Arc<Stickiness>>,
     /// Flows of a removed or weight-0 member.
     pub drain: ConnectionDrain,
     /// Health checks; `None` = all members count as up.

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use super::access::Sets;
 use super::{
-    Access, Change, Diff, Headers, Limits, Listener, Log, Member, Pool, Retry, Routes, Timeouts,
-    Tunnel, routes,
+    Access, Change, Diff, Headers, Limits, Listener, Log, Member, Pool, Retry, Routes, Stickiness,
+    Timeouts, Tunnel, routes,
 };
 use crate::model::{
     self, Algorithm, Balancer, Config, Flavor, Handle, Handles, Id, PoolProtocol, Protocol,
 };
 use crate::pool::Ring;
+use crate::pool::sticky::Secret;
 
 /// What the balancer is to do. Cheap to clone: objects are shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,9 +24,17 @@ pub struct State {
     pools: BTreeMap<Handle, Arc<Pool>>,
     /// Members that checks have found down, or not yet up (C36).
     down: BTreeSet<Handle>,
+    /// What the keys of sticky pools follow from; the same in all states of a process.
+    secret: Secret,
 }
 
 impl State {
+    /// The empty state of a process with this secret.
+    #[must_use]
+    pub fn with_secret(secret: Secret) -> State {
+        State { secret, ..State::default() }
+    }
+
     /// Its version: 0 is the empty state, each change adds one.
     #[must_use]
     pub fn version(&self) -> u64 {
@@ -97,7 +106,7 @@ impl State {
         shards_of: &dyn Fn(usize) -> Vec<usize>,
         handles: &mut Handles,
     ) -> State {
-        let mut next = State { version: self.version + 1, ..State::default() };
+        let mut next = State { version: self.version + 1, secret: self.secret, ..State::default() };
         let used = used_pools(config);
         let old: HashMap<PoolKey<'_>, Handle> =
             self.pools.iter().map(|(handle, pool)| (PoolKey::of(pool), *handle)).collect();
@@ -106,7 +115,7 @@ impl State {
             let found = old.get(&PoolKey::of_model(pool)).copied();
             let former = found.and_then(|handle| self.pools.get(&handle));
             let handle = found.unwrap_or_else(|| handles.fresh());
-            let resolved = resolve_pool(pool, used.contains(&index), former, handles);
+            let resolved = resolve_pool(pool, used.contains(&index), former, handles, &self.secret);
             self.carry_health(former, &resolved, &mut next.down);
             next.pools.insert(handle, unless_same(former, resolved));
             pools.push(handle);
@@ -252,6 +261,7 @@ fn resolve_pool(
     attached: bool,
     former: Option<&Arc<Pool>>,
     handles: &mut Handles,
+    secret: &Secret,
 ) -> Pool {
     let former_members = former.map(|former| former.members.as_slice()).unwrap_or_default();
     let former_name = former.map_or("", |former| &former.name);
@@ -269,9 +279,11 @@ fn resolve_pool(
         address: m.address,
         weight: m.weight,
     };
+    let members: Vec<Member> = pool.members.iter().map(member).collect();
     Pool {
         ring: ring(pool, former),
-        members: pool.members.iter().map(member).collect(),
+        stickiness: Stickiness::of(pool, &members, former, secret),
+        members,
         id: pool.id,
         name: pool.name.clone(),
         protocol: pool.protocol,

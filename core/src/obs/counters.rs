@@ -51,6 +51,57 @@ impl RefusalCounters {
     }
 }
 
+/// What stickiness did for a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sticky {
+    /// Its pool has none, or there was nothing that a session could be told by.
+    #[default]
+    None,
+    /// There was no binding; now there is one.
+    New,
+    /// It went to the member that its session is bound to.
+    Hit,
+    /// It came with a binding that could not be followed: expired, altered, or its member may get
+    /// no requests.
+    Miss,
+}
+
+impl Sticky {
+    /// The word in logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Sticky::None => "none",
+            Sticky::New => "new",
+            Sticky::Hit => "hit",
+            Sticky::Miss => "miss",
+        }
+    }
+}
+
+/// How often stickiness did what.
+#[derive(Debug, Default)]
+pub struct StickyCounters([Counter; 4]);
+
+impl StickyCounters {
+    /// All that can happen, in the order of the counters.
+    pub const ALL: [Sticky; 4] = [Sticky::None, Sticky::New, Sticky::Hit, Sticky::Miss];
+
+    /// Counts one request.
+    #[inline]
+    pub fn count(&self, what: Sticky) {
+        if let Some(counter) = self.0.get(what as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// How often that happened.
+    #[must_use]
+    pub fn get(&self, what: Sticky) -> u64 {
+        self.0.get(what as usize).map_or(0, Counter::get)
+    }
+}
+
 /// What one shard counts for one listener.
 #[derive(Debug, Default)]
 pub struct ListenerCounters {
@@ -70,6 +121,8 @@ pub struct ListenerCounters {
     pub statuses: StatusCounters,
     /// Client connections that are tunnels now, after a 101.
     pub active_tunnels: Gauge,
+    /// Answered requests by what stickiness did for them.
+    pub sticky: StickyCounters,
     /// Client connections closed without a complete request (silent, or cut off).
     pub silent_closes: Counter,
     /// Requests for which a member was asked at least once; the others are in `local`.

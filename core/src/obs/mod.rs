@@ -8,6 +8,9 @@ mod histogram;
 mod spool;
 
 pub use board::Board;
-pub use counters::{ListenerCounters, MemberCounters, RefusalCounters, StatusCounters, Times};
+pub use counters::{
+    ListenerCounters, MemberCounters, RefusalCounters, StatusCounters, Sticky, StickyCounters,
+    Times,
+};
 pub use histogram::{BOUNDS_US, Distribution, Histogram};
 pub use spool::{Block, Pipe, Spool};

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::control;
-use crate::model::Handle;
+use crate::model::{Handle, Id};
 use crate::obs::MemberCounters;
 use crate::pool::Load;
 use crate::time::clock::Mono;
@@ -26,6 +26,7 @@ pub struct Member {
     pub load: Arc<Load>,
     /// Anchor of the idle connections that the protocol code keeps to it.
     pub keep: Keep,
+    id: Cell<Id>,
     name: RefCell<Rc<str>>,
     label: RefCell<Rc<str>>,
     weight: Cell<u8>,
@@ -64,6 +65,7 @@ impl Member {
             counters,
             load,
             keep: Keep { newest: Cell::new(Keep::NONE), count: Cell::new(0) },
+            id: Cell::new(Id::nil()),
             name: RefCell::new("".into()),
             label: RefCell::new("".into()),
             weight: Cell::new(0),
@@ -75,6 +77,7 @@ impl Member {
 
     /// Takes over what may change.
     pub fn set(&self, settings: &control::Member) {
+        self.id.set(settings.id);
         self.name.replace(settings.name.as_str().into());
         self.label.replace(format!("member_{}", settings.id).into());
         self.weight.set(settings.weight);
@@ -107,6 +110,12 @@ impl Member {
     /// quiet (C12).
     pub fn is_leaving(&self) -> bool {
         self.weight.get() == 0 || self.gone.get()
+    }
+
+    /// Identity towards users.
+    #[inline]
+    pub fn id(&self) -> Id {
+        self.id.get()
     }
 
     /// The user's name for it.

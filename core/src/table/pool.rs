@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{Held, Member};
-use crate::control;
+use crate::control::{self, Stickiness};
 use crate::limits::MAX_ATTEMPTS;
 use crate::model::{Algorithm, Handle, SlowStart};
-use crate::pool::{Ask, Candidate, Picker, ramp};
+use crate::pool::{Ask, Candidate, Picker, ramp, sticky};
 use crate::time::clock::Mono;
 
 /// A pool on one shard.
@@ -19,7 +19,7 @@ pub struct Pool {
     name: RefCell<Rc<str>>,
     label: RefCell<Rc<str>>,
     algorithm: Cell<Algorithm>,
-    sticky: Cell<bool>,
+    stickiness: RefCell<Option<Arc<Stickiness>>>,
     slow_start: Cell<Option<SlowStart>>,
     members: RefCell<Vec<Rc<Member>>>,
     picker: RefCell<Picker>,
@@ -43,7 +43,7 @@ impl Pool {
             name: RefCell::new("".into()),
             label: RefCell::new("".into()),
             algorithm: Cell::new(algorithm),
-            sticky: Cell::new(false),
+            stickiness: RefCell::default(),
             slow_start: Cell::new(None),
             members: RefCell::default(),
             picker: RefCell::new(Picker::new(algorithm, seed, None)),
@@ -54,7 +54,7 @@ impl Pool {
         self.name.replace(settings.name.as_str().into());
         self.label.replace(format!("pool_{}", settings.id).into());
         self.algorithm.set(settings.algorithm);
-        self.sticky.set(settings.persistence.is_some());
+        self.stickiness.replace(settings.stickiness.clone());
         self.slow_start.set(settings.slow_start);
         self.members.replace(members);
         let ring = settings.ring.as_ref().map(Arc::clone);
@@ -111,7 +111,38 @@ impl Pool {
 
     /// Are sessions sent to the same member always (R6.1-1)?
     pub fn is_sticky(&self) -> bool {
-        self.sticky.get()
+        self.stickiness.borrow().is_some()
+    }
+
+    /// How sessions are told; `None` = they aren't, or not by a cookie.
+    #[inline]
+    pub fn stickiness(&self) -> Option<Arc<Stickiness>> {
+        self.stickiness.borrow().clone()
+    }
+
+    /// The member that a session is bound to by `mark` (see [`Stickiness::place`]), if it is still
+    /// there and may get requests (C12).
+    pub fn bound(&self, stickiness: &Stickiness, mark: u64) -> Option<Held> {
+        self.hold(stickiness.place(mark)?)
+    }
+
+    /// The member for a session that nobody has bound yet: the same on every shard.
+    pub fn prefer(&self, stickiness: &Stickiness, session: u64) -> Option<Held> {
+        let place = {
+            let members = self.members.borrow();
+            let weight = |member: &Rc<Member>| if member.is_usable() { member.weight() } else { 0 };
+            let weights = members.iter().map(weight);
+            sticky::prefer(session, stickiness.ids.iter().copied().zip(weights))
+        };
+        self.hold(place?)
+    }
+
+    /// The member at this position with its load raised, if it may get requests.
+    fn hold(&self, place: usize) -> Option<Held> {
+        let members = self.members.borrow();
+        let member = members.get(place).filter(|member| member.is_usable())?;
+        member.load.rise();
+        Some(Held::new(Rc::clone(member)))
     }
 
     /// Its members, in file order.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Pool, Routes, SiteLog};
 use crate::acl::{Gate, House};
 use crate::control::{self, Access, Headers, Limits, Retry};
-use crate::model::Handle;
+use crate::model::{Handle, Protocol};
 use crate::obs::{Board, ListenerCounters};
 
 /// A listener on one shard. Its settings change in place: connections see the new ones where they
@@ -25,6 +25,7 @@ pub struct Site {
     connect: Cell<Duration>,
     limits: Cell<Limits>,
     retry: Cell<Retry>,
+    tls: Cell<bool>,
     pool: RefCell<Option<Rc<Pool>>>,
     pub(super) access: RefCell<Access>,
     headers: RefCell<Rc<Headers>>,
@@ -56,6 +57,7 @@ impl Site {
             connect: none(),
             limits: Cell::default(),
             retry: Cell::default(),
+            tls: Cell::new(false),
             pool: RefCell::default(),
             tunnel_timeout: none(),
             upgrades: RefCell::default(),
@@ -73,6 +75,7 @@ impl Site {
         self.connect.set(settings.timeouts.connect);
         self.limits.set(settings.limits);
         self.retry.set(settings.retry);
+        self.tls.set(settings.protocol == Protocol::Https);
         self.pool.replace(pool);
         self.access.replace(settings.access.clone());
         self.tunnel_timeout.set(settings.tunnel.timeout);
@@ -143,6 +146,12 @@ impl Site {
     /// The protocols that an Upgrade may ask for. R6.6-1.
     pub fn upgrades(&self) -> Arc<[String]> {
         Arc::clone(&self.upgrades.borrow())
+    }
+
+    /// Do clients come by TLS?
+    #[inline]
+    pub fn is_tls(&self) -> bool {
+        self.tls.get()
     }
 
     /// Its access log; `None` = it is off.

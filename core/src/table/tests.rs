@@ -347,3 +347,49 @@ fn shares_of_pools_keep_their_place() {
     assert_eq!(take(&scene, 3), "bbb");
     assert!(scene.view.describe()[0].ends_with("policies share to several pools and other to a"));
 }
+
+/// C12, R11.2-2: a binding is dropped when its member has weight 0, is down or gone, and holds
+/// while members come and go beside it; the first choice for a session is the same on every shard.
+#[test]
+fn sessions_keep_their_member_while_it_is_usable() {
+    let sticky = |members: &[(&str, u8)]| {
+        let mut config = checked(config("app", members, RR));
+        config.pools[0].persistence = Some(model::Persistence {
+            kind: model::PersistenceKind::AppCookie("sid".into()),
+            timeout: Duration::from_secs(60),
+            cookie_name: String::new(),
+        });
+        config
+    };
+    let mut scene = Scene::new(&sticky(&[("a", 1), ("b", 1)]));
+    let (a, b) = (scene.member("a"), scene.member("b"));
+    scene.health(&[(a, true), (b, true)]);
+    let pool = scene.site().pool().unwrap();
+    let bound = || {
+        let held = pool.bound(&pool.stickiness().unwrap(), b.number());
+        held.map(|held| held.member().name().to_string())
+    };
+    assert_eq!(bound().as_deref(), Some("b"));
+    scene.health(&[(b, false)]);
+    assert_eq!(bound(), None);
+    scene.health(&[(b, true)]);
+    scene.load(&sticky(&[("c", 1), ("a", 1), ("b", 1)]));
+    assert_eq!(bound().as_deref(), Some("b"), "the same bindings, another place in the list");
+    scene.load(&sticky(&[("c", 1), ("a", 1), ("b", 0)]));
+    assert_eq!(bound(), None);
+    let other = View::new(1, 99);
+    let diff = State::default().diff(&scene.state);
+    other.apply(&diff, &scene.board, scene.now, false);
+    let there = other.site(scene.site().handle()).unwrap().pool().unwrap();
+    for session in 1..100 {
+        let first = |pool: &Pool| {
+            let held = pool.prefer(&pool.stickiness().unwrap(), session).unwrap();
+            held.member().handle
+        };
+        assert_eq!(first(&pool), first(&there));
+    }
+    scene.load(&sticky(&[("a", 1)]));
+    assert_eq!(bound(), None);
+    scene.load(&checked(config("app", &[("a", 1)], RR)));
+    assert!(!pool.is_sticky());
+}

@@ -42,7 +42,8 @@ pub fn mono() -> Mono {
     Mono(ts.tv_sec.cast_unsigned() * 1_000_000_000 + ts.tv_nsec.cast_unsigned())
 }
 
-/// The calendar clock now; for logs only, never for timers.
+/// The calendar clock now; for logs and for what has to mean the same to another process, never for
+/// timers.
 #[allow(clippy::disallowed_methods, reason = "this is the one reader of the clock")]
 pub fn wall() -> SystemTime {
     SystemTime::now()

@@ -29,6 +29,7 @@ impl Exchange {
         let counters = &client.site().counters;
         counters.requests.add(1);
         counters.statuses.count(verdict.status);
+        counters.sticky.count(self.session.found);
         if verdict.status == 499 {
             return Step::End(End::Abort);
         }

@@ -246,9 +246,17 @@ impl Exchange {
         };
         let out = (facts.status >= 200 || self.facts.http11).then(|| {
             let mut out = SendBuf::new();
-            response.write(&mut out, side);
+            let Exchange { attempt, session, .. } = self;
+            response.write_with(&mut out, side, |out| {
+                if let Some(attempt) = attempt.as_ref().filter(|_| facts.status >= 200) {
+                    session.bind(attempt.member(), &response, out, client.site().is_tls());
+                }
+            });
             out
         });
+        if facts.status >= 200 {
+            client.site().counters.sticky.count(self.session.found);
+        }
         Ok(Some((response.len(), out)))
     }
 

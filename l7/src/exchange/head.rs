@@ -8,6 +8,7 @@ use weir_core::pool::Ask;
 use weir_core::rt::{Lease, SendBuf};
 use weir_core::table::Held;
 
+use super::session::Session;
 use super::upload::Upload;
 use super::{End, Exchange, Phase, Step};
 use crate::body::Relay;
@@ -140,7 +141,10 @@ impl Exchange {
         };
         self.pool = pool;
         let ask = Ask { hash: self.identity.hash(), tried: &[] };
-        let held = route::pick(self.pool.as_deref(), ask)?;
+        let (session, bound) =
+            self.pool.as_deref().map(|pool| Session::find(request, pool)).unwrap_or_default();
+        self.session = session;
+        let held = bound.map_or_else(|| route::pick(self.pool.as_deref(), ask), Ok)?;
         let mut first = SendBuf::new();
         let upgrade = request.upgrade(|| client.site().upgrades());
         self.upgrade = upgrade.map(Box::from);

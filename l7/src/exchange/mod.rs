@@ -9,6 +9,7 @@ mod attempt;
 mod download;
 mod head;
 mod retry;
+mod session;
 mod tunnel;
 mod upload;
 
@@ -27,6 +28,7 @@ use crate::message::RequestFacts;
 use crate::upstream::Connection;
 use attempt::{Attempt, Record};
 use download::{Down, Download};
+use session::Session;
 use tunnel::Tunnel;
 use upload::Upload;
 
@@ -84,6 +86,7 @@ pub(crate) struct Exchange {
     replay: Vec<u8>,
     /// Where members are chosen for it.
     pool: Option<Rc<Pool>>,
+    session: Session,
     /// The present attempt; after the answer, the last one.
     attempt: Option<Attempt>,
     /// Those before it, at most [`MAX_ATTEMPTS`](weir_core::limits::MAX_ATTEMPTS) less one. The

@@ -76,6 +76,7 @@ impl Exchange {
             }
             self.former.push(attempt.record);
         }
+        self.session.leave();
         self.rewind();
         self.dispatch(client, held)
     }

@@ -6,12 +6,14 @@
 //! writing. `reference` holds readers of our own that share no code with the ones under test.
 
 mod chunked;
+mod cookies;
 mod policy;
 mod reference;
 mod request;
 mod response;
 
 pub use chunked::chunked;
+pub use cookies::cookies;
 pub use policy::policy_match;
 pub use request::request_head;
 pub use response::response_head;

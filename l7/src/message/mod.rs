@@ -16,6 +16,8 @@ mod upgrade_tests;
 mod write;
 
 pub(crate) use address::AddressText;
+#[cfg(feature = "fuzz")]
+pub(crate) use cookies::{set_value as set_cookie_value, values as cookie_values};
 pub(crate) use insert::{Sides, Via};
 pub(crate) use phrase::phrase;
 pub(crate) use request::{Request, RequestFacts};

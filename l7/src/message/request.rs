@@ -87,8 +87,7 @@ impl<'a> Request<'a> {
     }
 
     /// The values of the cookie called `name`, in their order.
-    #[allow(dead_code, reason = "stickiness and COOKIE rules, which are being built, use it")]
-    pub(crate) fn cookies(&self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    pub(crate) fn cookies<'b>(&'b self, name: &'b [u8]) -> impl Iterator<Item = &'b [u8]> {
         let (raw, fields) = (self.raw, self.fields);
         let named = |field: &&Field| field.name.get(raw).eq_ignore_ascii_case(b"cookie");
         (fields.iter().filter(named)).flat_map(|field| cookies::values(field.value.get(raw), name))

@@ -75,7 +75,6 @@ impl<'a> Response<'a> {
     }
 
     /// The value that it sets the cookie called `name` to.
-    #[allow(dead_code, reason = "stickiness and COOKIE rules, which are being built, use it")]
     pub(crate) fn sets_cookie(&self, name: &[u8]) -> Option<&'a [u8]> {
         let (raw, fields) = (self.raw, self.fields);
         let named = |field: &&Field| field.name.get(raw).eq_ignore_ascii_case(b"set-cookie");
@@ -122,7 +121,18 @@ impl<'a> Response<'a> {
 
     /// Appends the head for the client: HTTP/1.1, hop-by-hop fields removed, framing and
     /// persistence as `side` says.
+    #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn write(&self, out: &mut Vec<u8>, side: ClientSide) {
+        self.write_with(out, side, |_| {});
+    }
+
+    /// The same with the field lines that `more` appends.
+    pub(crate) fn write_with(
+        &self,
+        out: &mut Vec<u8>,
+        side: ClientSide,
+        more: impl FnOnce(&mut Vec<u8>),
+    ) {
         let raw = self.raw;
         out.reserve(raw.len() + 64);
         let start = self.write_status_line(out);
@@ -154,6 +164,7 @@ impl<'a> Response<'a> {
                 out.extend_from_slice(b"Connection: keep-alive\r\n");
             }
         }
+        more(out);
         out.extend_from_slice(b"\r\n");
     }
 

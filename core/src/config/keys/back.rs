@@ -31,7 +31,7 @@ keys! {
         "With QUIC_CID: which bytes of the connection id are hashed.";
     "slow_start": Table, Text("{ enable = false, duration = 30 }"), L7, Reload, "", Now,
         "Give a new member its share gradually; ROUND_ROBIN only, not beside stickiness.";
-    "session_persistence": Table, NONE, ALL, Reload, "R6.1-1", Later("session stickiness"),
+    "session_persistence": Table, NONE, ALL, Reload, "R6.1-1", Now,
         "Send a session always to the same member; ROUND_ROBIN only (tables 6-1, 6-2).";
     "connection_drain": Table, Text("{ enable = false, timeout = 300 }"), ALL, Reload, "R7.14-4",
         Now,

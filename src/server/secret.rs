@@ -1,0 +1,110 @@
+//! The secret behind the cookies of sticky pools: kept in a file of `run_dir`, so that cookies hold
+//! over a restart; nodes that shall understand each other's cookies get a copy of the file. Called
+//! once, when the process starts.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use weir_core::pool::sticky::Secret;
+
+/// Name of the file in `run_dir`: 32 hexadecimal digits, for the process' user alone.
+const FILE: &str = "sticky.key";
+/// Bytes of a secret.
+const LEN: usize = 16;
+
+/// The secret in `run_dir`; a new one where there is none yet. One that can't be kept lives as long
+/// as the process.
+///
+/// # Errors
+/// The file can't be read or holds something else; the system has no randomness.
+pub fn load(run_dir: &Path) -> Result<Secret> {
+    let path = run_dir.join(FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => match parse(text.trim()) {
+            Some(secret) => Ok(Secret::new(secret)),
+            None => bail!(
+                "{} does not hold {} hexadecimal digits; take it away, and a new one is made \
+                 (sticky sessions then begin anew)",
+                path.display(),
+                2 * LEN
+            ),
+        },
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let secret = random()?;
+            if let Err(e) = keep(&path, &secret) {
+                let path = path.display();
+                tracing::warn!("{path}: {e}; cookies of sticky pools end with this process");
+            }
+            Ok(Secret::new(secret))
+        }
+        Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// A secret that is kept nowhere.
+///
+/// # Errors
+/// The system has no randomness.
+pub fn fresh() -> Result<Secret> {
+    random().map(Secret::new)
+}
+
+fn random() -> Result<[u8; LEN]> {
+    let mut bytes = [0; LEN];
+    let mut source = File::open("/dev/urandom").context("/dev/urandom")?;
+    source.read_exact(&mut bytes).context("/dev/urandom")?;
+    Ok(bytes)
+}
+
+/// Whole or not at all: it takes its name when all of it is written.
+fn keep(path: &Path, secret: &[u8; LEN]) -> io::Result<()> {
+    let mut text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    text.push('\n');
+    let draft = path.with_extension("new");
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(&draft, path)
+}
+
+fn parse(text: &str) -> Option<[u8; LEN]> {
+    if text.len() != 2 * LEN || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn it_is_made_once_and_kept_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = load(folder.path()).unwrap();
+        let path = folder.path().join(FILE);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(load(folder.path()).unwrap(), secret);
+        assert_ne!(fresh().unwrap(), secret);
+        fs::write(&path, "00112233445566778899aabbccddeeff\n").unwrap();
+        let bytes = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff_u128.to_be_bytes();
+        assert_eq!(load(folder.path()).unwrap(), Secret::new(bytes));
+        for bad in
+            ["", "0011", "0011223344556677-899aabbccddeeff", "+0112233445566778899aabbccddeef"]
+        {
+            fs::write(&path, bad).unwrap();
+            let text = load(folder.path()).unwrap_err().to_string();
+            assert!(text.contains("sticky.key") && text.contains("take it away"), "{text}");
+        }
+    }
+
+    #[test]
+    fn without_a_folder_it_is_the_process_own() {
+        assert_ne!(load(Path::new("/nowhere")).unwrap(), load(Path::new("/nowhere")).unwrap());
+    }
+}
