@@ -35,7 +35,9 @@ impl Exchange {
         }
         self.answer_persistent = verdict.side != Side::Client && self.may_go_on(client);
         let mut page = SendBuf::new();
-        write_page(&mut page, verdict, self.facts.is_head, self.answer_persistent);
+        let (to_head, persistent) = (self.facts.is_head, self.answer_persistent);
+        let id = self.identity.id.text();
+        write_page(&mut page, &Page { verdict, id: id.as_bytes(), to_head, persistent });
         // An interim answer that was not posted yet stays in front.
         self.download = Download::only(self.download.out.take());
         self.first = Some(page);
@@ -104,26 +106,41 @@ impl Exchange {
     }
 }
 
-/// Writes a small answer with the reason as text.
-fn write_page(out: &mut Vec<u8>, verdict: Verdict, to_head: bool, persistent: bool) {
-    let phrase = phrase(verdict.status);
+/// What a small answer says.
+struct Page<'a> {
+    verdict: Verdict,
+    /// The request's id: with it its line is found in the log.
+    id: &'a [u8],
+    /// To HEAD: the head alone, as if the body followed.
+    to_head: bool,
+    persistent: bool,
+}
+
+/// Writes a small answer: status, reason and the request's id as text. Nothing of the request is
+/// repeated in it.
+fn write_page(out: &mut Vec<u8>, page: &Page<'_>) {
+    let Verdict { status, reason, .. } = page.verdict;
     out.extend_from_slice(b"HTTP/1.1 ");
-    append_decimal(out, u64::from(verdict.status));
+    append_decimal(out, u64::from(status));
     out.push(b' ');
-    out.extend_from_slice(phrase.as_bytes());
+    let text: [&[u8]; 5] =
+        [phrase(status).as_bytes(), b": ", reason.as_bytes(), b"\nrequest ", page.id];
+    out.extend_from_slice(text[0]);
     out.extend_from_slice(b"\r\nContent-Type: text/plain\r\nContent-Length: ");
-    // "404 Not Found: reason" and a line end.
-    append_decimal(out, (3 + 1 + phrase.len() + 2 + verdict.reason.len() + 1) as u64);
-    let connection: &[u8] = if persistent { b"\r\n\r\n" } else { b"\r\nConnection: close\r\n\r\n" };
-    out.extend_from_slice(connection);
-    if to_head {
+    // In front of the text three digits and a space, behind it a line end.
+    let len = 4 + text.iter().map(|part| part.len()).sum::<usize>() + 1;
+    append_decimal(out, len as u64);
+    out.extend_from_slice(b"\r\n");
+    if !page.persistent {
+        out.extend_from_slice(b"Connection: close\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    if page.to_head {
         return;
     }
-    append_decimal(out, u64::from(verdict.status));
+    append_decimal(out, u64::from(status));
     out.push(b' ');
-    out.extend_from_slice(phrase.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(verdict.reason.as_bytes());
+    text.iter().for_each(|part| out.extend_from_slice(part));
     out.push(b'\n');
 }
 
@@ -131,17 +148,23 @@ fn write_page(out: &mut Vec<u8>, verdict: Verdict, to_head: bool, persistent: bo
 mod tests {
     use super::*;
 
+    fn written(error: Error, to_head: bool, persistent: bool) -> String {
+        let mut out = Vec::new();
+        let page = Page { verdict: error.verdict(), id: b"00af", to_head, persistent };
+        write_page(&mut out, &page);
+        String::from_utf8(out).unwrap()
+    }
+
     #[test]
     fn pages() {
-        let mut page = Vec::new();
-        write_page(&mut page, Error::NoPool.verdict(), false, true);
-        let wanted = "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\n\
-             Content-Length: 41\r\n\r\n\
-                      404 Not Found: no pool for this request\n";
-        let length = wanted.split("\r\n\r\n").last().unwrap().len();
-        assert_eq!(String::from_utf8(page).unwrap(), wanted.replace("41", &length.to_string()));
-        let mut page = Vec::new();
-        write_page(&mut page, Error::Syntax.verdict(), true, false);
-        assert!(page.ends_with(b"\r\nConnection: close\r\n\r\n"));
+        let body = "404 Not Found: no pool for this request\nrequest 00af\n";
+        let head = format!(
+            "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+        assert_eq!(written(Error::NoPool, false, true), format!("{head}\r\n{body}"));
+        assert_eq!(written(Error::NoPool, true, true), format!("{head}\r\n"));
+        let closing = written(Error::NoPool, false, false);
+        assert_eq!(closing, format!("{head}Connection: close\r\n\r\n{body}"));
     }
 }
