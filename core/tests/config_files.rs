@@ -138,7 +138,7 @@ fn certificates_that_cannot_be_read_are_errors_in_their_place() {
     let failure = refused(&folder);
     let unread = failure.problems().iter().filter(|p| p.message.contains("can't be read"));
     let lines: Vec<usize> = unread.map(|p| p.line).collect();
-    assert_eq!(lines, [4, 8, 12], "{failure}");
+    assert_eq!(lines, [4, 8, 13], "{failure}");
     assert!(failure.to_string().contains("it is no plain file"), "{failure}");
 }
 
