@@ -232,9 +232,21 @@ impl Desk {
         let Update { diff, board, doors, settled } = update;
         let unusable = self.view.apply(&diff, &board, rt::now(), settled);
         self.service.retire(&unusable);
+        let keepalive = self.follow_keepalive();
         let failed = |(address, why): (SocketAddr, io::Error)| format!("{address}: {why}");
-        let trouble = doors.into_iter().filter_map(|change| self.change(change).map(failed));
-        (diff.to, trouble.collect())
+        let trouble = doors.into_iter().filter_map(|change| self.change(change)).chain(keepalive);
+        (diff.to, trouble.map(failed).collect())
+    }
+
+    /// TCP keep-alive as the table has it, for connections of both sides from now on.
+    fn follow_keepalive(&self) -> Vec<(SocketAddr, io::Error)> {
+        let times = self.view.keepalive();
+        self.service.set_keepalive(times);
+        let doors = self.doors.borrow();
+        let set = |(address, door): (&SocketAddr, &Door)| {
+            door.listener.set_keepalive(times).err().map(|error| (*address, error))
+        };
+        doors.iter().filter_map(set).collect()
     }
 
     /// Looks after slow starts, as long as there are some.
@@ -289,6 +301,7 @@ impl Desk {
         let site = self.view.site(listener);
         let site = site.ok_or_else(|| io::Error::other("its listener is not in the table"))?;
         let listener = Rc::new(TcpListener::from_fd(socket)?);
+        listener.set_keepalive(self.view.keepalive())?;
         let site = Rc::new(RefCell::new(site));
         self.accepting.set(self.accepting.get() + 1);
         rt::spawn(accept(

@@ -21,12 +21,6 @@ const KEYS: &[(&str, &str, Lines)] = &[
             ("spin = '0us'", "spin = '50us'", "busy polling"),
             ("spin = '0s'", "spin = '1s'", "busy polling"),
             ("source_addresses = []", "source_addresses = ['10.0.0.1']", "source addresses"),
-            (
-                "tcp_keepalive = { idle = 60, interval = 10, count = 6 }",
-                "tcp_keepalive = { idle = 61 }",
-                "TCP keep-alive settings",
-            ),
-            ("tcp_keepalive = {}", "tcp_keepalive = { count = 5 }", "TCP keep-alive settings"),
         ],
     ),
     (

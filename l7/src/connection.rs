@@ -16,6 +16,7 @@ use weir_core::table::{Site, Ticket};
 use crate::exchange::End;
 use crate::limits::{DRAIN_IDLE, LINGER_BYTES, LINGER_TIME};
 use crate::message::{self, AddressText};
+use crate::pace::Departures;
 use crate::service::Service;
 
 /// The client's side, as exchanges see it.
@@ -172,17 +173,42 @@ async fn idle(client: &Client, limit: Duration, in_turn: &mut usize) -> Option<L
     .await
 }
 
+/// Waits until the kernel has taken what is posted; false when the client takes too little of it.
+async fn all_taken(client: &Client) -> bool {
+    let half = client.site().client_timeout() / 2;
+    let mut departures = Departures::begin(rt::now(), client.stream.bytes_sent());
+    let mut set = false;
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(sent) = client.stream.poll_send_ready(cx) {
+                return Poll::Ready(sent.is_ok());
+            }
+            if !std::mem::replace(&mut set, true) {
+                client.timer.set(half);
+            }
+            if client.timer.poll_expired(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let acknowledged = client.stream.tcp_info().map(|info| info.bytes_acked);
+            if !acknowledged.is_ok_and(|bytes| departures.go_on(bytes, half, true)) {
+                return Poll::Ready(false);
+            }
+            set = false;
+        }
+    })
+    .await
+}
+
 /// Ends the connection in the way that `end` asks for.
 async fn close(client: Client, end: End) {
     match end {
-        End::Next(_) | End::Close => {
-            client.timer.set(client.site().client_timeout());
-            poll_fn(|cx| match client.stream.poll_send_ready(cx) {
-                Poll::Ready(_) => Poll::Ready(()),
-                Poll::Pending => client.timer.poll_expired(cx),
-            })
-            .await;
+        // Closed in the middle, an answer that ends by close would look whole: hence the reset.
+        End::Next(_) | End::Close | End::Linger if !all_taken(&client).await => {
+            let Client { entry, stream, .. } = client;
+            stream.reset();
+            drop(entry);
         }
+        End::Next(_) | End::Close => {}
         // Rare, and large: not part of every connection's future.
         End::Linger => {
             let Client { entry, stream, .. } = client;

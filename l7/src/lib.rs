@@ -8,6 +8,7 @@
 //! - `route`: which pool, which member; `policy`: what forwarding policies look at, and answer.
 //! - `upstream`: connections to members and the idle ones among them.
 //! - `body`: framing, decoding, framing anew; pure but for `body::relay`.
+//! - `pace`: how slow a client may be.
 //! - `error`: everything that can go wrong, in one table with status and reason.
 //! - `limits`: the bounds of this crate.
 //! - `fuzz`: what fuzzing calls; not part of the program.
@@ -30,6 +31,8 @@ mod policy;
 mod upstream;
 
 mod body;
+
+mod pace;
 
 mod error;
 

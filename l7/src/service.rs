@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use weir_core::model::TcpKeepalive;
 use weir_core::rt::{self, Lease, TaskHandle, TcpStream};
 use weir_core::table::{Member, Ticket};
 
@@ -30,6 +31,7 @@ pub struct Service {
     free: RefCell<Vec<Box<Exchange>>>,
     ids: Ids,
     draining: Cell<bool>,
+    keepalive: Cell<TcpKeepalive>,
     open: RefCell<Open>,
     janitor: TaskHandle,
 }
@@ -58,6 +60,7 @@ impl Service {
             free: RefCell::default(),
             ids: Ids::new(),
             draining: Cell::new(false),
+            keepalive: Cell::default(),
             open: RefCell::default(),
             janitor,
         })
@@ -75,6 +78,15 @@ impl Service {
         for member in members {
             self.idle.clear(member);
         }
+    }
+
+    /// TCP keep-alive of the connections that are opened to members from now on (R11.1-2).
+    pub fn set_keepalive(&self, times: TcpKeepalive) {
+        self.keepalive.set(times);
+    }
+
+    pub(crate) fn keepalive(&self) -> TcpKeepalive {
+        self.keepalive.get()
     }
 
     /// From now on each answer carries `Connection: close`, and connections close once they have

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use weir_core::model::TcpKeepalive;
 use weir_core::rt::{self, ConnectOptions, EventQueue, TcpStream, Timer};
 use weir_core::table::{Keep, Member};
 use weir_core::time::clock::Mono;
@@ -38,10 +39,11 @@ impl Drop for Connection {
 /// matter.
 pub(crate) type Connecting = Pin<Box<dyn Future<Output = Result<Connection, Error>>>>;
 
-/// Begins to connect to `member`, for at most `limit`.
-pub(crate) fn connect(member: Rc<Member>, limit: Duration) -> Connecting {
+/// Begins to connect to `member`, for at most `limit`, with TCP keep-alive of these times.
+pub(crate) fn connect(member: Rc<Member>, limit: Duration, keepalive: TcpKeepalive) -> Connecting {
     Box::pin(async move {
-        let options = ConnectOptions { source: None, timeout: Some(limit) };
+        let options =
+            ConnectOptions { source: None, timeout: Some(limit), keepalive: Some(keepalive) };
         match TcpStream::connect(member.address, &options).await {
             Ok(stream) => {
                 member.counters.connections.add(1);

@@ -190,7 +190,7 @@ impl<O: Observer> Client<O> {
 }
 
 async fn connect(wire: &Wire, observer: &impl Observer) -> Result<Open, Failure> {
-    let options = ConnectOptions { source: None, timeout: Some(wire.timeout) };
+    let options = ConnectOptions { timeout: Some(wire.timeout), ..ConnectOptions::default() };
     let begun = mono();
     let stream = TcpStream::connect(wire.addr, &options).await.map_err(Failure::connect)?;
     observer.opened(mono().since(begun));

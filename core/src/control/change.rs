@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Listener, Pool};
-use crate::model::Handle;
+use crate::model::{Handle, TcpKeepalive};
 
 /// The way from one version to another. To be applied whole and in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,4 +35,6 @@ pub enum Change {
     DropListener(Handle),
     /// A pool is gone with its members.
     DropPool(Handle),
+    /// TCP keep-alive of both sides has other times.
+    Keepalive(TcpKeepalive),
 }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::model::{
     self, Algorithm, Balancer, Config, Flavor, Handle, Handles, Id, PoolProtocol, Protocol,
+    TcpKeepalive,
 };
 use crate::pool::Ring;
 use crate::pool::sticky::Secret;
@@ -26,6 +27,7 @@ pub struct State {
     down: BTreeSet<Handle>,
     /// What the keys of sticky pools follow from; the same in all states of a process.
     secret: Secret,
+    keepalive: TcpKeepalive,
 }
 
 impl State {
@@ -39,6 +41,12 @@ impl State {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// TCP keep-alive of both sides (R11.1-2).
+    #[must_use]
+    pub fn keepalive(&self) -> TcpKeepalive {
+        self.keepalive
     }
 
     /// All listeners.
@@ -106,7 +114,8 @@ impl State {
         shards_of: &dyn Fn(usize) -> Vec<usize>,
         handles: &mut Handles,
     ) -> State {
-        let mut next = State { version: self.version + 1, secret: self.secret, ..State::default() };
+        let (version, keepalive) = (self.version + 1, config.runtime.tcp_keepalive);
+        let mut next = State { version, keepalive, secret: self.secret, ..State::default() };
         let used = used_pools(config);
         let old: HashMap<PoolKey<'_>, Handle> =
             self.pools.iter().map(|(handle, pool)| (PoolKey::of(pool), *handle)).collect();
@@ -201,6 +210,9 @@ impl State {
                 changes.push(Change::Listener(*handle, Arc::clone(listener)));
             }
         }
+        if self.keepalive != to.keepalive {
+            changes.push(Change::Keepalive(to.keepalive));
+        }
         let gone = self.listeners.keys().filter(|handle| !to.listeners.contains_key(handle));
         changes.extend(gone.map(|&handle| Change::DropListener(handle)));
         Diff { from: self.version, to: to.version, changes }
@@ -228,6 +240,7 @@ impl State {
                 Change::DropPool(handle) => {
                     self.pools.remove(handle);
                 }
+                Change::Keepalive(times) => self.keepalive = *times,
             }
         }
         self.version = diff.to;

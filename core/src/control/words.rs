@@ -13,6 +13,9 @@ impl State {
     #[must_use]
     pub fn describe(&self, to: &State) -> Vec<String> {
         let mut lines = Vec::new();
+        let mut fields = Vec::new();
+        field(&mut fields, "tcp_keepalive", &self.keepalive(), &to.keepalive());
+        changed(&mut lines, "runtime", &fields);
         self.describe_listeners(to, &mut lines);
         self.describe_pools(to, &mut lines);
         lines

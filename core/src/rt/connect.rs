@@ -20,6 +20,7 @@ use super::shard::{self, Shard};
 use super::stream::TcpStream;
 use super::sys;
 use super::task::WakerSlot;
+use crate::model::TcpKeepalive;
 
 /// Options of an outgoing connection.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,8 @@ pub struct ConnectOptions {
     pub source: Option<SocketAddr>,
     /// Time limit, with the wheel's accuracy; ends in `TimedOut`.
     pub timeout: Option<Duration>,
+    /// TCP keep-alive with these times; `None` = off.
+    pub keepalive: Option<TcpKeepalive>,
 }
 
 /// A connect in flight; owns the socket until it is a stream.
@@ -120,6 +123,9 @@ pub(super) async fn connect(addr: SocketAddr, options: &ConnectOptions) -> io::R
 fn open(addr: SocketAddr, options: &ConnectOptions) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    if let Some(times) = options.keepalive {
+        sys::set_keepalive(socket.as_raw_fd(), times)?;
+    }
     if let Some(source) = options.source {
         let late: libc::c_int = 1;
         let fd = socket.as_raw_fd();

@@ -23,6 +23,7 @@ use super::sys;
 use super::task::WakerSlot;
 use super::timer;
 use crate::limits;
+use crate::model::TcpKeepalive;
 
 /// Options of a listening socket.
 #[derive(Clone, Debug)]
@@ -217,6 +218,14 @@ impl TcpListener {
     /// The kernel's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         sys::local_addr(self.0.fd())
+    }
+
+    /// Switches TCP keep-alive on for the connections that it accepts from now on (R11.1-2).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_keepalive(&self, times: TcpKeepalive) -> io::Result<()> {
+        sys::set_keepalive(self.0.fd(), times)
     }
 
     /// The next connection and its peer. A dropped future loses nothing. When descriptors or memory

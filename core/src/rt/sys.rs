@@ -5,8 +5,11 @@ use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use socket2::SockAddr;
+
+use crate::model::TcpKeepalive;
 
 fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -17,6 +20,18 @@ pub(super) fn set_option<T>(fd: RawFd, level: i32, name: i32, value: &T) -> io::
     let len = size_of::<T>() as libc::socklen_t;
     // SAFETY: `value` is valid for `len` bytes for the length of the call.
     check(unsafe { libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), len) })
+}
+
+/// Switches TCP keep-alive on with these times; sockets that a listening socket accepts inherit it.
+pub(super) fn set_keepalive(fd: RawFd, times: TcpKeepalive) -> io::Result<()> {
+    let seconds =
+        |time: Duration| libc::c_int::try_from(time.as_secs()).unwrap_or(libc::c_int::MAX);
+    let count = libc::c_int::try_from(times.count).unwrap_or(libc::c_int::MAX);
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, &seconds(times.idle))?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, &seconds(times.interval))?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, &count)?;
+    let on: libc::c_int = 1;
+    set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, &on)
 }
 
 pub(super) fn shutdown_write(fd: RawFd) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::{Member, Pool, Routes, Site, SiteLog};
 use crate::control::{self, Change, Diff};
-use crate::model::Handle;
+use crate::model::{Handle, TcpKeepalive};
 use crate::obs::Board;
 use crate::time::clock::Mono;
 
@@ -16,6 +16,7 @@ pub struct View {
     shard: usize,
     seed: u64,
     version: Cell<u64>,
+    keepalive: Cell<TcpKeepalive>,
     tables: RefCell<Tables>,
     /// Pools with members that grow to their weights.
     growing: RefCell<Vec<Rc<Pool>>>,
@@ -56,6 +57,7 @@ impl View {
             shard,
             seed,
             version: Cell::new(0),
+            keepalive: Cell::default(),
             tables: RefCell::default(),
             growing: RefCell::default(),
         }
@@ -64,6 +66,11 @@ impl View {
     /// The version of the state that it shows.
     pub fn version(&self) -> u64 {
         self.version.get()
+    }
+
+    /// TCP keep-alive of both sides (R11.1-2).
+    pub fn keepalive(&self) -> TcpKeepalive {
+        self.keepalive.get()
     }
 
     /// A listener, if it is there.
@@ -136,6 +143,7 @@ impl View {
                 Change::Listener(handle, listener) => {
                     self.put_listener(tables, *handle, listener, board);
                 }
+                Change::Keepalive(times) => self.keepalive.set(*times),
                 Change::DropListener(handle) => {
                     tables.sites.remove(handle);
                 }

@@ -85,7 +85,8 @@ fn connect_reports_refusal_and_deadline() {
         let socket = socket2::Socket::from(full);
         socket.listen(0).unwrap();
         let addr = socket.local_addr().unwrap().as_socket().unwrap();
-        let options = ConnectOptions { timeout: Some(Duration::from_millis(200)), source: None };
+        let limit = Some(Duration::from_millis(200));
+        let options = ConnectOptions { timeout: limit, ..ConnectOptions::default() };
         let mut held = Vec::new();
         let late = loop {
             match TcpStream::connect(addr, &options).await {
@@ -102,7 +103,7 @@ fn connect_leaves_from_the_source_address() {
     on_shard(|| async {
         let (listener, addr) = listener();
         let source: SocketAddr = "127.0.0.7:0".parse().unwrap();
-        let options = ConnectOptions { source: Some(source), timeout: None };
+        let options = ConnectOptions { source: Some(source), ..ConnectOptions::default() };
         let near = TcpStream::connect(addr, &options).await.unwrap();
         let (_far, peer) = listener.accept().await.unwrap();
         assert_eq!(peer.ip(), source.ip());

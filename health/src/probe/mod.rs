@@ -52,7 +52,7 @@ async fn connect(
     let begin = weir_core::rt::now();
     let source = source.filter(|ip| ip.is_ipv4() == address.is_ipv4());
     let source = source.map(|ip| SocketAddr::new(ip, 0));
-    let options = ConnectOptions { source, timeout: Some(timeout) };
+    let options = ConnectOptions { source, timeout: Some(timeout), keepalive: None };
     match TcpStream::connect(address, &options).await {
         Ok(stream) => {
             let left = timeout.saturating_sub(weir_core::rt::now().since(begin));

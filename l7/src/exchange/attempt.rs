@@ -12,6 +12,7 @@ use weir_core::rt;
 use weir_core::table::{Held, Member};
 use weir_core::time::clock::Mono;
 
+use crate::connection::Client;
 use crate::error::{Error, Side};
 use crate::upstream::{self, Connecting, Connection};
 
@@ -42,13 +43,17 @@ impl Attempt {
         &self.record.member
     }
 
-    /// Begins to open a connection, for at most `limit`; what was there before is dropped.
-    pub(super) fn connect(&mut self, limit: Duration) {
+    /// Begins to open a connection; what was there before is dropped.
+    pub(super) fn connect(&mut self, client: &Client) {
         self.connection = None;
         self.record.reused = false;
         self.record.connected = None;
         self.record.sent = None;
-        self.connecting = Some(upstream::connect(Rc::clone(self.member()), limit));
+        self.connecting = Some(upstream::connect(
+            Rc::clone(self.member()),
+            client.site().connect_timeout(),
+            client.service().keepalive(),
+        ));
     }
 
     /// The connection that was begun, once it is open.

@@ -10,10 +10,11 @@ use weir_core::table::Held;
 
 use super::session::Session;
 use super::upload::Upload;
+use super::wait::Waits;
 use super::{End, Exchange, Phase, Step};
 use crate::body::Relay;
 use crate::connection::Client;
-use crate::error::{Error, Side};
+use crate::error::Error;
 use crate::limits::LONG_METHOD;
 use crate::message::{self, Request, Sides, Via};
 use crate::policy::Own;
@@ -48,7 +49,7 @@ impl Exchange {
                 }
                 if self.waiting.is_none() {
                     // The whole head has to come within one limit from its first byte (R2.3-408).
-                    self.waiting = Some(Side::Client);
+                    self.waiting = Some(Waits::Head);
                     client.timer.set(client.site().client_timeout());
                 }
             }

@@ -1,8 +1,8 @@
 //! The heart: one request on one client connection and one member. Owns the order of things (read
 //! the head, choose a member, get a connection, relay both ways at once, answer for what went
-//! wrong) and every wait's time limit. A state machine polled by the connection's task; its box is
-//! used again for the next request. `upload` and `download` are its two directions, `answer` speaks
-//! for Weir, `tunnel` is what comes after a 101.
+//! wrong). A state machine polled by the connection's task; its box is used again for the next
+//! request. `upload` and `download` are its two directions, `wait` sets every wait's time limit,
+//! `answer` speaks for Weir, `tunnel` is what comes after a 101.
 
 mod answer;
 mod attempt;
@@ -12,6 +12,7 @@ mod retry;
 mod session;
 mod tunnel;
 mod upload;
+mod wait;
 
 use std::mem;
 use std::rc::Rc;
@@ -21,7 +22,7 @@ use weir_core::rt::{Lease, SendBuf};
 use weir_core::table::{Held, Pool};
 
 use crate::connection::Client;
-use crate::error::{Error, Side};
+use crate::error::Error;
 use crate::identity::{Identity, RequestId};
 use crate::limits::{KEPT_REPLAY_BYTES, PIECES_PER_TURN};
 use crate::message::RequestFacts;
@@ -31,6 +32,7 @@ use download::{Down, Download};
 use session::Session;
 use tunnel::Tunnel;
 use upload::Upload;
+use wait::{Waits, Watch};
 
 /// How a client connection goes on after an exchange.
 #[derive(Debug)]
@@ -94,8 +96,9 @@ pub(crate) struct Exchange {
     former: Vec<Record>,
     upload: Upload,
     download: Download,
-    /// Whom the timer is set for.
-    waiting: Option<Side>,
+    /// What the timer is set for.
+    waiting: Option<Waits>,
+    watch: Watch,
     /// Something moved since the timer was set.
     moved: bool,
     /// The connection may go on after Weir's own answer.
@@ -176,7 +179,7 @@ impl Exchange {
                 self.begin_relay()
             }
             None => {
-                attempt.connect(client.site().connect_timeout());
+                attempt.connect(client);
                 self.attempt = Some(attempt);
                 Phase::Connect
             }
@@ -250,26 +253,6 @@ impl Exchange {
             Poll::Pending => {}
         }
         Ok(())
-    }
-
-    /// Sets the limit for the present wait, anew whenever something has moved.
-    fn wait(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<Result<Step, Error>> {
-        let on_client = self.download.blocked() || self.upload.waits_for_client();
-        let side = if on_client { Side::Client } else { Side::Member };
-        if self.moved || self.waiting != Some(side) {
-            let site = client.site();
-            client.timer.set(if on_client { site.client_timeout() } else { site.member_timeout() });
-            self.waiting = Some(side);
-            self.moved = false;
-        }
-        if client.timer.poll_expired(cx).is_pending() {
-            return Poll::Pending;
-        }
-        Poll::Ready(Err(match side {
-            Side::Client if self.download.blocked() => Error::ClientStalled,
-            Side::Client => Error::BodyTimeout,
-            Side::Member | Side::Internal => Error::AnswerTimeout,
-        }))
     }
 
     /// The answer is out: parts with the member's connection and the client's in the right way.

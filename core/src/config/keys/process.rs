@@ -39,7 +39,7 @@ keys! {
     "source_addresses": Addresses, NO_ENTRY, ALL, Reload, "", Later("source addresses"),
         "Source addresses towards members and for probes; empty = the kernel chooses.";
     "tcp_keepalive": Table, Text("{ idle = 60, interval = 10, count = 6 }"), ALL, Reload,
-        "R11.1-2", Later("TCP keep-alive settings"),
+        "R11.1-2", Now,
         "TCP keep-alive probes on both sides.";
     "shutdown_timeout": Seconds(0, MAX_SHUTDOWN_TIMEOUT), Number(30), ALL, Reload, "", Now,
         "How long a stopping process waits for what still runs; the rest is cut.";
