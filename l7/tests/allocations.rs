@@ -7,9 +7,10 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::time::Duration;
 
 use support::{Member, Shard};
-use weir_core::model::{Action, Compare, Policy, Rule, RuleKind};
+use weir_core::model::{Action, Compare, Persistence, PersistenceKind, Policy, Rule, RuleKind};
 
 struct Counting;
 
@@ -131,4 +132,15 @@ fn warm_requests_allocate_nothing() {
         &shard,
         "GET /b/../%61?q=%78 HTTP/1.1\r\nHost: A.Example.:80\r\nCookie: c=1\r\n\r\n",
     );
+    drop(shard);
+    // With sessions, told by either kind of cookie.
+    for kind in [PersistenceKind::HttpCookie, PersistenceKind::AppCookie("sid".into())] {
+        let mut config = support::config(support::listener(), &[(member.address, 1)]);
+        let (timeout, cookie_name) = (Duration::from_secs(60), String::new());
+        config.pools[0].persistence = Some(Persistence { kind, timeout, cookie_name });
+        let shard = Shard::start(config);
+        for cookie in ["", "Cookie: a=1; sid=2; LBSTICKY=3\r\n"] {
+            allocates_nothing(&shard, &format!("GET / HTTP/1.1\r\nHost: w\r\n{cookie}\r\n"));
+        }
+    }
 }
