@@ -1,4 +1,4 @@
-//! Weir's own error pages: small, with the request's id, a right length, and nothing of the request.
+//! Weir's own error pages: small, with the request's id, a right length, nothing of the request.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod support;
