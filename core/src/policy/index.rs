@@ -4,7 +4,9 @@
 //! Under each of these stands a *bucket*: the paths named there in order of their bytes, and an
 //! ordered rest (expressions, no path). One binary search finds the path itself and all named
 //! beginnings of it: the greatest named path that is not behind the request's either begins it, or
-//! shares with it every named beginning, and each knows the next shorter one.
+//! shares with it every named beginning, and each knows the next shorter one. The search runs over
+//! the eight bytes behind what all paths of the bucket begin with, which stand close together, so
+//! that it seldom misses the cache; whole paths are compared only where those are the same.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -61,6 +63,8 @@ pub(super) struct Index {
     any: Option<u32>,
     buckets: Box<[Bucket]>,
     paths: Box<[Named]>,
+    /// Beside `paths`: see [`key`].
+    keys: Box<[u64]>,
     entries: Box<[Entry]>,
 }
 
@@ -80,6 +84,8 @@ impl Span {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bucket {
     paths: Span,
+    /// Bytes that all of the paths begin with.
+    common: u32,
     rest: Span,
 }
 
@@ -137,10 +143,8 @@ impl Index {
     ) {
         let Some(bucket) = self.buckets.get(bucket as usize) else { return };
         let paths = bucket.paths.of(&self.paths);
-        let behind = paths.partition_point(|named| {
-            *looked += 1;
-            *named.text <= *path
-        });
+        let keys = bucket.paths.of(&self.keys);
+        let behind = behind(paths, keys, bucket.common as usize, path, looked);
         let mut at = behind.checked_sub(1);
         if let Some(named) = at.and_then(|at| paths.get(at)).filter(|named| *named.text == *path) {
             look(named.exact.of(&self.entries));
@@ -154,6 +158,40 @@ impl Index {
         }
         look(bucket.rest.of(&self.entries));
     }
+}
+
+/// How many of `paths` are not greater than `path`.
+fn behind(paths: &[Named], keys: &[u64], common: usize, path: &[u8], looked: &mut u32) -> usize {
+    let Some(first) = paths.first() else { return 0 };
+    let common = first.text.get(..common).unwrap_or_default();
+    *looked += 1;
+    let Some(rest) = path.strip_prefix(common) else {
+        return if path < common { 0 } else { paths.len() };
+    };
+    let wanted = key(rest);
+    let start = keys.partition_point(|key| {
+        *looked += 1;
+        *key < wanted
+    });
+    // Few are the same, as a rule: looked for from here in growing steps.
+    let mut most = 1;
+    while keys.get(start + most - 1) == Some(&wanted) {
+        *looked += 1;
+        most *= 2;
+    }
+    let same = keys.get(start..keys.len().min(start + most)).unwrap_or_default();
+    let same = same.partition_point(|key| *key == wanted);
+    let alike = paths.get(start..start + same).unwrap_or_default();
+    start
+        + alike.partition_point(|named| {
+            *looked += 1;
+            *named.text <= *path
+        })
+}
+
+/// The first eight bytes, in the order of the bytes.
+fn key(bytes: &[u8]) -> u64 {
+    bytes.iter().chain(std::iter::repeat(&0)).take(8).fold(0, |k, &b| k << 8 | u64::from(b))
 }
 
 /// Collects entries for an [`Index`].
@@ -197,6 +235,11 @@ impl Builder {
             }
             buckets.push(collected.finish(&mut paths, &mut entries));
         }
+        let mut keys = Vec::with_capacity(paths.len());
+        for bucket in &buckets {
+            let rest = |named: &Named| key(named.text.get(bucket.common as usize..).unwrap_or(&[]));
+            keys.extend(bucket.paths.of(&paths).iter().map(rest));
+        }
         exact.shrink_to_fit();
         wildcards.shrink_to_fit();
         Index {
@@ -206,6 +249,7 @@ impl Builder {
             any,
             buckets: buckets.into(),
             paths: paths.into(),
+            keys: keys.into(),
             entries: entries.into(),
         }
     }
@@ -231,7 +275,12 @@ impl Collected {
             paths.push(Named { text: text.into(), exact, prefix, shorter });
         }
         let named = Span { start: place(first), end: place(paths.len()) };
-        Bucket { paths: named, rest: append(entries, self.rest) }
+        // In order: what the first and the last begin with, all do.
+        let (first, last) = (paths.get(first), paths.last());
+        let common = first.zip(last).map_or(0, |(first, last)| {
+            first.text.iter().zip(&last.text).take_while(|(a, b)| a == b).count()
+        });
+        Bucket { paths: named, common: place(common), rest: append(entries, self.rest) }
     }
 }
 
