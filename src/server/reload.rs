@@ -241,8 +241,9 @@ impl Control {
         let Staged { config, plan, next, .. } = staged;
         let log = (config.log != self.config.log).then(|| logging::prepare(&config.log));
         let log = log.transpose()?;
-        let moves = self.doors.plan(&next, clock::mono())?;
         let logs = self.writers.open(&next)?;
+        // Last of what opens anything: sockets that join others and close again may cut clients.
+        let moves = self.doors.plan(&next, clock::mono())?;
         self.writers.follow(logs)?;
         let mut notes = self.needs_upgrade(&config);
         notes.extend(moves.warnings.iter().cloned());

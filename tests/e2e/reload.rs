@@ -55,9 +55,11 @@ fn random(dice: &mut Dice, ports: &[u16], members: &[Member]) -> String {
     let mut text = format!(
         "[runtime]\ncores = \"auto\"\nshutdown_timeout = 5\nrun_dir = \"{RUN_DIR}\"\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n\
+         [compat]\npool_per_policy = \"shared\"\n\
          [[loadbalancer]]\nname = \"front\"\nvip_address = \"127.0.0.1\"\n"
     );
     let pools = 1 + dice.below(4);
+    let mut policies = String::new();
     for (at, port) in ports.iter().enumerate() {
         if at > 0 && dice.below(2) == 0 {
             continue;
@@ -78,39 +80,53 @@ fn random(dice: &mut Dice, ports: &[u16], members: &[Member]) -> String {
             writeln!(text, "connection = {most}\nmax_header_bytes = {}", 8_000 + most).unwrap();
         }
         if dice.below(3) == 0 {
+            let pool = dice.below(pools);
+            policies += &format!(
+                "[[l7policy]]\nname = \"y{at}\"\nlistener = \"{name}\"\naction = \
+                 \"REDIRECT_TO_POOL\"\nredirect_pool = \"p{pool}\"\nrules = [{{ type = \
+                 \"PATH\", compare_type = \"STARTS_WITH\", value = \"/\" }}]\n"
+            );
+        }
+        if dice.below(3) == 0 {
             text += "ipgroup = { name = [\"near\"], type = \"white\" }\n";
         }
     }
+    text += &policies;
     let more = ["", ", \"192.0.2.0/24\""][dice.below(2) as usize];
     writeln!(text, "[[ipgroup]]\nname = \"near\"\nip_list = [\"127.0.0.0/8\"{more}]").unwrap();
     for pool in 0..pools {
-        let algorithm =
-            ["ROUND_ROBIN", "LEAST_CONNECTIONS", "SOURCE_IP"][dice.below(ALGORITHMS) as usize];
-        write!(
-            text,
-            "[[pool]]\nname = \"p{pool}\"\nprotocol = \"HTTP\"\nlb_algorithm = \"{algorithm}\"\n"
-        )
-        .unwrap();
-        if dice.below(2) == 0 {
-            let delay = 1 + dice.below(3);
-            let monitor = format!("{{ type = \"TCP\", delay = {delay}, timeout = 1 }}");
-            writeln!(text, "healthmonitor = {monitor}").unwrap();
-        }
-        let first = dice.below(MEMBERS as u64) as usize;
-        for at in 0..1 + dice.below(MEMBERS as u64) as usize {
-            let member = &members[(first + at) % MEMBERS];
-            let weight = if at == 0 { 1 + dice.below(9) } else { dice.below(4) };
-            write!(
-                text,
-                "[[pool.members]]\nname = \"m{}\"\naddress = \"127.0.0.1\"\nprotocol_port = {}\n\
-                 weight = {weight}\n",
-                (first + at) % MEMBERS,
-                member.addr.port(),
-            )
-            .unwrap();
-        }
+        random_pool(dice, pool, members, &mut text);
     }
     text
+}
+
+/// A pool of some members, the first of which is usable.
+fn random_pool(dice: &mut Dice, pool: u64, members: &[Member], text: &mut String) {
+    let algorithm =
+        ["ROUND_ROBIN", "LEAST_CONNECTIONS", "SOURCE_IP"][dice.below(ALGORITHMS) as usize];
+    write!(
+        text,
+        "[[pool]]\nname = \"p{pool}\"\nprotocol = \"HTTP\"\nlb_algorithm = \"{algorithm}\"\n"
+    )
+    .unwrap();
+    if dice.below(2) == 0 {
+        let delay = 1 + dice.below(3);
+        let monitor = format!("{{ type = \"TCP\", delay = {delay}, timeout = 1 }}");
+        writeln!(text, "healthmonitor = {monitor}").unwrap();
+    }
+    let first = dice.below(MEMBERS as u64) as usize;
+    for at in 0..1 + dice.below(MEMBERS as u64) as usize {
+        let member = &members[(first + at) % MEMBERS];
+        let weight = if at == 0 { 1 + dice.below(9) } else { dice.below(4) };
+        write!(
+            text,
+            "[[pool.members]]\nname = \"m{}\"\naddress = \"127.0.0.1\"\nprotocol_port = {}\n\
+             weight = {weight}\n",
+            (first + at) % MEMBERS,
+            member.addr.port(),
+        )
+        .unwrap();
+    }
 }
 
 /// How many of the three algorithms take part.
