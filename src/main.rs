@@ -12,6 +12,7 @@ mod check;
 mod cli;
 mod cores;
 mod demo;
+mod greet;
 mod logging;
 mod notify;
 mod remote;

@@ -17,10 +17,12 @@ use weir_core::model::Handle;
 use weir_core::obs::Board;
 use weir_core::pool::ramp;
 use weir_core::rt::{
-    self, Receiver, RingStats, Sender, ShardConfig, ShardError, ShardHandle, TcpListener,
+    self, Receiver, RingStats, Sender, ShardConfig, ShardError, ShardHandle, TcpListener, TcpStream,
 };
-use weir_core::table::{Site, View};
+use weir_core::table::{Site, Ticket, View};
 use weir_l7::Service;
+
+use crate::greet::greet;
 
 /// What the names of all shards' threads begin with.
 pub const THREAD_PREFIX: &str = "weir-shard-";
@@ -212,7 +214,7 @@ struct Desk {
     view: View,
     service: Rc<Service>,
     doors: RefCell<HashMap<SocketAddr, Door>>,
-    /// Accept tasks that run.
+    /// Accept tasks that run, and connections that begin with a PROXY header.
     accepting: Rc<Cell<usize>>,
     /// A task looks after slow starts.
     growing: Cell<bool>,
@@ -303,12 +305,11 @@ impl Desk {
         let listener = Rc::new(TcpListener::from_fd(socket)?);
         listener.set_keepalive(self.view.keepalive())?;
         let site = Rc::new(RefCell::new(site));
-        self.accepting.set(self.accepting.get() + 1);
         rt::spawn(accept(
             Rc::clone(&listener),
             Rc::clone(&site),
             Rc::clone(&self.service),
-            FallOnDrop(Rc::clone(&self.accepting)),
+            FallOnDrop::rise(&self.accepting),
         ));
         self.doors.borrow_mut().insert(address, Door { listener, site });
         Ok(())
@@ -328,14 +329,19 @@ async fn accept(
     listener: Rc<TcpListener>,
     site: Rc<RefCell<Rc<Site>>>,
     service: Rc<Service>,
-    _done: FallOnDrop,
+    done: FallOnDrop,
 ) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let admitted = site.borrow().admit(peer.ip(), rt::now());
+                let service = Rc::clone(&service);
                 match admitted {
-                    Ok(ticket) => drop(rt::spawn(Rc::clone(&service).serve(ticket, stream, peer))),
+                    Ok(ticket) if ticket.site().expects_proxy_header() => {
+                        let until_served = FallOnDrop::rise(&done.0);
+                        rt::spawn(greet_and_serve(service, ticket, stream, peer, until_served));
+                    }
+                    Ok(ticket) => drop(rt::spawn(service.serve(ticket, stream, peer))),
                     // C19: no answer; members never hear of it (R2.1-6).
                     Err(_counted) => stream.reset(),
                 }
@@ -346,6 +352,21 @@ async fn accept(
                 rt::sleep(ACCEPT_REST).await;
             }
         }
+    }
+}
+
+/// Serves a connection from a proxy that says first whom it speaks for. `_until_served` keeps a
+/// drain waiting, since the service knows nothing of the connection until then.
+async fn greet_and_serve(
+    service: Rc<Service>,
+    mut ticket: Ticket,
+    stream: TcpStream,
+    peer: SocketAddr,
+    _until_served: FallOnDrop,
+) {
+    match Box::pin(greet(&mut ticket, &stream, peer)).await {
+        Ok(client) => service.serve(ticket, stream, client).await,
+        Err(_counted) => stream.reset(),
     }
 }
 
@@ -370,8 +391,16 @@ impl Drop for EndedOnDrop {
     }
 }
 
-/// Counts an accept task out, also when it is dropped half-way.
+/// Counts a task out, also when it is dropped half-way.
 struct FallOnDrop(Rc<Cell<usize>>);
+
+impl FallOnDrop {
+    /// Counts a task in.
+    fn rise(count: &Rc<Cell<usize>>) -> FallOnDrop {
+        count.set(count.get() + 1);
+        FallOnDrop(Rc::clone(count))
+    }
+}
 
 impl Drop for FallOnDrop {
     fn drop(&mut self) {

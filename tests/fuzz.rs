@@ -15,6 +15,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("chunked", weir_l7::fuzz::chunked),
     ("policy_match", weir_l7::fuzz::policy_match),
     ("cookies", weir_l7::fuzz::cookies),
+    ("proxy_header", weir_core::proxy::proxy_header),
 ];
 
 /// Bytes that mean something to one parser or another.
@@ -44,6 +45,12 @@ const WORDS: &[&[u8]] = &[
     b";a=\"b\"",
     b"Trailer: X\r\n",
     b"http://h",
+    b"PROXY TCP4 ",
+    b"PROXY TCP6 ::1 ",
+    b" 1.2.3.4",
+    b"\r\n\r\n\0\r\nQUIT\n\x21",
+    b"\x11\0\x0c",
+    b"\x03\0\x04",
     b"Set-Cookie: a=b\r\n",
     b"/../",
     b"%2e%2E",

@@ -1,8 +1,8 @@
 //! The ground that every other package of Weir stands on.
 //!
 //! A module uses only modules named earlier in this list:
-//! `limits` → `counter` → `time` → `model` → `policy` → `config` → `pool` → `acl` → `rt` → `net` →
-//! `obs` → `control` → `table`.
+//! `limits` → `counter` → `time` → `model` → `policy` → `config` → `pool` → `acl` → `proxy` →
+//! `rt` → `net` → `obs` → `control` → `table`.
 //! A blank line between the declarations keeps rustfmt from sorting them. (`tls` joins with the
 //! issue that needs it.)
 
@@ -21,6 +21,8 @@ pub mod config;
 pub mod pool;
 
 pub mod acl;
+
+pub mod proxy;
 
 pub mod rt;
 

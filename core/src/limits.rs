@@ -83,6 +83,10 @@ pub const ACCEPT_BACKOFF_MS: u64 = 100;
 /// How long a shard that ends waits for its last operations, in milliseconds.
 pub const TEARDOWN_MS: u64 = 2_000;
 
+/// Bytes of a PROXY header of version 2, its TLVs included; a longer one is refused.
+pub const MAX_PROXY_HEADER: usize = 4_096;
+/// How long a connection may take to bring its PROXY header, in milliseconds.
+pub const PROXY_HEADER_MS: u64 = 5_000;
 /// Lines of the table that counts the connections of each client address, for a listener with
 /// `connections_per_source`; a power of two …
 pub const SOURCE_LINES: usize = 32_768;

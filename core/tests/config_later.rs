@@ -37,11 +37,6 @@ const KEYS: &[(&str, &str, Lines)] = &[
         "listener[0].",
         &[
             ("server_timing = false", "server_timing = true", "timing headers"),
-            (
-                "proxy_protocol = { accept = false, from = [] }",
-                "proxy_protocol = { accept = true }",
-                "the PROXY protocol",
-            ),
             ("access_log = true", "access_log = { path = '-' }", "the access log"),
             (
                 "access_log = false",

@@ -16,6 +16,8 @@ pub struct Access {
     pub list: Option<List>,
     /// Limits of connections.
     pub caps: Caps,
+    /// Connections begin with a PROXY header, and these peers may send one; `None` = they don't.
+    pub proxies: Option<Arc<PrefixSet>>,
 }
 
 /// Builds the sets of a state: each once, whoever uses it, and the former one where it is the same.
@@ -33,7 +35,7 @@ impl Sets {
         let mut former: Vec<Arc<PrefixSet>> = Vec::new();
         let of = |listener: &'a Arc<Listener>| {
             let list = listener.access.list.as_ref().map(|list| &list.set);
-            list.into_iter().chain(&listener.headers.trusted)
+            list.into_iter().chain(&listener.headers.trusted).chain(&listener.access.proxies)
         };
         for set in listeners.flat_map(of) {
             if !former.iter().any(|other| Arc::ptr_eq(other, set)) {
@@ -73,6 +75,8 @@ impl Sets {
             rate: listener.cps,
             per_source: listener.connections_per_source,
         };
-        Access { list, caps }
+        let proxy = &listener.proxy_protocol;
+        let proxies = proxy.accept.then(|| self.make(proxy.from.iter().copied()));
+        Access { list, caps, proxies }
     }
 }

@@ -117,6 +117,9 @@ fn access_fields(fields: &mut Vec<String>, was: &Access, now: &Access) {
     if was.list != now.list {
         fields.push("ipgroup changed".into());
     }
+    if was.proxies != now.proxies {
+        fields.push("proxy_protocol changed".into());
+    }
 }
 
 fn pool_fields(was: &Pool, now: &Pool) -> Vec<String> {

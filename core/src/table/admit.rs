@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::Site;
 use crate::acl::{Claim, Refusal};
+use crate::control::Access;
 use crate::time::clock::Mono;
 
 /// A connection that was let in: it counts as open at its listener and in the process until this is
@@ -32,16 +33,32 @@ impl Site {
 
     fn try_admit(self: &Rc<Self>, peer: IpAddr, now: Mono) -> Result<Ticket, Refusal> {
         let access = self.access.borrow();
-        if access.list.as_ref().is_some_and(|list| !list.allows(peer)) {
-            return Err(Refusal::AclDenied);
+        match &access.proxies {
+            None => self.check_list(peer)?,
+            Some(proxies) if !proxies.contains(peer) => return Err(Refusal::ProxyUntrusted),
+            // Whom it speaks for is judged when that is known.
+            Some(_) => {}
         }
         let mut ticket = self.enter(access.caps.connections)?;
-        ticket.claim(peer, access.caps.per_source)?;
+        if access.proxies.is_none() {
+            ticket.claim(peer, access.caps.per_source)?;
+        }
         if access.caps.rate > 0 && !self.gate.bucket.take(access.caps.rate, now) {
             return Err(Refusal::Rate);
         }
         self.counters.connections.add(1);
         Ok(ticket)
+    }
+
+    /// Does a connection begin with a PROXY header? Then [`Ticket::identify`] follows.
+    #[inline]
+    pub fn expects_proxy_header(&self) -> bool {
+        self.access.borrow().proxies.is_some()
+    }
+
+    fn check_list(&self, client: IpAddr) -> Result<(), Refusal> {
+        let denied = |access: &Access| access.list.as_ref().is_some_and(|l| !l.allows(client));
+        if denied(&self.access.borrow()) { Err(Refusal::AclDenied) } else { Ok(()) }
     }
 
     /// Counts a connection as open, if process and listener have room for it.
@@ -64,6 +81,22 @@ impl Ticket {
     #[must_use]
     pub fn site(&self) -> &Rc<Site> {
         &self.site
+    }
+
+    /// The client that a PROXY header names: the list and the limit of its address apply to it.
+    ///
+    /// # Errors
+    /// The reason, counted; the connection is then to be reset.
+    pub fn identify(&mut self, client: IpAddr) -> Result<(), Refusal> {
+        let per_source = self.site.access.borrow().caps.per_source;
+        let checked = self.site.check_list(client).and_then(|()| self.claim(client, per_source));
+        checked.map_err(|refusal| self.refuse(refusal))
+    }
+
+    /// Counts a connection as refused after all; gives the reason back.
+    pub fn refuse(&self, refusal: Refusal) -> Refusal {
+        self.site.counters.refused.count(refusal);
+        refusal
     }
 
     /// Counts the connection as one of this address.
@@ -198,6 +231,28 @@ mod tests {
             l.ipgroup = Some(AccessControl { groups: vec![0], kind, enable: false });
         }));
         assert!(scene.admit(0, "11.0.0.1").is_ok(), "switched off");
+    }
+
+    /// With PROXY headers the list and the limit of a source go by the client that is named, the
+    /// peer only has to be believed.
+    #[test]
+    fn named_clients_are_judged_like_peers() {
+        let mut listener = listed(AccessKind::White, &[0]);
+        listener.proxy_protocol.accept = true;
+        listener.proxy_protocol.from = vec!["192.168.7.0/24".parse().unwrap()];
+        listener.connections_per_source = 1;
+        let scene = Scene::new(listener);
+        assert!(scene.site(0).expects_proxy_header());
+        assert_eq!(scene.admit(0, "10.0.0.1").unwrap_err(), Refusal::ProxyUntrusted);
+        let mut first = scene.admit(0, "192.168.7.1").unwrap();
+        assert_eq!(first.identify("10.0.0.1".parse().unwrap()), Ok(()));
+        let mut second = scene.admit(1, "::ffff:192.168.7.1").unwrap();
+        let refused = |ticket: &mut Ticket, client: &str| ticket.identify(client.parse().unwrap());
+        assert_eq!(refused(&mut second, "10.0.0.1"), Err(Refusal::Source));
+        assert_eq!(refused(&mut second, "11.0.0.1"), Err(Refusal::AclDenied));
+        assert_eq!(refused(&mut second, "10.0.0.2"), Ok(()));
+        let counted = [Refusal::ProxyUntrusted, Refusal::Source, Refusal::AclDenied];
+        assert_eq!(counted.map(|refusal| scene.refused(refusal)), [1; 3]);
     }
 
     #[test]

@@ -116,8 +116,7 @@ keys! {
         "Access control by client address.";
     "server_timing": Bool, NO, L7, Reload, "", Later("timing headers"),
         "Add a Server-Timing header to responses.";
-    "proxy_protocol": Table, Text("{ accept = false, from = [] }"), ALL, Reload, "",
-        Later("the PROXY protocol"),
+    "proxy_protocol": Table, Text("{ accept = false, from = [] }"), ALL, Reload, "", Now,
         "Accept the PROXY protocol from these peers.";
     "transparent_client_ip_enable": Bool, Absent("true for a dedicated balancer without \
         `ip_target_enable`, which can't turn it off; else false"), L4, Reload, "R9.1-10", LAYER4,
@@ -161,7 +160,7 @@ keys! {
     "accept": Bool, NO, ALL, Reload, "", Now,
         "Connections begin with a header; one without is closed.";
     "from": Networks, NO_ENTRY, ALL, Reload, "", Now,
-        "Peers that are believed; a header from elsewhere closes the connection.";
+        "Peers that are believed; connections from elsewhere are closed.";
 
     ["listener.access_log"]
     "path": Shape("string", "`\"-\"` or a file"), Required, L7, Reload, "R13.1-1", Now,
