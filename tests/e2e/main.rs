@@ -8,6 +8,7 @@ mod process;
 mod algorithms;
 mod bodies;
 mod churn;
+mod differential;
 mod drain;
 mod flapping;
 mod large;

@@ -63,7 +63,7 @@ impl Drop for Nginx {
 }
 
 /// A socket on a free port that others may share and nobody else can take.
-fn hold_port() -> Socket {
+pub fn hold_port() -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_port(true).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
