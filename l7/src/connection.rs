@@ -2,6 +2,7 @@
 //! client's socket and timer; what concerns one request lives in an `Exchange`, which an idle
 //! connection doesn't hold, so that it stays small.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -30,6 +31,10 @@ pub(crate) struct Client {
     pub(crate) port: u16,
     /// The address as text, made once per connection.
     pub(crate) peer: AddressText,
+    /// Bytes that were received and posted, and requests that ended.
+    pub(crate) received: Cell<u64>,
+    pub(crate) sent: Cell<u64>,
+    pub(crate) requests: Cell<u32>,
     /// The one timer of this connection: all waits of a request exclude each other.
     pub(crate) timer: Timer,
 }
@@ -58,6 +63,9 @@ impl Client {
             address: peer.ip(),
             port: peer.port(),
             peer: AddressText::new(peer.ip()),
+            received: Cell::new(0),
+            sent: Cell::new(0),
+            requests: Cell::new(0),
             timer: Timer::new(),
         }
     }
@@ -77,7 +85,7 @@ impl Client {
     pub(crate) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Lease>>> {
         let polled = self.stream.poll_recv(cx);
         if let Poll::Ready(Ok(Some(lease))) = &polled {
-            self.site().counters.bytes_received.add(lease.len() as u64);
+            self.count_received(lease.len() as u64);
         }
         polled
     }
@@ -85,8 +93,20 @@ impl Client {
     /// Posts bytes for the client, counted. Only after `poll_send_ready`.
     #[inline]
     pub(crate) fn post(&self, payload: Payload) -> io::Result<()> {
-        self.site().counters.bytes_sent.add(payload.len() as u64);
+        self.count_sent(payload.len() as u64);
         self.stream.post(payload)
+    }
+
+    #[inline]
+    pub(crate) fn count_received(&self, bytes: u64) {
+        self.received.set(self.received.get() + bytes);
+        self.site().counters.bytes_received.add(bytes);
+    }
+
+    #[inline]
+    pub(crate) fn count_sent(&self, bytes: u64) {
+        self.sent.set(self.sent.get() + bytes);
+        self.site().counters.bytes_sent.add(bytes);
     }
 }
 
@@ -115,7 +135,7 @@ async fn requests(client: &Client) -> End {
                 }
             },
         };
-        let mut exchange = client.service().take_exchange(first);
+        let mut exchange = client.service().take_exchange(first, client);
         let end = poll_fn(|cx| {
             let polled = exchange.poll(cx, client);
             in_turn = if polled.is_pending() { 0 } else { in_turn + 1 };

@@ -129,7 +129,7 @@ impl Error {
             Error::HeadTooLarge => (Client, 400, Never, "request head too large"),
             Error::TooManyFields => (Client, 400, Never, "too many header fields"),
             Error::Chunk => (Client, 400, Never, "malformed chunk in the request body"),
-            Error::BodyCut => (Client, 400, Never, "request body is incomplete"),
+            Error::BodyCut => (Client, 499, Never, "client left within the request body"),
             Error::UriTooLong => (Client, 414, Never, "request target too long"),
             Error::BodyTooLarge => (Client, 413, Never, "request body too large"),
             Error::UnknownCoding => (Client, 501, Never, "unknown transfer coding"),

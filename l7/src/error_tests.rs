@@ -31,7 +31,7 @@ table! {
     Error::Coding, Error::Coding, Client, 400, Never, "R2.3-400a";
     Error::Expectation, Error::Expectation, Client, 400, Never, "R2.3-400a";
     Error::Chunk, Error::Chunk, Client, 400, Never, "R2.3-400a";
-    Error::BodyCut, Error::BodyCut, Client, 400, Never, "R2.3-400a";
+    Error::BodyCut, Error::BodyCut, Client, 499, Never, "R14.3-2";
     Error::HeadTooLarge, Error::HeadTooLarge, Client, 400, Never, "R2.3-400c";
     Error::TooManyFields, Error::TooManyFields, Client, 400, Never, "R2.3-400c";
     Error::HeadTimeout, Error::HeadTimeout, Client, 408, Never, "R2.3-408";

@@ -10,6 +10,7 @@
 //! - `body`: framing, decoding, framing anew; pure but for `body::relay`.
 //! - `pace`: how slow a client may be.
 //! - `error`: everything that can go wrong, in one table with status and reason.
+//! - `record`: a request's line in the access log; pure.
 //! - `limits`: the bounds of this crate.
 //! - `fuzz`: what fuzzing calls; not part of the program.
 #![forbid(unsafe_code)]
@@ -35,6 +36,8 @@ mod body;
 mod pace;
 
 mod error;
+
+mod record;
 
 mod limits;
 

@@ -49,5 +49,8 @@ pub(crate) const LINGER_BYTES: u64 = 8 << 20;
 /// How long such a client is listened to.
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(5);
 
+/// Bytes of request texts for the log that a kept exchange holds; more is given back.
+pub(crate) const KEPT_TEXT_BYTES: usize = 4_096;
+
 const _: () = assert!(USUAL_HEADERS < MAX_HEADERS);
 const _: () = assert!(COPY_MAX <= LARGE_LEASE);

@@ -11,12 +11,13 @@ use weir_core::model::TcpKeepalive;
 use weir_core::rt::{self, Lease, TaskHandle, TcpStream};
 use weir_core::table::{Member, Ticket};
 
-use crate::connection;
+use crate::connection::{self, Client};
 use crate::exchange::Exchange;
 use crate::identity::Ids;
 use crate::limits::FREE_EXCHANGES;
 use crate::message::Field;
 use crate::policy::Scratch;
+use crate::record::Stamp;
 use crate::upstream::Idle;
 
 /// HTTP forwarding on one shard. One per shard; it and its futures stay there.
@@ -27,6 +28,8 @@ pub struct Service {
     pub(crate) scratch: RefCell<Scratch>,
     /// Room for the fields of the head that is being parsed.
     pub(crate) fields: RefCell<Vec<Field>>,
+    /// The time of log lines as text.
+    pub(crate) stamp: RefCell<Stamp>,
     #[allow(clippy::vec_box, reason = "connections hold and hand back the very boxes")]
     free: RefCell<Vec<Box<Exchange>>>,
     ids: Ids,
@@ -57,6 +60,7 @@ impl Service {
             idle,
             scratch: RefCell::default(),
             fields: RefCell::default(),
+            stamp: RefCell::default(),
             free: RefCell::default(),
             ids: Ids::new(),
             draining: Cell::new(false),
@@ -68,8 +72,14 @@ impl Service {
 
     /// Serves one client connection, which the site of `ticket` let in, until it ends, however it
     /// ends.
-    pub async fn serve(self: Rc<Self>, ticket: Ticket, stream: TcpStream, peer: SocketAddr) {
-        connection::run(self, ticket, stream, peer).await;
+    pub fn serve(
+        self: Rc<Self>,
+        ticket: Ticket,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> impl Future<Output = ()> {
+        // Passed on as it is: a future around it would hold everything twice.
+        connection::run(self, ticket, stream, peer)
     }
 
     /// Closes the idle connections to members that may not be used any more (C38). Requests on
@@ -125,9 +135,9 @@ impl Service {
 
     /// An exchange for the request whose first bytes are `lease`.
     #[inline]
-    pub(crate) fn take_exchange(&self, lease: Lease) -> Box<Exchange> {
+    pub(crate) fn take_exchange(&self, lease: Lease, client: &Client) -> Box<Exchange> {
         let mut exchange = self.free.borrow_mut().pop().unwrap_or_default();
-        exchange.begin(lease, self.ids.next());
+        exchange.begin(lease, self.ids.next(), client);
         exchange
     }
 

@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use support::{Member, Shard};
+use weir_core::model::{AccessLog, AccessLogFormat, Listener, ListenerLog, LogTarget};
 use weir_core::model::{Action, Compare, Persistence, PersistenceKind, Policy, Rule, RuleKind};
 
 struct Counting;
@@ -85,11 +86,13 @@ fn policy() -> Policy {
     }
 }
 
-fn allocates_nothing(shard: &Shard, request: &str) {
+/// `logged`: each request leaves a line.
+fn allocates_nothing(shard: &Shard, request: &str, logged: bool) {
     let mut client = shard.client();
     let mut round = || {
         client.send(request);
         assert_eq!(client.answer().status, 200);
+        assert!(!logged || shard.logged().lines().count() == 1);
     };
     // A connection's first request does allocate: the count counts.
     assert!(cost(shard, 1, &mut round) > 0);
@@ -122,16 +125,14 @@ fn warm_requests_allocate_nothing() {
         "GET /chunked HTTP/1.1\r\nHost: w\r\n\r\n",
         "GET /large HTTP/1.1\r\nHost: w\r\n\r\n",
     ];
-    requests.iter().for_each(|request| allocates_nothing(&shard, request));
+    requests.iter().for_each(|request| allocates_nothing(&shard, request, false));
     drop(shard);
     // With a policy to the same pool that looks at everything, in a form that has to be changed.
     let mut config = support::config(support::listener(), &[(member.address, 1)]);
     config.policies.push(policy());
     let shard = Shard::start(config);
-    allocates_nothing(
-        &shard,
-        "GET /b/../%61?q=%78 HTTP/1.1\r\nHost: A.Example.:80\r\nCookie: c=1\r\n\r\n",
-    );
+    let special = "GET /b/../%61?q=%78 HTTP/1.1\r\nHost: A.Example.:80\r\nCookie: c=1\r\n\r\n";
+    allocates_nothing(&shard, special, false);
     drop(shard);
     // With sessions, told by either kind of cookie.
     for kind in [PersistenceKind::HttpCookie, PersistenceKind::AppCookie("sid".into())] {
@@ -140,7 +141,14 @@ fn warm_requests_allocate_nothing() {
         config.pools[0].persistence = Some(Persistence { kind, timeout, cookie_name });
         let shard = Shard::start(config);
         for cookie in ["", "Cookie: a=1; sid=2; LBSTICKY=3\r\n"] {
-            allocates_nothing(&shard, &format!("GET / HTTP/1.1\r\nHost: w\r\n{cookie}\r\n"));
+            allocates_nothing(&shard, &format!("GET / HTTP/1.1\r\nHost: w\r\n{cookie}\r\n"), false);
         }
+    }
+    // With the access log in either form: lines go into blocks that are used again.
+    for format in [AccessLogFormat::Elb, AccessLogFormat::Json] {
+        let log = AccessLog { target: LogTarget::Standard, format };
+        let listener = Listener { access_log: ListenerLog::Own(log), ..support::listener() };
+        let shard = Shard::start(support::config(listener, &[(member.address, 1)]));
+        requests.iter().for_each(|request| allocates_nothing(&shard, request, true));
     }
 }

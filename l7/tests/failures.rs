@@ -383,7 +383,8 @@ fn idle_client_connection_closes() {
     assert_eq!(shard.counters().silent_closes.get(), 0);
 }
 
-/// R2.3-499: the client leaves, and the member's connection is given up.
+/// R2.3-499, R14.3-1, R14.3-2: the client leaves, and the member's connection is given up: by a
+/// reset, by closing, and in the middle of its body.
 #[test]
 fn client_leaves() {
     let member = Member::start(|mut conn, _| {
@@ -397,6 +398,19 @@ fn client_leaves() {
     client.conn.reset();
     eventually("given up", || shard.member(0).active_connections.get() == 0);
     assert_eq!(shard.status(499), 1);
+    let half = "POST / HTTP/1.1\r\nHost: w\r\nContent-Length: 10\r\n\r\nhello";
+    for (at, request) in (2..).zip([GET, half]) {
+        let mut client = shard.client();
+        client.send(request);
+        eventually("the member has it", || shard.member(0).requests.get() == at);
+        client.conn.finish();
+        // Nothing on the wire.
+        assert!(client.conn.rest().unwrap_or_default().is_empty());
+        eventually("given up", || shard.member(0).active_connections.get() == 0);
+        assert_eq!(shard.status(499), at);
+    }
+    assert_eq!(shard.counters().forwarded.get(), 3);
+    assert_eq!(shard.member(0).statuses.seen().count(), 0);
 }
 
 /// An early final answer reaches a client that reads only after it has written 1 MiB.

@@ -184,9 +184,9 @@ fn the_end_of_an_answer_waits_for_its_reader() {
     });
     let shard = shard(&member, |l| l.client_timeout = 4 * SECOND);
     let mut client = narrow(&shard);
-    client.conn.finish();
     let head = client.answer_head();
     assert_eq!(head.status, 200);
+    client.conn.finish();
     let start = clock::mono();
     while since(start) < 5 * SECOND {
         client.conn.exactly(8_192);

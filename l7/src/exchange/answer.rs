@@ -8,7 +8,7 @@ use super::download::Download;
 use super::{End, Exchange, Phase, Step};
 use crate::connection::Client;
 use crate::error::{Error, Side, Verdict};
-use crate::message::{append_decimal, phrase};
+use crate::message::{self, append_decimal, phrase};
 use crate::policy::Own;
 
 impl Exchange {
@@ -22,14 +22,13 @@ impl Exchange {
         }
         self.attempts().for_each(|attempt| tracing::debug!("attempt at {attempt}"));
         self.gathered = None;
+        self.note.failed(verdict.reason);
         if self.download.started {
             // Its status has been counted. Never a short body that looks whole.
             return Step::End(End::Abort);
         }
-        let counters = &client.site().counters;
-        counters.requests.add(1);
-        counters.statuses.count(verdict.status);
-        counters.sticky.count(self.session.found);
+        self.count_status(verdict.status, client);
+        client.site().counters.sticky.count(self.session.found);
         if verdict.status == 499 {
             return Step::End(End::Abort);
         }
@@ -38,6 +37,7 @@ impl Exchange {
         let (to_head, persistent) = (self.facts.is_head, self.answer_persistent);
         let id = self.identity.id.text();
         write_page(&mut page, &Page { verdict, id: id.as_bytes(), to_head, persistent });
+        self.note.heads_sent += message::head_len(&page) as u64;
         // An interim answer that was not posted yet stays in front.
         self.download = Download::only(self.download.out.take());
         self.first = Some(page);
@@ -48,11 +48,12 @@ impl Exchange {
     /// A policy has Weir answer.
     #[cold]
     pub(super) fn answer_own(&mut self, own: Own, client: &Client) -> Phase {
-        let counters = &client.site().counters;
-        counters.requests.add(1);
-        counters.statuses.count(own.status);
+        self.count_status(own.status, client);
+        self.note.action = if own.status / 100 == 3 { "redirect" } else { "fixed_response" };
         self.answer_persistent = self.may_go_on(client);
-        self.first = Some(own.finish(self.answer_persistent));
+        let answer = own.finish(self.answer_persistent);
+        self.note.heads_sent += message::head_len(&answer) as u64;
+        self.first = Some(answer);
         self.moved = true;
         Phase::Answer
     }

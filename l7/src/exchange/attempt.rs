@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use weir_core::rt;
 use weir_core::table::{Held, Member};
-use weir_core::time::clock::Mono;
+use weir_core::time::clock::{self, Mono};
 
 use crate::connection::Client;
 use crate::error::{Error, Side};
@@ -33,7 +33,7 @@ impl Attempt {
     /// An attempt at `held`'s member, which begins now and has no connection yet.
     #[inline]
     pub(super) fn new(held: Held) -> Attempt {
-        let record = Record::new(Rc::clone(held.member()), rt::now());
+        let record = Record::new(Rc::clone(held.member()), clock::mono());
         Attempt { _held: held, connecting: None, connection: None, sent_before: 0, record }
     }
 
@@ -103,6 +103,12 @@ impl Attempt {
         self.record.member.counters.statuses.count(status);
     }
 
+    /// All of the answer has come from the member; the client may still have to take some.
+    #[inline]
+    pub(super) fn received(&mut self) {
+        self.record.ended.get_or_insert_with(rt::now);
+    }
+
     /// It is over, in the way of `error` if there is one: the connection is dropped.
     pub(super) fn end(&mut self, error: Option<Error>) {
         self.connection = None;
@@ -111,7 +117,8 @@ impl Attempt {
     }
 }
 
-/// What is known about an attempt. Moments are those of the turn in which they were noticed.
+/// What is known about an attempt. The beginning is the clock's; what came later has the time of
+/// the turn in which the kernel handed it over.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     /// Whom it was made at.
@@ -127,7 +134,7 @@ pub(crate) struct Record {
     pub(crate) sent: Option<Mono>,
     /// The head of the final answer was there.
     pub(crate) answered: Option<Mono>,
-    /// The answer was out, or the attempt was given up.
+    /// The answer was there, or the attempt was given up.
     pub(crate) ended: Option<Mono>,
     /// What the member answered; 502 or 504 for one that failed without an answer (C17); `None` as
     /// long as it is open, and when the client left before.
@@ -149,10 +156,12 @@ impl Record {
     }
 
     fn end(&mut self, error: Option<Error>) {
-        self.ended = Some(rt::now());
+        self.ended.get_or_insert_with(rt::now);
         let verdict = error.map(Error::verdict).filter(|verdict| verdict.side == Side::Member);
         if self.status.is_none() {
             self.status = verdict.map(|verdict| verdict.status);
+            // What could not be had counts as the member's own (R14.2-4).
+            self.status.inspect(|status| self.member.counters.statuses.count(*status));
         }
     }
 

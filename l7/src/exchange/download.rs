@@ -88,6 +88,11 @@ impl Exchange {
             if self.download.switched {
                 return Ok(Down::Switched);
             }
+            if self.download.ended()
+                && let Some(attempt) = &mut self.attempt
+            {
+                attempt.received();
+            }
             if self.download.out.is_some() && !self.post_to_client(cx, client)? {
                 return Ok(Down::Waits);
             }
@@ -252,6 +257,10 @@ impl Exchange {
                     session.bind(attempt.member(), &response, out, client.site().is_tls());
                 }
             });
+            if facts.status >= 200 && client.site().server_timing() {
+                self.append_timing(&mut out);
+            }
+            self.note.heads_sent += out.len() as u64;
             out
         });
         if facts.status >= 200 {
@@ -288,9 +297,7 @@ impl Exchange {
         if let Some(attempt) = &mut self.attempt {
             attempt.answered(status);
         }
-        let counters = &client.site().counters;
-        counters.requests.add(1);
-        counters.statuses.count(status);
+        self.count_status(status, client);
     }
 
     /// Decides how the final answer goes out.

@@ -121,7 +121,10 @@ impl Exchange {
         let service = client.service();
         let fields = &mut *service.fields.borrow_mut();
         let limits = client.site().limits();
-        let Some(request) = Request::parse(raw, &limits, fields)? else { return Ok(None) };
+        let parsed = Request::parse(raw, &limits, fields);
+        let parsed = parsed.inspect_err(|_| self.note.take_refused(raw))?;
+        let Some(request) = parsed else { return Ok(None) };
+        self.note.take_head(&request);
         self.facts = request.facts;
         let headers = client.site().headers();
         self.identify(&request, client, &headers);
@@ -150,6 +153,7 @@ impl Exchange {
         let upgrade = request.upgrade(|| client.site().upgrades());
         self.upgrade = upgrade.map(Box::from);
         request.write(&mut first, Via { upgrade, ..self.via(client, headers, &held) });
+        self.note.forwarded_to(self.pool.as_ref());
         Ok(Routed::Member(held, first))
     }
 

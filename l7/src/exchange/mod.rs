@@ -2,12 +2,14 @@
 //! the head, choose a member, get a connection, relay both ways at once, answer for what went
 //! wrong). A state machine polled by the connection's task; its box is used again for the next
 //! request. `upload` and `download` are its two directions, `wait` sets every wait's time limit,
-//! `answer` speaks for Weir, `tunnel` is what comes after a 101.
+//! `answer` speaks for Weir, `tunnel` is what comes after a 101, `note` remembers
+//! what the log and the metrics say.
 
 mod answer;
 mod attempt;
 mod download;
 mod head;
+mod note;
 mod retry;
 mod session;
 mod tunnel;
@@ -27,8 +29,10 @@ use crate::identity::{Identity, RequestId};
 use crate::limits::{KEPT_REPLAY_BYTES, PIECES_PER_TURN};
 use crate::message::RequestFacts;
 use crate::upstream::Connection;
-use attempt::{Attempt, Record};
+use attempt::Attempt;
+pub(crate) use attempt::Record as AttemptRecord;
 use download::{Down, Download};
+use note::Note;
 use session::Session;
 use tunnel::Tunnel;
 use upload::Upload;
@@ -93,7 +97,7 @@ pub(crate) struct Exchange {
     attempt: Option<Attempt>,
     /// Those before it, at most [`MAX_ATTEMPTS`](weir_core::limits::MAX_ATTEMPTS) less one. The
     /// usual request has none, so that it costs no memory.
-    former: Vec<Record>,
+    former: Vec<AttemptRecord>,
     upload: Upload,
     download: Download,
     /// What the timer is set for.
@@ -107,6 +111,8 @@ pub(crate) struct Exchange {
     upgrade: Option<Box<[u8]>>,
     /// After the 101.
     tunnel: Option<Box<Tunnel>>,
+    /// For the log and the metrics.
+    note: Note,
 }
 
 impl std::fmt::Debug for Exchange {
@@ -121,8 +127,9 @@ impl std::fmt::Debug for Exchange {
 impl Exchange {
     /// Makes a cleared exchange begin with the first bytes of a request.
     #[inline]
-    pub(crate) fn begin(&mut self, lease: Lease, id: RequestId) {
+    pub(crate) fn begin(&mut self, lease: Lease, id: RequestId, client: &Client) {
         debug_assert!(self.attempt.is_none() && self.phase == Phase::Head);
+        self.note.begin(client, lease.len());
         self.rest = Some(lease);
         self.identity.id = id;
     }
@@ -133,11 +140,13 @@ impl Exchange {
         replay.clear();
         replay.shrink_to(KEPT_REPLAY_BYTES);
         former.clear();
-        *self = Exchange { replay, former, ..Exchange::default() };
+        let mut note = mem::take(&mut self.note);
+        note.clear();
+        *self = Exchange { replay, former, note, ..Exchange::default() };
     }
 
     /// What is known about all attempts, in their order; none for a request that no member got.
-    fn attempts(&self) -> impl Iterator<Item = &Record> {
+    fn attempts(&self) -> impl Iterator<Item = &AttemptRecord> {
         self.former.iter().chain(self.attempt.as_ref().map(|attempt| &attempt.record))
     }
 
@@ -149,6 +158,16 @@ impl Exchange {
 
     /// Goes on until the exchange has ended or has to wait.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<End> {
+        self.note.resume();
+        let polled = self.go_on(cx, client);
+        match &polled {
+            Poll::Pending => self.note.pause(),
+            Poll::Ready(end) => self.conclude(end, client),
+        }
+        polled
+    }
+
+    fn go_on(&mut self, cx: &mut Context<'_>, client: &Client) -> Poll<End> {
         loop {
             let polled = match self.phase {
                 Phase::Head => self.poll_head(cx, client),
@@ -240,16 +259,17 @@ impl Exchange {
         self.wait(cx, client)
     }
 
-    /// While nothing is due from the client: keeps what it sends for later, notes the end of its
-    /// side (a half-close, no reason to stop) and finds out when its connection breaks.
+    /// While nothing is due from the client: keeps what it sends for later, and finds out when it
+    /// leaves. The end of its side counts as that as long as there is no answer (R2.3-499): a
+    /// client that has closed can't be told from one that still reads. Afterwards it is only noted.
     fn watch_client(&mut self, cx: &mut Context<'_>, client: &Client) -> Result<(), Error> {
         if self.rest.is_some() || self.client_ended {
             return Ok(());
         }
         match client.poll_recv(cx) {
             Poll::Ready(Ok(Some(lease))) => self.rest = Some(lease),
-            Poll::Ready(Ok(None)) => self.client_ended = true,
-            Poll::Ready(Err(_)) => return Err(Error::ClientGone),
+            Poll::Ready(Ok(None)) if self.download.started => self.client_ended = true,
+            Poll::Ready(Ok(None) | Err(_)) => return Err(Error::ClientGone),
             Poll::Pending => {}
         }
         Ok(())

@@ -77,9 +77,9 @@ impl Exchange {
 impl Tunnel {
     fn count(&mut self, client: &Client, connection: &Connection) {
         let (now, before) = (self.relay.moved(), self.counted);
-        let (site, member) = (&client.site().counters, &connection.member.counters);
-        site.bytes_received.add(now.from_client - before.from_client);
-        site.bytes_sent.add(now.to_client - before.to_client);
+        let member = &connection.member.counters;
+        client.count_received(now.from_client - before.from_client);
+        client.count_sent(now.to_client - before.to_client);
         member.bytes_received.add(now.from_member - before.from_member);
         member.bytes_sent.add(now.to_member - before.to_member);
         self.counted = now;

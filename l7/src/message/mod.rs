@@ -88,6 +88,11 @@ impl From<httparse::Error> for Flaw {
     }
 }
 
+/// Bytes of a head that is followed by its body, the empty line included.
+pub(crate) fn head_len(message: &[u8]) -> usize {
+    message.windows(4).position(|end| end == b"\r\n\r\n").map_or(message.len(), |at| at + 4)
+}
+
 /// Bytes of empty lines (CR LF) in front of a request, which are skipped (RFC 9112, 2.2).
 pub(crate) fn empty_lines(raw: &[u8]) -> usize {
     raw.chunks_exact(2).take_while(|pair| pair == b"\r\n").count() * 2

@@ -81,6 +81,16 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// The target in origin form, in two parts: one that an absolute form lacks, and one as sent.
+    pub(crate) fn target(&self) -> [&'a [u8]; 2] {
+        [self.target.alone, self.target.path.get(self.raw)]
+    }
+
+    /// Names and values of all fields, as sent.
+    pub(crate) fn all_fields(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.fields.iter().map(|field| (field.name.get(self.raw), field.value.get(self.raw)))
+    }
+
     /// Bytes of the head.
     pub(crate) fn len(&self) -> usize {
         self.raw.len()

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use weir_core::control::State;
 use weir_core::model::{self, Config, Handle, Handles};
-use weir_core::obs::{Board, ListenerCounters, MemberCounters};
+use weir_core::obs::{Board, ListenerCounters, MemberCounters, Spool};
 use weir_core::rt;
 use weir_core::table::View;
 use weir_core::time::clock;
@@ -80,6 +80,9 @@ impl Plot {
         let members: Vec<Handle> = state.members().map(|(_, member)| member.handle).collect();
         let listeners = state.listeners().map(|(handle, _)| handle);
         let board = Board::default().next(1, listeners, members.iter().copied());
+        let logs = state.listeners().filter_map(|(_, listener)| listener.log.access.as_ref());
+        let spool = |log: &model::AccessLog| (log.target.clone(), Arc::new(Spool::new(1)));
+        let board = board.with_spools(logs.map(spool).collect());
         Plot { board: Arc::new(board), members, state }
     }
 
@@ -148,6 +151,16 @@ impl Shard {
         let (tell, told) = mpsc::channel();
         self.ask(Ask::Run(Box::new(move || tell.send(work()).unwrap())));
         told.recv_timeout(SOON).unwrap()
+    }
+
+    /// What the shard has logged to standard output since it was asked last.
+    pub fn logged(&self) -> String {
+        let spool = self.plot.board.spool(&model::LogTarget::Standard).unwrap();
+        let (pipe, mut blocks) = (spool.pipe(0).unwrap(), Vec::new());
+        pipe.take(&mut blocks);
+        let text = blocks.iter().flat_map(|block| block.text.clone()).collect();
+        blocks.into_iter().for_each(|block| pipe.give_back(block));
+        String::from_utf8(text).unwrap()
     }
 
     pub fn counters(&self) -> &ListenerCounters {

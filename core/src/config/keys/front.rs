@@ -11,7 +11,6 @@ use super::{ALL, ID, ID_DOC, Key, L4, L7, NO, NO_ENTRY, NONE, YES, keys};
 use crate::config::bounds::MAX_CONNECTIONS;
 
 const TLS: &str = "HTTPS";
-const LOG: super::Stage = Later("the access log");
 const CRYPTO: super::Stage = Later("TLS");
 const LAYER4: super::Stage = Later("Layer 4");
 
@@ -114,7 +113,7 @@ keys! {
         "Headers that requests get; `docs/headers.md` lists them.";
     "ipgroup": Table, NONE, ALL, Reload, "R7.13-1", Now,
         "Access control by client address.";
-    "server_timing": Bool, NO, L7, Reload, "", Later("timing headers"),
+    "server_timing": Bool, NO, L7, Reload, "", Now,
         "Add a Server-Timing header to responses.";
     "proxy_protocol": Table, Text("{ accept = false, from = [] }"), ALL, Reload, "", Now,
         "Accept the PROXY protocol from these peers.";
@@ -122,7 +121,7 @@ keys! {
         `ip_target_enable`, which can't turn it off; else false"), L4, Reload, "R9.1-10", LAYER4,
         "Use the client's own address towards members (R9.1-11).";
     "access_log": Shape("boolean or table", "`true` = where `[access_log]` says"),
-        YES, L7, Reload, "R13.1-3", LOG,
+        YES, L7, Reload, "R13.1-3", Now,
         "This listener's access log.";
     "default_certificate": Reference("certificate"), Absent("**required** for HTTPS"), TLS, Reload,
         "R6.2-2", CRYPTO,

@@ -21,7 +21,7 @@ pub(in crate::config) const SECTIONS: &[Section] = &[
     one("log", Now, "The program's own messages."),
     one("compat", Now, "Where the ELB is stricter than users like; the defaults are the ELB's."),
     one("admin", Now, "The admin listener, which serves `/metrics` and `/healthz`; absent = none."),
-    one("access_log", Later("the access log"), "Default access log of all HTTP and HTTPS \
+    one("access_log", Now, "Default access log of all HTTP and HTTPS \
         listeners; absent = off."),
     one("connection_log", Later("Layer 4"), "Log of TCP and UDP connections, always JSON; \
         absent = off."),
