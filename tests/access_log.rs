@@ -248,6 +248,8 @@ fn clients_that_leave() {
     let open = r#"weir_member_active_connections{pool="app",member="m0"}"#;
     assert_eq!(server.metric(open), 1.0);
     let stream = client.into_stream();
+    // Not right behind the request, which would be a half-close.
+    pass_time(Duration::from_millis(300));
     // The end of its side alone, so that the test sees that nothing more is sent.
     stream.shutdown(Shutdown::Write).unwrap();
     let mut rest = Vec::new();

@@ -49,6 +49,9 @@ pub(crate) const LINGER_BYTES: u64 = 8 << 20;
 /// How long such a client is listened to.
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(5);
 
+/// A client that ends its side so soon behind its last bytes means a half-close; later, while it
+/// waits for its answer, it has left.
+pub(crate) const HALF_CLOSE: Duration = Duration::from_millis(100);
 /// Bytes of request texts for the log that a kept exchange holds; more is given back.
 pub(crate) const KEPT_TEXT_BYTES: usize = 4_096;
 

@@ -403,6 +403,10 @@ fn client_leaves() {
         let mut client = shard.client();
         client.send(request);
         eventually("the member has it", || shard.member(0).requests.get() == at);
+        // Not right behind the request, which would be a half-close.
+        let start = clock::mono();
+        let while_ago = || clock::mono().since(start) > Duration::from_millis(200);
+        eventually("it waits for a while", while_ago);
         client.conn.finish();
         // Nothing on the wire.
         assert!(client.conn.rest().unwrap_or_default().is_empty());

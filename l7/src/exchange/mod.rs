@@ -260,15 +260,18 @@ impl Exchange {
     }
 
     /// While nothing is due from the client: keeps what it sends for later, and finds out when it
-    /// leaves. The end of its side counts as that as long as there is no answer (R2.3-499): a
-    /// client that has closed can't be told from one that still reads. Afterwards it is only noted.
+    /// leaves. The end of its side counts as that when it comes while the answer is waited for
+    /// (R2.3-499): a client that has closed can't be told from one that still reads. Right behind
+    /// the request, or once the answer has begun, it is a half-close and only noted.
     fn watch_client(&mut self, cx: &mut Context<'_>, client: &Client) -> Result<(), Error> {
         if self.rest.is_some() || self.client_ended {
             return Ok(());
         }
         match client.poll_recv(cx) {
             Poll::Ready(Ok(Some(lease))) => self.rest = Some(lease),
-            Poll::Ready(Ok(None)) if self.download.started => self.client_ended = true,
+            Poll::Ready(Ok(None)) if self.download.started || self.note.heard_lately() => {
+                self.client_ended = true;
+            }
             Poll::Ready(Ok(None) | Err(_)) => return Err(Error::ClientGone),
             Poll::Pending => {}
         }

@@ -13,7 +13,7 @@ use weir_core::time::clock::{self, Mono};
 
 use super::{End, Exchange};
 use crate::connection::Client;
-use crate::limits::KEPT_TEXT_BYTES;
+use crate::limits::{HALF_CLOSE, KEPT_TEXT_BYTES};
 use crate::message::{AddressText, Request, append_decimal};
 use crate::record::{Asked, Record};
 
@@ -41,6 +41,8 @@ pub(super) struct Note {
     log: Option<Rc<SiteLog>>,
     /// The first byte was here.
     begun: Mono,
+    /// The last bytes of it came.
+    heard: Mono,
     /// What the connection had received and sent before.
     received_before: u64,
     sent_before: u64,
@@ -72,6 +74,7 @@ impl Note {
     pub(super) fn begin(&mut self, client: &Client, len: usize) {
         self.log = client.site().log();
         self.begun = rt::now();
+        self.heard = self.begun;
         self.received_before = client.received.get().saturating_sub(len as u64);
         self.sent_before = client.sent.get();
     }
@@ -82,6 +85,17 @@ impl Note {
         bytes.clear();
         bytes.shrink_to(KEPT_TEXT_BYTES);
         *self = Note { bytes, ..Note::default() };
+    }
+
+    /// More of the request has come.
+    #[inline]
+    pub(super) fn hear(&mut self) {
+        self.heard = rt::now();
+    }
+
+    /// The client's last bytes came just now: what ends its side belongs to them.
+    pub(super) fn heard_lately(&self) -> bool {
+        rt::now().since(self.heard) <= HALF_CLOSE
     }
 
     /// It goes on after a wait, if it was waiting.

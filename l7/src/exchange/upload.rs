@@ -117,7 +117,10 @@ impl Exchange {
             return Ok(Some(lease));
         }
         match client.poll_recv(cx) {
-            Poll::Ready(Ok(Some(lease))) => Ok(Some(lease)),
+            Poll::Ready(Ok(Some(lease))) => {
+                self.note.hear();
+                Ok(Some(lease))
+            }
             Poll::Ready(Ok(None)) => {
                 self.client_ended = true;
                 Err(Error::BodyCut)
