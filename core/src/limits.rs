@@ -52,6 +52,21 @@ pub const SMALL_BUFFERS: BufferShape =
 pub const LARGE_BUFFERS: BufferShape =
     BufferShape { size: LARGE_LEASE, total: 512, published_first: 4, published_most: 256 };
 
+/// Buffers for datagrams of a shard: each holds the longest (65,527 bytes over IPv6) with what the
+/// kernel writes before it, in whole pages, so that a short one touches a single page. At most
+/// 68 MiB.
+pub const DATAGRAM_BUFFERS: BufferShape =
+    BufferShape { size: 69_632, total: 1_024, published_first: 32, published_most: 256 };
+/// The longest datagram: what UDP's length field allows over IPv6 (RFC 768, RFC 8200).
+pub const DATAGRAM_BYTES: usize = 65_527;
+/// Arrivals waiting in one UDP socket at which the ring stops receiving for it.
+pub const DATAGRAM_QUEUE: usize = 64;
+/// Datagrams that one socket may have on their way to the kernel, which takes or refuses them
+/// within the turn; and send headers that a shard keeps.
+pub const DATAGRAM_SENDS: usize = 1_024;
+/// Bytes that the kernel is asked to hold for a UDP socket; it gives net.core.rmem_max at most.
+pub const DATAGRAM_SOCKET_BUFFER: usize = 1 << 20;
+
 /// Entries of a ring's submission queue; a fuller turn submits more than once.
 pub const SUBMISSION_ENTRIES: u32 = 1_024;
 /// Entries of a ring's completion queue; beyond, the kernel keeps completions aside.
@@ -108,6 +123,8 @@ const _: () = assert!(SMALL_LEASE < LARGE_LEASE);
 const _: () = assert!(STICKY_BINDINGS.is_multiple_of(STICKY_WAYS));
 const _: () = assert!(SMALL_BUFFERS.published_most.is_power_of_two());
 const _: () = assert!(LARGE_BUFFERS.published_most.is_power_of_two());
+const _: () = assert!(DATAGRAM_BUFFERS.published_most.is_power_of_two());
+const _: () = assert!(DATAGRAM_BUFFERS.published_most <= DATAGRAM_BUFFERS.total);
 const _: () = assert!(SMALL_BUFFERS.published_most <= SMALL_BUFFERS.total);
 const _: () = assert!(LARGE_BUFFERS.published_most <= LARGE_BUFFERS.total);
 const _: () = assert!(SEND_BUFFER <= SEND_BUFFER_KEPT);

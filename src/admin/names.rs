@@ -168,6 +168,8 @@ metrics! {
         "Times the completion queue was full.";
     RING_ACCEPT_FAILURES Counter "weir_ring_accept_failures_total" ["shard"],
         "Accepts that failed, most often for lack of descriptors (EMFILE).";
+    RING_DATAGRAMS_DROPPED Counter "weir_ring_datagrams_dropped_total" ["shard"],
+        "Datagrams that were dropped instead of sent: the socket was full, or the kernel refused.";
     RING_TASK_PANICS Counter "weir_ring_task_panics_total" ["shard"],
         "Connections ended by a panic; every one is a bug.";
     RING_TASKS Gauge "weir_ring_tasks" ["shard"],

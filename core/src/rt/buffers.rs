@@ -21,6 +21,9 @@ use crate::limits;
 /// A group's number, as the kernel knows it.
 pub(super) const SMALL: u16 = 0;
 pub(super) const LARGE: u16 = 1;
+pub(super) const DATAGRAMS: u16 = 2;
+/// The group of a lease without a buffer.
+const NO_GROUP: u16 = u16::MAX;
 
 /// Published buffers that no starved stream has been sent for in this turn.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +47,7 @@ impl Left {
     }
 }
 
-/// One group of equal buffers. Two per shard.
+/// One group of equal buffers. Three per shard.
 #[derive(Debug)]
 pub(super) struct BufferGroup {
     id: u16,
@@ -219,7 +222,8 @@ impl Drop for Mapping {
 
 /// Received bytes, in a buffer on loan from the shard. Dropping it gives the buffer back.
 ///
-/// Never empty when handed out, and at most [`limits::LARGE_LEASE`] bytes. Not `Send`.
+/// Never empty when a stream hands it out, and then at most [`limits::LARGE_LEASE`] bytes. Not
+/// `Send`.
 #[derive(Debug)]
 pub struct Lease {
     data: NonNull<u8>,
@@ -229,6 +233,11 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// No bytes, and no buffer behind them: what an empty datagram carries.
+    pub(super) fn empty() -> Lease {
+        Lease { data: NonNull::dangling(), len: 0, buffer: 0, group: NO_GROUP }
+    }
+
     /// Drops the first `n` bytes, or all when there are fewer.
     pub fn advance(&mut self, n: usize) {
         let n = n.min(self.len());
@@ -262,6 +271,9 @@ impl DerefMut for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if self.group == NO_GROUP {
+            return;
+        }
         shard::try_with(|shard| {
             shard.stats.leases.fall();
             shard.group(self.group).borrow_mut().give_back(self.buffer);

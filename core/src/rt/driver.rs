@@ -4,7 +4,7 @@
 
 use io_uring::{opcode, types};
 
-use super::buffers::{LARGE, Left, SMALL};
+use super::buffers::{DATAGRAMS, LARGE, Left, SMALL};
 use super::ops::Op;
 use super::ring::{Completion, Wait};
 use super::shard::Shard;
@@ -38,6 +38,7 @@ impl Shard {
         let give_up = self.clock().plus(std::time::Duration::from_millis(limits::TEARDOWN_MS));
         let mut completions = Vec::new();
         self.starved.borrow_mut().clear();
+        self.starved_sockets.borrow_mut().clear();
         while self.ops.borrow().live() > 0 && self.clock() < give_up {
             let ids: Vec<_> = self.ops.borrow().ids().collect();
             for id in ids {
@@ -79,6 +80,7 @@ impl Shard {
         }
         if settled {
             self.settle_quiet_sends();
+            self.settle_quiet_datagrams();
         }
         self.timers.advance(now);
         while let Some(task) = self.inbox.next() {
@@ -103,14 +105,16 @@ impl Shard {
     }
 
     fn complete(&self, completion: Completion) {
-        let Some((id, op)) = self.ops.borrow_mut().take(completion.user_data) else { return };
+        let Some((id, mut op)) = self.ops.borrow_mut().take(completion.user_data) else { return };
         let last = !completion.more();
-        match &op {
+        match &mut op {
             Op::Recv(stream) => stream.recv_completed(self, &completion, last),
             Op::Send(stream) => stream.send_completed(self, &completion),
             Op::Accept(listener) => listener.accept_completed(self, &completion, last),
             Op::Connect(connecting) => connecting.completed(self, &completion),
             Op::Poll(polling) => polling.completed(&completion),
+            Op::RecvFrom(socket) => socket.recv_completed(self, &completion, last),
+            Op::SendTo(posted) => posted.completed(self, &completion),
             Op::Wake if self.tasks.live() > 0 => self.arm_wake(),
             Op::Wake | Op::Busy => {}
         }
@@ -138,11 +142,32 @@ impl Shard {
         self.quiet_sends.replace(sends);
     }
 
+    /// The same for datagrams, which the kernel has taken or refused by now.
+    fn settle_quiet_datagrams(&self) {
+        let mut sends = self.quiet_datagrams.take();
+        for (id, _) in sends.drain(..) {
+            let op = self.ops.borrow_mut().take(id.user_data());
+            if let Some((_, Op::SendTo(posted))) = op {
+                self.ops.borrow_mut().free(id);
+                posted.settled(self);
+            }
+        }
+        self.quiet_datagrams.replace(sends);
+    }
+
     /// True when somebody waits for a send that will not end a sleep, or for the lease in it.
     fn quiet_send_awaited(&self) -> bool {
         let sends = self.quiet_sends.borrow();
         let starved = !self.starved.borrow().is_empty();
         sends.iter().any(|(_, stream)| starved || stream.send_awaited())
+            || self.quiet_datagram_awaited()
+    }
+
+    /// The same for datagrams: a buffer in one is needed, or a socket closes behind it.
+    fn quiet_datagram_awaited(&self) -> bool {
+        let sends = self.quiet_datagrams.borrow();
+        let starved = !self.starved_sockets.borrow().is_empty();
+        sends.iter().any(|(_, socket)| starved || socket.is_closing())
     }
 
     /// Keeps a read of the inbox's eventfd in flight.
@@ -165,6 +190,7 @@ impl Shard {
         for group in self.groups() {
             group.borrow_mut().refill();
         }
+        self.feed_sockets();
         if self.starved.borrow().is_empty() {
             return;
         }
@@ -187,6 +213,20 @@ impl Shard {
         }
         starved.drain(..asked);
         self.starved.replace(starved);
+    }
+
+    /// The same for UDP sockets, which have buffers of their own.
+    fn feed_sockets(&self) {
+        if self.starved_sockets.borrow().is_empty() {
+            return;
+        }
+        let left = usize::from(self.group(DATAGRAMS).borrow().published());
+        let mut starved = self.starved_sockets.take();
+        for socket in starved.drain(..left.min(starved.len())) {
+            socket.feed(self);
+        }
+        starved.append(&mut self.starved_sockets.borrow_mut());
+        self.starved_sockets.replace(starved);
     }
 
     /// A fault on demand: the kernel ends a random operation.

@@ -1,5 +1,5 @@
 //! Faults on demand, for tests: makes the ring misbehave in ways that the kernel may at any time.
-//! Owns the dice; the places that throw them are in `driver`, `stream` and `listener`.
+//! Owns the dice; the places that throw them are in `driver`, `stream`, `listener` and `udp`.
 //!
 //! All faults are real ones (the kernel itself then reports ENOBUFS, ECANCELED, a short send, an
 //! ended multishot), except for a refused accept, whose completion is rewritten.
@@ -21,6 +21,8 @@ pub struct FaultPlan {
     pub end_multishot: u16,
     /// Accepts that fail with EMFILE; the connection is lost.
     pub refuse_accept: u16,
+    /// Receives of datagrams with room for a few bytes only, so that they are truncated.
+    pub short_buffer: u16,
     /// Completion queue of the smallest size, so that it overflows.
     pub tiny_queue: bool,
 }

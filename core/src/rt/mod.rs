@@ -60,4 +60,4 @@ pub use stream::TcpStream;
 pub use sys::TcpInfo;
 pub use task::{TaskHandle, current_task, spawn, yield_now};
 pub use timer::{Elapsed, Timer, sleep, sleep_exact, timeout};
-pub use udp::{Datagram, UdpSocket};
+pub use udp::{Arrival, Datagram, Refusal, UdpOptions, UdpSocket};

@@ -9,6 +9,7 @@ use super::connect::Connecting;
 use super::listener::ListenerInner;
 use super::readable::Polling;
 use super::stream::StreamInner;
+use super::udp::{Posted, UdpInner};
 
 /// What an operation belongs to.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) enum Op {
     Send(Rc<StreamInner>),
     Connect(Rc<Connecting>),
     Poll(Rc<Polling>),
+    RecvFrom(Rc<UdpInner>),
+    SendTo(Posted),
     /// The shard's own: the read of its wake-up eventfd.
     Wake,
     /// Taken out while its completion is being handled.
@@ -104,7 +107,7 @@ impl OpTable {
     /// Whether a cancellation out of the blue must go unnoticed by the operation's user.
     pub(super) fn may_be_cancelled(&self, id: OpId) -> bool {
         let op = self.slots.get(id.slot()).and_then(|slot| slot.op.as_ref());
-        matches!(op, Some(Op::Recv(_) | Op::Send(_) | Op::Accept(_) | Op::Wake))
+        matches!(op, Some(Op::Recv(_) | Op::Send(_) | Op::Accept(_) | Op::RecvFrom(_) | Op::Wake))
     }
 
     /// All operations that the kernel holds.

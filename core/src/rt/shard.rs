@@ -14,7 +14,7 @@ use std::sync::Arc;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use io_uring::{opcode, squeue, types};
 
-use super::buffers::{BufferGroup, LARGE, SMALL};
+use super::buffers::{BufferGroup, DATAGRAMS, LARGE, SMALL};
 use super::fault::{FaultPlan, Faults};
 use super::features::Features;
 use super::inbox::{self, Inbox};
@@ -24,6 +24,7 @@ use super::stats::{Audit, RingStats};
 use super::stream::{Message, StreamInner};
 use super::task::Tasks;
 use super::timer::Timers;
+use super::udp::{Quiet, Sending, UdpInner};
 use crate::limits;
 use crate::time::clock::{self, Mono};
 
@@ -149,12 +150,18 @@ pub(super) struct Shard {
     pub(super) timers: Timers,
     pub(super) ops: RefCell<OpTable>,
     pub(super) ring: RefCell<Ring>,
-    groups: [RefCell<BufferGroup>; 2],
+    groups: [RefCell<BufferGroup>; 3],
     pub(super) send_buffers: RefCell<Vec<Vec<u8>>>,
     #[allow(clippy::vec_box, reason = "the kernel points into a message: it must not move")]
     pub(super) messages: RefCell<Vec<Box<Message>>>,
     /// Sends of this turn that say nothing when they succeed.
     pub(super) quiet_sends: RefCell<Vec<(OpId, Rc<StreamInner>)>>,
+    /// The same of datagrams.
+    pub(super) quiet_datagrams: RefCell<Vec<Quiet>>,
+    #[allow(clippy::vec_box, reason = "the kernel points into a datagram: it must not move")]
+    pub(super) sendings: RefCell<Vec<Box<Sending>>>,
+    /// UDP sockets whose receive found no buffer.
+    pub(super) starved_sockets: RefCell<Vec<Rc<UdpInner>>>,
     /// Streams whose receive found no buffer.
     pub(super) starved: RefCell<Vec<Rc<StreamInner>>>,
     pub(super) inbox: Arc<Inbox>,
@@ -214,6 +221,8 @@ impl Shard {
             .map_err(|error| told("its small receive buffers", error))?;
         let large = BufferGroup::new(&ring, LARGE, &limits::LARGE_BUFFERS)
             .map_err(|error| told("its large receive buffers", error))?;
+        let datagrams = BufferGroup::new(&ring, DATAGRAMS, &limits::DATAGRAM_BUFFERS)
+            .map_err(|error| told("its buffers for datagrams", error))?;
         let (id, inbox) = inbox::register().map_err(|error| told("its inbox", error))?;
         let now = clock::mono();
         Ok(Shard {
@@ -223,10 +232,13 @@ impl Shard {
             timers: Timers::new(now),
             ops: RefCell::default(),
             ring: RefCell::new(ring),
-            groups: [RefCell::new(small), RefCell::new(large)],
+            groups: [small, large, datagrams].map(RefCell::new),
             send_buffers: RefCell::default(),
             messages: RefCell::default(),
             quiet_sends: RefCell::default(),
+            quiet_datagrams: RefCell::default(),
+            sendings: RefCell::default(),
+            starved_sockets: RefCell::default(),
             starved: RefCell::default(),
             inbox,
             wake_count: Box::new(Cell::new(0)),
@@ -253,7 +265,7 @@ impl Shard {
         &self.groups[usize::from(group)]
     }
 
-    pub(super) fn groups(&self) -> &[RefCell<BufferGroup>; 2] {
+    pub(super) fn groups(&self) -> &[RefCell<BufferGroup>; 3] {
         &self.groups
     }
 
@@ -292,7 +304,7 @@ impl Shard {
         unsafe { self.ring.borrow_mut().push(&entry) };
     }
 
-    /// A descriptor was opened for a stream or listener.
+    /// A descriptor was opened for a stream, listener or UDP socket.
     pub(super) fn opened(&self) {
         self.open.set(self.open.get() + 1);
         self.stats.streams.set(self.open.get());

@@ -23,11 +23,13 @@ pub struct RingStats {
     pub cq_overflows: Counter,
     /// Accepts that failed for want of descriptors or memory.
     pub accept_failures: Counter,
+    /// Datagrams that were dropped instead of sent: the socket was full, or the kernel refused.
+    pub datagrams_dropped: Counter,
     /// Tasks that panicked; each ended alone.
     pub task_panics: Counter,
     /// Tasks alive.
     pub tasks: Gauge,
-    /// Connections open, those on their way out included.
+    /// Connections and UDP sockets open, those on their way out included.
     pub streams: Gauge,
     /// Operations that the kernel holds.
     pub operations: Gauge,
@@ -43,7 +45,7 @@ pub struct Audit {
     pub tasks: u64,
     /// Operations that the kernel holds, the shard's own wake-up left out.
     pub operations: u64,
-    /// Connections and listeners whose descriptor is still open.
+    /// Connections, listeners and UDP sockets whose descriptor is still open.
     pub streams: u64,
     /// Receive buffers lent out.
     pub leases: u64,

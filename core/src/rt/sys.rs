@@ -34,6 +34,18 @@ pub(super) fn set_keepalive(fd: RawFd, times: TcpKeepalive) -> io::Result<()> {
     set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, &on)
 }
 
+/// Has a UDP socket tell each datagram's local address, and errors with the peer that they are
+/// about, if `errors`.
+pub(super) fn set_datagram_options(fd: RawFd, v6: bool, errors: bool) -> io::Result<()> {
+    let (level, address, error) = if v6 {
+        (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, libc::IPV6_RECVERR)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_PKTINFO, libc::IP_RECVERR)
+    };
+    set_option(fd, level, address, &1)?;
+    set_option(fd, level, error, &libc::c_int::from(errors))
+}
+
 pub(super) fn shutdown_write(fd: RawFd) -> io::Result<()> {
     // SAFETY: takes numbers only.
     check(unsafe { libc::shutdown(fd, libc::SHUT_WR) })

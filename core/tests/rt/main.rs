@@ -6,3 +6,4 @@ mod edges;
 mod relay;
 mod stress;
 mod support;
+mod udp;
