@@ -1,3 +1,5 @@
-//! TCP and UDP forwarding. Owns nothing yet: the sessions and the flow table come with the L4
-//! issue.
+//! TCP and UDP forwarding. So far the UDP flow table; what uses it comes next.
 #![forbid(unsafe_code)]
+
+pub mod limits;
+pub mod udp;

@@ -1,0 +1,13 @@
+//! The bounds of Layer 4 that nobody else needs.
+
+/// UDP flows of one listener on one shard; with more the one that was silent longest is forgotten.
+pub const FLOWS: usize = 131_072;
+/// Sockets of one family that the flows of one listener share on one shard. A member has at most so
+/// many flows.
+pub const FLOW_SOCKETS: u32 = 8_192;
+/// Flows that are looked at, the longest silent first, for one to take the place of.
+pub const EVICTION_REACH: usize = 64;
+/// Arrivals that one task handles before the others have a turn.
+pub const ARRIVALS_PER_TURN: usize = 64;
+
+const _: () = assert!(FLOWS < u32::MAX as usize);

@@ -1,0 +1,125 @@
+//! Pure: which upstream socket a flow gets. A socket carries one flow to each member, since answers
+//! are told apart by socket and member; so `n` sockets carry `n` times as many flows as there are
+//! members. Sockets are numbers here; the shell opens them.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::SocketAddr;
+
+use ahash::HashMap;
+
+use crate::limits::FLOW_SOCKETS;
+
+/// The number of an upstream socket; IPv4 and IPv6 ones have numbers of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId(u32);
+
+impl SocketId {
+    fn new(number: u32, v6: bool) -> SocketId {
+        SocketId(number * 2 + u32::from(v6))
+    }
+
+    fn number(self) -> u32 {
+        self.0 / 2
+    }
+
+    /// Is it an IPv6 socket?
+    #[must_use]
+    pub fn is_ipv6(self) -> bool {
+        self.0 % 2 == 1
+    }
+
+    /// A small number for tables.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Who uses which socket.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    members: HashMap<SocketAddr, Places>,
+    /// Flows of each socket, by its index.
+    users: Vec<u32>,
+}
+
+/// The sockets that one member's flows use.
+#[derive(Debug, Default)]
+struct Places {
+    /// Numbers from here on were never used for it.
+    next: u32,
+    /// Used before and free again; the lowest is taken first, so that the highest fall empty.
+    free: BinaryHeap<Reverse<u32>>,
+    used: u32,
+}
+
+impl Sockets {
+    /// A socket that has no flow to `member` yet; `None` when the bound is reached.
+    pub(super) fn take(&mut self, member: SocketAddr) -> Option<SocketId> {
+        let places = self.members.entry(member).or_default();
+        let number = match places.free.pop() {
+            Some(Reverse(number)) => number,
+            None if places.next < FLOW_SOCKETS => {
+                places.next += 1;
+                places.next - 1
+            }
+            None => return None,
+        };
+        places.used += 1;
+        let socket = SocketId::new(number, member.is_ipv6());
+        if self.users.len() <= socket.index() {
+            self.users.resize(socket.index() + 1, 0);
+        }
+        if let Some(users) = self.users.get_mut(socket.index()) {
+            *users += 1;
+        }
+        Some(socket)
+    }
+
+    /// The flow over `socket` to `member` has ended.
+    pub(super) fn give_back(&mut self, socket: SocketId, member: SocketAddr) {
+        if let Some(users) = self.users.get_mut(socket.index()) {
+            *users = users.saturating_sub(1);
+        }
+        let Some(places) = self.members.get_mut(&member) else { return };
+        places.used = places.used.saturating_sub(1);
+        if places.used == 0 {
+            self.members.remove(&member);
+        } else {
+            places.free.push(Reverse(socket.number()));
+        }
+    }
+
+    /// Flows over this socket.
+    pub(super) fn users(&self, socket: SocketId) -> u32 {
+        self.users.get(socket.index()).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_shared_by_members_and_never_by_flows_of_one() {
+        let mut sockets = Sockets::default();
+        let member = |n: u16| SocketAddr::from(([10, 0, 0, 1], n));
+        let first: Vec<_> = (0..3).map(|_| sockets.take(member(1)).unwrap()).collect();
+        let second: Vec<_> = (0..3).map(|_| sockets.take(member(2)).unwrap()).collect();
+        assert_eq!(first, second, "the same three sockets");
+        assert_eq!(sockets.users(first[0]), 2);
+        sockets.give_back(first[1], member(1));
+        assert_eq!(sockets.take(member(1)), Some(first[1]));
+        assert!(!first[0].is_ipv6());
+        assert!(sockets.take("[::1]:1".parse().unwrap()).unwrap().is_ipv6());
+    }
+
+    #[test]
+    fn a_member_has_no_more_flows_than_there_are_sockets() {
+        let mut sockets = Sockets::default();
+        let member = SocketAddr::from(([10, 0, 0, 1], 1));
+        let taken = (0..FLOW_SOCKETS + 5).filter_map(|_| sockets.take(member)).count();
+        assert_eq!(taken, FLOW_SOCKETS as usize);
+    }
+}

@@ -1,0 +1,275 @@
+//! Pure: the UDP flow table of one listener on one shard. A flow is a client (its address, the
+//! address it asked, and the door it came by) and a member, over one of the shared upstream
+//! sockets. Datagrams of the client are found by the client, answers by socket and member. Knows no
+//! socket and no clock; the shell calls it with both.
+//!
+//! Flows stand in one list in the order of their last use, so that the longest silent one is always
+//! known: it expires first (R6.7-2, R6.7-3), and it makes room when the table is full.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ahash::HashMap;
+use weir_core::time::clock::Mono;
+
+use super::sockets::{SocketId, Sockets};
+use crate::limits::EVICTION_REACH;
+
+/// Whose flow it is, as the client sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Client {
+    /// The client's address and port.
+    pub peer: SocketAddr,
+    /// The address that it asked.
+    pub local: IpAddr,
+    /// The listening socket that it came by, for its port; numbers of the caller's.
+    pub door: u32,
+}
+
+/// A flow's place, valid until the flow ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowId(u32);
+
+/// A flow; `P` is what the caller keeps with it.
+#[derive(Debug)]
+pub struct Flow<P> {
+    /// Whose it is.
+    pub client: Client,
+    /// Where its datagrams go.
+    pub member: SocketAddr,
+    /// Over which socket.
+    pub socket: SocketId,
+    /// When the last datagram came, from either side.
+    pub used: Mono,
+    /// The caller's.
+    pub payload: P,
+    newer: u32,
+    older: u32,
+}
+
+/// What came of beginning a flow.
+#[derive(Debug)]
+pub enum Begun<P> {
+    /// It is there; one that was silent longest may have made room for it.
+    Flow(FlowId, Option<Flow<P>>),
+    /// All sockets carry a flow to this member, and none of them has been silent for long.
+    Full(P),
+}
+
+/// No flow.
+const NONE: u32 = u32::MAX;
+
+/// The table.
+#[derive(Debug)]
+pub struct Table<P> {
+    flows: Vec<Option<Flow<P>>>,
+    free: Vec<u32>,
+    by_client: HashMap<Client, u32>,
+    by_member: HashMap<(SocketId, SocketAddr), u32>,
+    sockets: Sockets,
+    newest: u32,
+    oldest: u32,
+    most: usize,
+    idle: Duration,
+}
+
+impl<P> Table<P> {
+    /// A table without flows, for at most `most` of them, which end after `idle` of silence.
+    #[must_use]
+    pub fn new(most: usize, idle: Duration) -> Table<P> {
+        Table {
+            flows: Vec::new(),
+            free: Vec::new(),
+            by_client: HashMap::default(),
+            by_member: HashMap::default(),
+            sockets: Sockets::default(),
+            newest: NONE,
+            oldest: NONE,
+            most,
+            idle,
+        }
+    }
+
+    /// Flows that there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_client.len()
+    }
+
+    /// True when there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_client.is_empty()
+    }
+
+    /// From now on flows end after so long; also those that there are (R6.7-14).
+    pub fn set_idle(&mut self, idle: Duration) {
+        self.idle = idle;
+    }
+
+    /// The flow that a client's datagram belongs to; it counts as used.
+    pub fn of_client(&mut self, client: &Client, now: Mono) -> Option<FlowId> {
+        let at = *self.by_client.get(client)?;
+        self.touch(at, now);
+        Some(FlowId(at))
+    }
+
+    /// The flow that a member's datagram belongs to; it counts as used. `None` for what nobody
+    /// asked for.
+    pub fn of_member(&mut self, socket: SocketId, from: SocketAddr, now: Mono) -> Option<FlowId> {
+        let at = *self.by_member.get(&(socket, from))?;
+        self.touch(at, now);
+        Some(FlowId(at))
+    }
+
+    /// The flow that an error about a datagram to `member` is about.
+    #[must_use]
+    pub fn refused(&self, socket: SocketId, member: SocketAddr) -> Option<FlowId> {
+        self.by_member.get(&(socket, member)).map(|&at| FlowId(at))
+    }
+
+    /// A flow.
+    #[must_use]
+    pub fn get(&self, flow: FlowId) -> Option<&Flow<P>> {
+        self.flows.get(flow.0 as usize)?.as_ref()
+    }
+
+    /// A flow, to change what the caller keeps with it.
+    pub fn get_mut(&mut self, flow: FlowId) -> Option<&mut Flow<P>> {
+        self.flows.get_mut(flow.0 as usize)?.as_mut()
+    }
+
+    /// Flows over this socket; at 0 it can be closed.
+    #[must_use]
+    pub fn users(&self, socket: SocketId) -> u32 {
+        self.sockets.users(socket)
+    }
+
+    /// Begins the flow of a client that has none.
+    pub fn begin(&mut self, client: Client, member: SocketAddr, payload: P, now: Mono) -> Begun<P> {
+        debug_assert!(!self.by_client.contains_key(&client), "it has a flow");
+        let mut evicted = None;
+        if self.len() >= self.most {
+            evicted = self.end(FlowId(self.oldest));
+        }
+        let mut socket = self.sockets.take(member);
+        if socket.is_none() && evicted.is_none() {
+            evicted = self.oldest_to(member).and_then(|flow| self.end(flow));
+            socket = self.sockets.take(member);
+        }
+        let Some(socket) = socket else { return Begun::Full(payload) };
+        let flow = Flow { client, member, socket, used: now, payload, newer: NONE, older: NONE };
+        let at = self.place(flow);
+        self.by_client.insert(client, at);
+        self.by_member.insert((socket, member), at);
+        self.link(at);
+        Begun::Flow(FlowId(at), evicted)
+    }
+
+    /// Ends a flow.
+    pub fn end(&mut self, flow: FlowId) -> Option<Flow<P>> {
+        if self.get(flow).is_some() {
+            self.unlink(flow.0);
+        }
+        let ended = self.flows.get_mut(flow.0 as usize)?.take()?;
+        self.free.push(flow.0);
+        self.by_client.remove(&ended.client);
+        self.by_member.remove(&(ended.socket, ended.member));
+        self.sockets.give_back(ended.socket, ended.member);
+        Some(ended)
+    }
+
+    /// Ends the longest silent flow, if it has been silent for too long.
+    pub fn expire(&mut self, now: Mono) -> Option<Flow<P>> {
+        let used = self.at(self.oldest)?.used;
+        if now.since(used) < self.idle {
+            return None;
+        }
+        self.end(FlowId(self.oldest))
+    }
+
+    /// When the next flow expires if nothing comes until then.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Mono> {
+        self.at(self.oldest).map(|flow| flow.used.plus(self.idle))
+    }
+
+    /// Ends any one flow that `which` names; `None` when there is none (left). Costs O(flows).
+    pub fn end_where(&mut self, which: impl Fn(&Flow<P>) -> bool) -> Vec<Flow<P>> {
+        let named = |(at, flow): (u32, &Option<Flow<P>>)| {
+            flow.as_ref().is_some_and(&which).then_some(FlowId(at))
+        };
+        let ids: Vec<FlowId> = (0..).zip(&self.flows).filter_map(named).collect();
+        ids.into_iter().filter_map(|id| self.end(id)).collect()
+    }
+
+    fn at(&self, at: u32) -> Option<&Flow<P>> {
+        self.flows.get(at as usize)?.as_ref()
+    }
+
+    fn at_mut(&mut self, at: u32) -> Option<&mut Flow<P>> {
+        self.flows.get_mut(at as usize)?.as_mut()
+    }
+
+    /// The longest silent flow to `member`, if it is among the first few.
+    fn oldest_to(&self, member: SocketAddr) -> Option<FlowId> {
+        let mut at = self.oldest;
+        for _ in 0..EVICTION_REACH {
+            let flow = self.at(at)?;
+            if flow.member == member {
+                return Some(FlowId(at));
+            }
+            at = flow.newer;
+        }
+        None
+    }
+
+    fn place(&mut self, flow: Flow<P>) -> u32 {
+        match self.free.pop() {
+            Some(at) => {
+                if let Some(place) = self.flows.get_mut(at as usize) {
+                    *place = Some(flow);
+                }
+                at
+            }
+            None => {
+                self.flows.push(Some(flow));
+                self.flows.len() as u32 - 1
+            }
+        }
+    }
+
+    fn touch(&mut self, at: u32, now: Mono) {
+        if at != self.newest {
+            self.unlink(at);
+            self.link(at);
+        }
+        if let Some(flow) = self.at_mut(at) {
+            flow.used = now;
+        }
+    }
+
+    /// Makes it the newest.
+    fn link(&mut self, at: u32) {
+        let former = std::mem::replace(&mut self.newest, at);
+        if let Some(flow) = self.at_mut(at) {
+            (flow.newer, flow.older) = (NONE, former);
+        }
+        match self.at_mut(former) {
+            Some(flow) => flow.newer = at,
+            None => self.oldest = at,
+        }
+    }
+
+    fn unlink(&mut self, at: u32) {
+        let Some(&Flow { newer, older, .. }) = self.at(at) else { return };
+        match self.at_mut(newer) {
+            Some(flow) => flow.older = older,
+            None => self.newest = older,
+        }
+        match self.at_mut(older) {
+            Some(flow) => flow.newer = newer,
+            None => self.oldest = newer,
+        }
+    }
+}
