@@ -5,7 +5,7 @@ mod process;
 
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use process::{Client, LIMIT, Member, RUN_DIR, Server, get, run, until, weir};
 
@@ -139,6 +139,49 @@ fn a_busy_port_changes_nothing() {
     assert!(err.contains("listener `y`") && err.contains(&taken.to_string()), "{err}");
     assert!(TcpStream::connect(at(free)).is_err(), "x must not be open");
     assert_eq!(get(server.web, "/").body, "a");
+}
+
+/// A refused reload cuts nobody, not even where it would have put a listener on more cores: no
+/// socket joins those that serve as long as something may fail.
+#[test]
+fn a_refused_reload_cuts_nobody() {
+    let cores = weir_core::net::sys::allowed_cores().unwrap();
+    let Some(other) = cores.get(1) else {
+        return eprintln!("one core only: no shard could join");
+    };
+    let a = Member::start("a");
+    let members = [(a.addr, 1)];
+    let pools: &[Pool<'_>] = &[("app", "", &members)];
+    let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = busy.local_addr().unwrap().port();
+    let own = format!("vip_address = \"127.0.0.1\"\ncores = [{other}]");
+    let plan = |listeners| Plan { listeners, pools }.text();
+    let narrow = plan(&[("web", 0, "app", "")]).replace("vip_address = \"127.0.0.1\"", &own);
+    let server = Server::start(&narrow);
+    let wide = plan(&[("web", 0, "app", ""), ("y", taken, "app", "")]);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let ask = || {
+            let mut lost = Vec::new();
+            while !over.load(Relaxed) {
+                let Ok(stream) = TcpStream::connect(server.web) else { continue };
+                let mut client = Client::over(stream);
+                let asked = client.try_send_with("/", "Connection: close\r\n");
+                lost.extend(asked.and_then(|()| client.answer()).err());
+            }
+            lost
+        };
+        let clients = [scope.spawn(ask), scope.spawn(ask)];
+        let answers: Vec<_> = (0..20).map(|_| server.reload(&wide)).collect();
+        over.store(true, Relaxed);
+        for (code, _, err) in answers {
+            assert!(code == Some(1) && err.contains("listener `y`"), "{code:?} {err}");
+        }
+        for client in clients {
+            let lost = client.join().unwrap();
+            assert!(lost.is_empty(), "{} requests are lost: {:?}", lost.len(), lost.first());
+        }
+    });
 }
 
 /// R6.3-2: a removed listener takes no new connections, and its old ones work until they are idle.

@@ -1,6 +1,7 @@
 //! The listening sockets of the process: which are open on which shards, and what has to change for
 //! another state. New sockets are bound before anything else changes, so that an address that can't
-//! be had leaves everything as it was.
+//! be had leaves everything as it was; those that join sockets that serve listen last of all, since
+//! closing them again would cut the clients that they were given.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use weir_core::control::{Listener, State};
 use weir_core::model::Handle;
-use weir_core::net::{self, Wanted};
+use weir_core::net::{self, Joining, Wanted};
 use weir_core::time::clock::Mono;
 
 use crate::shard::DoorChange;
@@ -44,6 +45,7 @@ struct Door {
 pub struct Moves {
     next: Doors,
     changes: Vec<Vec<DoorChange>>,
+    joining: Vec<(Handle, Vec<usize>, Joining)>,
     /// What the user should know.
     pub warnings: Vec<String>,
 }
@@ -83,6 +85,7 @@ impl Doors {
                 ..*self
             },
             changes: (0..self.shards).map(|_| Vec::new()).collect(),
+            joining: Vec::new(),
             warnings: Vec::new(),
         };
         moves.next.closed.retain(|_, when| is_closing(*when));
@@ -90,9 +93,11 @@ impl Doors {
         for (handle, listener) in state.listeners() {
             self.keep(handle, listener, &mut moves, &mut wishes)?;
         }
-        for wish in wishes {
-            self.bind(&wish, &mut moves)?;
+        for wish in &mut wishes {
+            self.join(wish, &mut moves)?;
         }
+        wishes.retain(|wish| !wish.addresses.is_empty());
+        self.bind(&wishes, &mut moves)?;
         for (address, door) in &self.open {
             if !moves.next.open.contains_key(address) {
                 moves.next.closed.insert(*address, now);
@@ -101,6 +106,7 @@ impl Doors {
                 }
             }
         }
+        moves.listen(self.backlog)?;
         Ok(moves)
     }
 
@@ -154,10 +160,8 @@ impl Doors {
         moves: &mut Moves,
     ) -> Result<()> {
         let joining: Vec<usize> = shards.difference(&door.shards).copied().collect();
-        let sockets = net::bind_join(&listener.name, address, joining.len(), self.backlog)?;
-        for (shard, socket) in joining.into_iter().zip(sockets) {
-            moves.tell(shard, DoorChange::Open { address, listener: handle, socket });
-        }
+        let sockets = net::bind_join(&listener.name, address, joining.len())?;
+        moves.joining.push((handle, joining, sockets));
         for &shard in door.shards.difference(shards) {
             moves.tell(shard, DoorChange::Close { address });
         }
@@ -170,24 +174,24 @@ impl Doors {
         Ok(())
     }
 
-    fn bind(&self, wish: &Wish, moves: &mut Moves) -> Result<()> {
-        // An address that we hold, in part or still, can't be tested for others.
-        let (ours, new): (Vec<_>, Vec<_>) =
-            wish.addresses.iter().copied().partition(|&address| self.is_ours(address, moves));
-        self.join(wish, &ours, moves)?;
-        if new.is_empty() {
-            return Ok(());
-        }
-        let wanted = Wanted { listener: wish.name.clone(), addresses: new.clone() };
-        let bound = net::bind_all(&[wanted], wish.shards.len(), self.backlog)?;
+    /// Binds the addresses that nobody has here.
+    fn bind(&self, wishes: &[Wish], moves: &mut Moves) -> Result<()> {
+        let wanted = |wish: &Wish| Wanted {
+            listener: wish.name.clone(),
+            addresses: wish.addresses.clone(),
+            shards: wish.shards.len(),
+        };
+        let wanted: Vec<Wanted> = wishes.iter().map(wanted).collect();
+        let bound = net::bind_all(&wanted, self.backlog)?;
         moves.warnings.extend(bound.warnings);
-        let was_any_port = new.iter().all(|address| address.port() == 0);
         let addresses: BTreeSet<SocketAddr> = bound.groups.iter().map(|group| group.addr).collect();
-        if !was_any_port {
-            moves.next.absent.extend(new.iter().filter(|address| !addresses.contains(*address)));
+        for wish in wishes.iter().filter(|wish| !wish.has_any_port()) {
+            let absent = wish.addresses.iter().filter(|address| !addresses.contains(*address));
+            moves.next.absent.extend(absent);
         }
         for group in bound.groups {
-            if was_any_port {
+            let Some(wish) = wishes.get(group.wanted) else { continue };
+            if wish.has_any_port() {
                 moves.next.ports.insert(wish.listener, group.addr.port());
             }
             moves.open(wish, group.addr, group.sockets);
@@ -195,10 +199,17 @@ impl Doors {
         Ok(())
     }
 
-    fn join(&self, wish: &Wish, addresses: &[SocketAddr], moves: &mut Moves) -> Result<()> {
-        for &address in addresses {
-            let sockets = net::bind_join(&wish.name, address, wish.shards.len(), self.backlog)?;
-            moves.open(wish, address, sockets);
+    /// Takes those addresses out of a wish that we hold, in part or still: they can't be tested for
+    /// others, so their sockets join.
+    fn join(&self, wish: &mut Wish, moves: &mut Moves) -> Result<()> {
+        let (ours, new): (Vec<_>, Vec<_>) =
+            wish.addresses.iter().copied().partition(|&address| self.is_ours(address, moves));
+        wish.addresses = new;
+        for address in ours {
+            let sockets = net::bind_join(&wish.name, address, wish.shards.len())?;
+            let shards = wish.shards.iter().copied().collect();
+            moves.joining.push((wish.listener, shards, sockets));
+            moves.next.open.insert(address, wish.door());
         }
         Ok(())
     }
@@ -232,7 +243,27 @@ impl Moves {
         for (&shard, socket) in wish.shards.iter().zip(sockets) {
             self.tell(shard, DoorChange::Open { address, listener: wish.listener, socket });
         }
-        let door = Door { listener: wish.listener, shards: wish.shards.clone() };
-        self.next.open.insert(address, door);
+        self.next.open.insert(address, wish.door());
+    }
+
+    /// The last thing that may fail, and hardly can.
+    fn listen(&mut self, backlog: u32) -> Result<()> {
+        for (listener, shards, joining) in std::mem::take(&mut self.joining) {
+            let address = joining.addr;
+            for (shard, socket) in shards.into_iter().zip(joining.listen(backlog)?) {
+                self.tell(shard, DoorChange::Open { address, listener, socket });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Wish {
+    fn has_any_port(&self) -> bool {
+        self.addresses.iter().all(|address| address.port() == 0)
+    }
+
+    fn door(&self) -> Door {
+        Door { listener: self.listener, shards: self.shards.clone() }
     }
 }

@@ -4,7 +4,7 @@
 //! of each address binds *and listens* without it, which the kernel grants to one socket only;
 //! then it gets the option and the sockets of the other shards join it. All addresses are bound
 //! before any listens, so that a busy port is found before a client could connect to another one.
-//! Owns no policy on what to bind; the server calls it once at start-up.
+//! Owns no policy on what to bind; the server calls it at its start and at reloads.
 
 use std::fmt;
 use std::io;
@@ -25,6 +25,8 @@ pub struct Wanted {
     pub listener: String,
     /// What to bind; never empty.
     pub addresses: Vec<SocketAddr>,
+    /// Sockets on each of them, one a shard; at least one.
+    pub shards: usize,
 }
 
 /// The listening sockets of one address, one a shard, in shard order.
@@ -41,10 +43,20 @@ pub struct Group {
 /// What [`bind_all`] made.
 #[derive(Debug)]
 pub struct Bound {
-    /// In the order of the wishes and of their addresses.
+    /// In the order of each wish's addresses.
     pub groups: Vec<Group>,
     /// Addresses left out, each with its reason.
     pub warnings: Vec<String>,
+}
+
+/// Sockets that are bound beside others of this process and take no connection yet.
+#[derive(Debug)]
+pub struct Joining {
+    /// The listener's name, for messages.
+    pub listener: String,
+    /// What they are bound to.
+    pub addr: SocketAddr,
+    sockets: Vec<Socket>,
 }
 
 /// An address that could not be bound; `Display` names listener, address, cause and cure.
@@ -60,40 +72,55 @@ pub struct BindError {
     pub owner: Option<Owner>,
 }
 
-/// Binds and listens on every address of `wanted`, with `shards` sockets each.
+/// Binds and listens on every address of `wanted`. Free ports are taken last, so that none of them
+/// is one that another wish names.
 ///
 /// # Errors
 /// The first address that cannot be had; every socket made so far is closed again.
-pub fn bind_all(wanted: &[Wanted], shards: usize, backlog: u32) -> Result<Bound, BindError> {
+pub fn bind_all(wanted: &[Wanted], backlog: u32) -> Result<Bound, BindError> {
     let mut warnings = Vec::new();
     let mut reserved = Vec::new();
-    for (index, wish) in wanted.iter().enumerate() {
-        for socket in reserve_wish(wish, &mut warnings)? {
-            reserved.push((index, socket));
+    let (free, named): (Vec<_>, Vec<_>) =
+        wanted.iter().enumerate().partition(|(_, wish)| wish.any_port());
+    for (index, wish) in named.into_iter().chain(free) {
+        for (addr, socket) in reserve_wish(wish, &mut warnings)? {
+            reserved.push((index, wish, addr, socket));
         }
     }
     let mut groups = Vec::new();
-    for (index, (addr, socket)) in reserved {
-        let sockets = open_group(addr, socket, shards, backlog)
-            .map_err(|e| refused(wanted.get(index), addr, e))?;
+    for (index, wish, addr, socket) in reserved {
+        let sockets = open_group(addr, socket, wish.shards, backlog)
+            .map_err(|e| error(&wish.listener, addr, e))?;
         groups.push(Group { wanted: index, addr, sockets });
     }
     Ok(Bound { groups, warnings })
 }
 
-/// Binds and listens on an address that this process holds already, or holds in part (0.0.0.0 and
-/// one address of it), with `shards` sockets that join.
+/// Binds `shards` sockets to an address that this process holds already, or holds in part (0.0.0.0
+/// and one address of it). The kernel gives them connections only when they listen: until then they
+/// can be dropped without cutting anybody.
 ///
 /// # Errors
 /// As [`bind_all`].
-pub fn bind_join(
-    listener: &str,
-    addr: SocketAddr,
-    shards: usize,
-    backlog: u32,
-) -> Result<Vec<OwnedFd>, BindError> {
-    let sockets = (0..shards).map(|_| join(addr, backlog_arg(backlog)));
-    sockets.collect::<io::Result<_>>().map_err(|e| error(listener, addr, e))
+pub fn bind_join(listener: &str, addr: SocketAddr, shards: usize) -> Result<Joining, BindError> {
+    let sockets = (0..shards).map(|_| join(addr)).collect::<io::Result<_>>();
+    let sockets = sockets.map_err(|e| error(listener, addr, e))?;
+    Ok(Joining { listener: listener.to_owned(), addr, sockets })
+}
+
+impl Joining {
+    /// Listens on all of them.
+    ///
+    /// # Errors
+    /// The kernel is out of memory.
+    pub fn listen(self, backlog: u32) -> Result<Vec<OwnedFd>, BindError> {
+        let Joining { listener, addr, sockets } = self;
+        let listen = |socket: Socket| {
+            socket.listen(backlog_arg(backlog)).map_err(|e| error(&listener, addr, e))?;
+            Ok(socket.into())
+        };
+        sockets.into_iter().map(listen).collect()
+    }
 }
 
 /// Binds and listens on one address for one thread, never shared (the admin listener).
@@ -185,17 +212,18 @@ fn open_group(
     first.set_reuse_port(true)?;
     let mut sockets = vec![OwnedFd::from(first)];
     for _ in 1..shards {
-        sockets.push(join(addr, backlog)?);
+        let socket = join(addr)?;
+        socket.listen(backlog)?;
+        sockets.push(socket.into());
     }
     Ok(sockets)
 }
 
-fn join(addr: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
+fn join(addr: SocketAddr) -> io::Result<Socket> {
     let socket = new_socket(addr)?;
     socket.set_reuse_port(true)?;
     socket.bind(&SockAddr::from(addr))?;
-    socket.listen(backlog)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 fn new_socket(addr: SocketAddr) -> io::Result<Socket> {
@@ -214,10 +242,6 @@ fn backlog_arg(backlog: u32) -> i32 {
 
 fn in_use(e: &io::Error) -> bool {
     e.kind() == io::ErrorKind::AddrInUse
-}
-
-fn refused(wish: Option<&Wanted>, addr: SocketAddr, source: io::Error) -> BindError {
-    error(wish.map_or("", |w| w.listener.as_str()), addr, source)
 }
 
 fn error(listener: &str, addr: SocketAddr, source: io::Error) -> BindError {

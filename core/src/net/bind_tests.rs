@@ -10,7 +10,13 @@ const BACKLOG: u32 = 128;
 
 fn wish(addresses: &[&str]) -> Wanted {
     let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
-    Wanted { listener: "web".into(), addresses }
+    Wanted { listener: "web".into(), addresses, shards: 1 }
+}
+
+/// All of `wanted`, on so many shards each.
+fn bind_all(wanted: &[Wanted], shards: usize, backlog: u32) -> Result<Bound, BindError> {
+    let wanted: Vec<_> = wanted.iter().map(|wish| Wanted { shards, ..wish.clone() }).collect();
+    super::bind_all(&wanted, backlog)
 }
 
 fn port_of(bound: &Bound) -> u16 {
@@ -186,4 +192,30 @@ fn every_refusal_names_a_cure() {
     let denied = error("web", "127.0.0.1:80".parse().unwrap(), io::Error::from_raw_os_error(13));
     let text = denied.to_string();
     assert!(text.contains("CAP_NET_BIND_SERVICE") || text.contains("permission"), "{text}");
+}
+
+#[test]
+fn a_free_port_is_none_that_another_wish_names() {
+    let named = port_of(&bind_all(&[wish(&["127.0.0.1:0"])], 1, BACKLOG).unwrap());
+    let named = format!("127.0.0.1:{named}");
+    let bound = bind_all(&[wish(&["127.0.0.1:0"]), wish(&[&named])], 1, BACKLOG).unwrap();
+    let order: Vec<usize> = bound.groups.iter().map(|group| group.wanted).collect();
+    assert_eq!(order, [1, 0], "named ports come first");
+}
+
+#[test]
+fn who_joins_gets_connections_only_when_it_listens() {
+    let bound = bind_all(&[wish(&["127.0.0.1:0"])], 1, BACKLOG).unwrap();
+    let addr = bound.groups[0].addr;
+    let joining = bind_join("web", addr, 1).unwrap();
+    let early: Vec<_> = (0..32).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    let count = |fd: std::os::fd::OwnedFd| {
+        let listener = TcpListener::from(fd);
+        listener.set_nonblocking(true).unwrap();
+        std::iter::from_fn(|| listener.accept().ok()).count()
+    };
+    let joined = joining.listen(BACKLOG).unwrap();
+    let first = bound.groups.into_iter().flat_map(|group| group.sockets);
+    assert_eq!(first.map(count).sum::<usize>(), early.len());
+    assert_eq!(joined.into_iter().map(count).sum::<usize>(), 0);
 }

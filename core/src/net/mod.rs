@@ -7,4 +7,4 @@ pub mod owner;
 pub mod relay;
 pub mod sys;
 
-pub use bind::{BindError, Bound, Group, Wanted, bind_all, bind_exclusive, bind_join};
+pub use bind::{BindError, Bound, Group, Joining, Wanted, bind_all, bind_exclusive, bind_join};
