@@ -186,6 +186,7 @@ async fn life(plan: Plan, mut orders: Receiver<Order>, ended: EndedOnDrop) {
         doors: RefCell::default(),
         accepting: Rc::default(),
         growing: Cell::new(false),
+        draining: Cell::new(None),
     });
     tell(News::Ready);
     while let Some(order) = orders.recv().await {
@@ -193,9 +194,14 @@ async fn life(plan: Plan, mut orders: Receiver<Order>, ended: EndedOnDrop) {
             Order::Update(update) => {
                 let (version, trouble) = desk.follow(update);
                 desk.grow();
+                if let Some(quiet) = desk.draining.get() {
+                    // A reload was on its way when the drain began: its doors let nobody in.
+                    desk.close_all(quiet);
+                }
                 tell(News::Applied(version, trouble));
             }
             Order::Drain { quiet } => {
+                desk.draining.set(Some(quiet));
                 desk.close_all(quiet);
                 desk.service.begin_drain();
                 rt::spawn(drained(plan.index, Rc::clone(&desk), Arc::clone(reports)));
@@ -218,6 +224,8 @@ struct Desk {
     accepting: Rc<Cell<usize>>,
     /// A task looks after slow starts.
     growing: Cell<bool>,
+    /// It drains: how long an accept queue has to stay empty.
+    draining: Cell<Option<Duration>>,
 }
 
 /// A listening socket, and whose connections come by it.
@@ -405,5 +413,70 @@ impl FallOnDrop {
 impl Drop for FallOnDrop {
     fn drop(&mut self) {
         self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use weir_core::control::State;
+    use weir_core::model::{Balancer, Config, Handles, Listener};
+    use weir_core::time::clock;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    fn running() -> (Shard, Receiver<News>) {
+        let (tell, told) = channel();
+        let tell = std::sync::Mutex::new(tell);
+        let reports: Reports = Arc::new(move |report: Report| {
+            let _test_is_over = tell.lock().map(|tell| tell.send(report.news));
+        });
+        let core = weir_core::net::sys::allowed_cores().unwrap()[0];
+        let shard = start(Plan { index: 0, core, seed: 1 }, Arc::default(), reports).unwrap();
+        assert_eq!(told.recv_timeout(LIMIT).unwrap(), News::Ready);
+        (shard, told)
+    }
+
+    /// The way from nothing to one listener, with its socket.
+    fn one_listener() -> (Update, SocketAddr) {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let balancer = Balancer { vip_address: vec![address.ip()], ..Balancer::default() };
+        let listener =
+            Listener { name: "web".into(), protocol_port: address.port(), ..Listener::default() };
+        let config =
+            Config { balancers: vec![balancer], listeners: vec![listener], ..Config::default() };
+        let (empty, mut handles) = (State::default(), Handles::default());
+        let state = empty.next(&config, &|_| vec![0], &mut handles);
+        let listener = state.listeners().next().unwrap().0;
+        let update = Update {
+            diff: Arc::new(empty.diff(&state)),
+            board: Arc::new(Board::default().next(1, [listener].into_iter(), [].into_iter())),
+            doors: vec![DoorChange::Open { address, listener, socket: socket.into() }],
+            settled: true,
+        };
+        (update, address)
+    }
+
+    /// A reload may reach a shard that drains already: control tells a shard that is busy later.
+    /// What it opens takes nobody in; else the drain would never end.
+    #[test]
+    fn a_door_that_opens_while_it_drains_closes_again() {
+        let (shard, told) = running();
+        let (update, address) = one_listener();
+        shard.order(Order::Drain { quiet: Duration::from_millis(50) }).unwrap();
+        shard.order(Order::Update(update)).unwrap();
+        let until = clock::mono().plus(LIMIT);
+        while std::net::TcpStream::connect_timeout(&address, LIMIT).is_ok() {
+            assert!(clock::mono() < until, "the door is still open");
+        }
+        let news: Vec<News> = (0..2).map(|_| told.recv_timeout(LIMIT).unwrap()).collect();
+        assert!(news.contains(&News::Drained), "{news:?}");
+        shard.order(Order::Stop).unwrap();
+        shard.join().unwrap();
     }
 }
