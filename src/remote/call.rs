@@ -33,7 +33,11 @@ pub enum Whom {
 pub fn reload(whom: &Whom) -> Result<()> {
     let (socket, config) = match whom {
         Whom::Config(path) => {
-            let run_dir = weir_core::config::load(path)?.config.runtime.run_dir;
+            let loaded = weir_core::config::load(path).map_err(|mistakes| {
+                logging::say(mistakes.to_string().trim_end());
+                anyhow!("nothing changed: the file has mistakes, the process was not asked")
+            })?;
+            let run_dir = loaded.config.runtime.run_dir;
             let path = fs::canonicalize(path).with_context(|| path.display().to_string())?;
             (socket_path(&run_dir), Some(path))
         }
@@ -42,6 +46,9 @@ pub fn reload(whom: &Whom) -> Result<()> {
     let answer = ask(&socket, &Request::Reload { config })?;
     if let Some(error) = answer.error {
         bail!("nothing changed: {error}");
+    }
+    if answer.changes.is_empty() {
+        logging::answer("no change in what is served");
     }
     for line in answer.changes {
         logging::answer(line);
@@ -96,8 +103,8 @@ fn socket_of(pid: u32) -> Result<PathBuf> {
     });
     path.ok_or_else(|| {
         anyhow!(
-            "process {pid} has no control socket; is it a running `weir serve`? Its log says why \
-             the socket is missing. SIGHUP reloads all the same: kill -HUP {pid}"
+            "process {pid} has no control socket. If it is a running `weir serve`, its log says \
+             why, and SIGHUP reloads all the same: kill -HUP {pid}"
         )
     })
 }

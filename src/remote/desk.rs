@@ -22,12 +22,14 @@ const CALLER_LIMIT: Duration = Duration::from_secs(5);
 /// A reload that takes longer than this is answered as unfinished: longer than two may take that
 /// wait for first verdicts, since one may be under way.
 const RELOAD_LIMIT: Duration = Duration::from_secs(120);
+/// After a call that could not be taken (no descriptor is left) the thread rests for so long.
+const REST: Duration = Duration::from_secs(1);
 
-/// The bound socket; its file goes when this is dropped.
+/// The bound socket; its file goes when this is dropped, also when the start fails.
 #[derive(Debug)]
 pub struct Desk {
     listener: UnixListener,
-    path: PathBuf,
+    file: Gone,
 }
 
 impl Desk {
@@ -54,24 +56,29 @@ impl Desk {
         }
         let listener = UnixListener::bind(&path)
             .with_context(|| format!("cannot bind {}; {cure}", path.display()))?;
-        let desk = Desk { listener, path };
-        fs::set_permissions(&desk.path, fs::Permissions::from_mode(0o600))
-            .with_context(|| format!("cannot protect {}", desk.path.display()))?;
-        Ok(desk)
+        let file = Gone { path };
+        fs::set_permissions(&file.path, fs::Permissions::from_mode(0o600))
+            .with_context(|| format!("cannot protect {}", file.path.display()))?;
+        Ok(Desk { listener, file })
     }
 
     /// Serves requests on a thread of its own, as long as the process lives. `config` is the file
-    /// that the process serves. The returned guard takes the socket's file away.
+    /// that the process serves, as it was named. The returned guard takes the socket's file away.
     ///
     /// # Errors
     /// The thread can't be made.
     pub fn serve(self, config: PathBuf, asker: Asker) -> Result<Gone> {
-        let Desk { listener, path } = self;
+        let Desk { listener, file } = self;
         let run = move || {
             for stream in listener.incoming() {
-                match stream.and_then(|stream| attend(&stream, &config, &asker)) {
-                    Ok(()) => {}
-                    Err(e) => tracing::warn!("control socket: {e}"),
+                let Ok(stream) = stream.inspect_err(|e| tracing::warn!("control socket: {e}"))
+                else {
+                    // The caller still waits in the queue: the next try would come at once.
+                    std::thread::park_timeout(REST);
+                    continue;
+                };
+                if let Err(e) = attend(&stream, &config, &asker) {
+                    tracing::warn!("control socket: {e}");
                 }
             }
         };
@@ -79,7 +86,7 @@ impl Desk {
             .name("weir-desk".into())
             .spawn(run)
             .context("control socket")?;
-        Ok(Gone { path })
+        Ok(file)
     }
 }
 
@@ -108,7 +115,9 @@ fn attend(stream: &UnixStream, config: &Path, asker: &Asker) -> io::Result<()> {
     stream.set_read_timeout(Some(CALLER_LIMIT))?;
     stream.set_write_timeout(Some(CALLER_LIMIT))?;
     let mut line = String::new();
-    BufReader::new(stream.take(MAX_LINE)).read_line(&mut line)?;
+    if BufReader::new(stream.take(MAX_LINE)).read_line(&mut line)? == 0 {
+        return Ok(()); // somebody only looked whether anybody listens
+    }
     let text = match serde_json::from_str(&line) {
         Ok(Request::Reload { config: wanted }) => {
             serde_json::to_string(&reload(wanted.as_deref(), config, asker))
@@ -133,9 +142,15 @@ fn tables(asker: &Asker) -> BTreeMap<usize, Vec<String>> {
     std::iter::from_fn(|| told.recv_timeout(until.since(clock::mono())).ok()).collect()
 }
 
+/// Is `wanted`, an absolute path without links, the served file? Links are followed now: where the
+/// name leads to another file than at the start, that is the one that a reload reads.
+fn is_same(config: &Path, wanted: &Path) -> bool {
+    wanted == config || fs::canonicalize(config).is_ok_and(|config| wanted == config)
+}
+
 fn reload(wanted: Option<&Path>, config: &Path, asker: &Asker) -> Answer {
     if let Some(wanted) = wanted
-        && wanted != config
+        && !is_same(config, wanted)
     {
         return Answer::refused(format!(
             "the process that listens here was started with {}, not with {}; give that file, or \
@@ -159,17 +174,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_socket_is_private_and_replaced_when_stale() {
+    fn the_socket_is_private_and_goes_with_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let run_dir = folder.path().join("a/b");
         let desk = Desk::bind(&run_dir).unwrap();
-        let mode = fs::metadata(&desk.path).unwrap().permissions().mode();
+        let mode = fs::metadata(&desk.file.path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::metadata(&run_dir).unwrap().permissions().mode() & 0o777, 0o700);
         let refused = Desk::bind(&run_dir).unwrap_err().to_string();
         assert!(refused.contains("another process") && refused.contains("run_dir"), "{refused}");
         drop(desk);
-        Desk::bind(&run_dir).unwrap();
+        assert!(!socket_path(&run_dir).exists(), "it leaves nothing behind");
+    }
+
+    #[test]
+    fn a_socket_of_the_dead_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(UnixListener::bind(socket_path(folder.path())).unwrap());
+        assert!(socket_path(folder.path()).exists());
+        Desk::bind(folder.path()).unwrap();
+    }
+
+    /// Configurations are often exchanged by turning a link to another file.
+    #[test]
+    fn the_file_is_known_by_its_name_where_links_turn() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().canonicalize().unwrap().join(name);
+        for name in ["one", "two", "other"] {
+            fs::write(at(name), "").unwrap();
+        }
+        std::os::unix::fs::symlink(at("one"), at("link")).unwrap();
+        assert!(is_same(&at("link"), &at("one")) && !is_same(&at("link"), &at("other")));
+        fs::remove_file(at("link")).unwrap();
+        std::os::unix::fs::symlink(at("two"), at("link")).unwrap();
+        assert!(is_same(&at("link"), &at("two")) && !is_same(&at("link"), &at("one")));
+        assert!(is_same(&at("gone"), &at("gone")));
     }
 
     #[test]

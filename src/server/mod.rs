@@ -69,7 +69,7 @@ pub fn serve(path: &Path) -> Result<()> {
         secret: secret::load(&config.runtime.run_dir)?,
     };
     let running = launch(start)?;
-    let file = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let _gone = desk.map(|desk| desk.serve(file, running.asker())).transpose()?;
     admin.start(Arc::clone(&running.book))?;
     logging::say(ready_line(&running, admin.addr()));
