@@ -3,7 +3,7 @@
 
 mod process;
 
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -210,28 +210,70 @@ fn hup_and_usr1_are_harmless() {
     assert_eq!(get(server.admin, "/healthz").status, 200);
 }
 
+/// What systemd would hear, one message after the other.
+struct Notified {
+    socket: UnixDatagram,
+    folder: tempfile::TempDir,
+}
+
+impl Notified {
+    fn new() -> Notified {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        Notified { socket, folder }
+    }
+
+    fn start(&self, text: &str) -> Server {
+        let path = self.folder.path().join("notify");
+        let server = Server::start_with(text, |command| {
+            command.env("NOTIFY_SOCKET", &path);
+        });
+        assert!(self.next().contains("READY=1"));
+        server
+    }
+
+    fn next(&self) -> String {
+        let mut buffer = [0; 64];
+        let n = self.socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..n]).into_owned()
+    }
+}
+
 #[test]
 fn systemd_is_told() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(LIMIT)).unwrap();
-    let mut buffer = [0; 64];
-    let mut next = || {
-        let n = socket.recv(&mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..n]).into_owned()
-    };
-    let server = Server::start_with(&config("[0]", 5, 0, &[]), |command| {
-        command.env("NOTIFY_SOCKET", &path);
-    });
-    assert!(next().contains("READY=1"));
+    let notified = Notified::new();
+    let server = notified.start(&config("[0]", 5, 0, &[]));
     server.signal("HUP");
-    let reloading = next();
+    let reloading = notified.next();
     assert!(reloading.contains("RELOADING=1") && reloading.contains("MONOTONIC_USEC="));
-    assert!(next().contains("READY=1"));
+    assert!(notified.next().contains("READY=1"));
     server.signal("TERM");
-    assert!(next().contains("STOPPING=1"));
+    assert!(notified.next().contains("STOPPING=1"));
     assert_eq!(server.wait().0.code(), Some(0));
+}
+
+/// A reload that somebody asks for during another one comes after it: for systemd the whole ends
+/// once, when the last one is in effect.
+#[test]
+fn systemd_hears_of_the_end_of_the_last_reload_only() {
+    let notified = Notified::new();
+    let server = notified.start(&config("[0]", 5, 0, &[]));
+    // It takes connections and says nothing: the reload waits a second for its first verdict.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let check = "healthmonitor = { type = \"HTTP\", timeout = 1 }\nmembers";
+    let text = config("[0]", 5, 0, &[(silent.local_addr().unwrap(), 1)]);
+    server.file.write(&text.replace("members", check));
+    for _ in 0..2 {
+        server.signal("HUP");
+        let reloading = notified.next();
+        assert!(reloading.contains("RELOADING=1"), "{reloading}");
+    }
+    let ready = notified.next();
+    assert!(ready.contains("READY=1"), "{ready}");
+    server.signal("TERM");
+    let stopping = notified.next();
+    assert!(stopping.contains("STOPPING=1"), "{stopping}");
 }
 
 /// R5.11-2: each shard's thread may run on its core and no other, so that what it allocates lies on

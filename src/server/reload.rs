@@ -316,12 +316,13 @@ impl Control {
         let effective = self.fleet.effective();
         let due = |p: &mut Pending| p.answer.error.is_some() || p.answer.version <= effective;
         let done: Vec<Pending> = self.pending.extract_if(.., due).collect();
+        // While another reload is under way, this would end that one for systemd.
+        if !done.is_empty() && !self.is_draining() && self.reloading.started.is_none() {
+            notify::ready();
+        }
         for Pending { mut answer, started, replies } in done {
             answer.effective_ms = millis_since(started, now);
             log_answer(&answer);
-            if !self.is_draining() {
-                notify::ready();
-            }
             tell(&replies, &answer);
         }
     }
