@@ -269,11 +269,13 @@ impl Control {
             Some(staged) => staged.left(clock::mono()),
             None => IDLE_TICK,
         };
-        match rt::timeout(tick, self.events.recv()).await {
+        let end = match rt::timeout(tick, self.events.recv()).await {
             Ok(Some(event)) => self.handle(event),
             Ok(None) => Some(End::AtOnce),
-            Err(rt::Elapsed) => self.step(self.life.tick(clock::mono())),
-        }
+            Err(rt::Elapsed) => None,
+        };
+        // Also after an event: a stream of them must not stretch a drain.
+        end.or_else(|| self.step(self.life.tick(clock::mono())))
     }
 
     fn handle(&mut self, event: Event) -> Option<End> {
