@@ -141,7 +141,12 @@ impl<'a> Response<'a> {
         let mut lines = Lines::new(raw, out, start);
         for field in self.fields {
             match field.kind {
-                Kind::Pass | Kind::Host | Kind::Expect | Kind::ForwardedFor
+                // What is inserted into requests means nothing here: the member's own goes through.
+                Kind::Pass
+                | Kind::Host
+                | Kind::Expect
+                | Kind::ForwardedFor
+                | Kind::Inserted(_)
                     if !self.names_fields || !is_named(raw, self.fields, field.name.get(raw)) =>
                 {
                     lines.forward(field);

@@ -133,6 +133,12 @@ fn written_anew() {
         ),
         ("HTTP/1.1 100 Continue\r\n\r\n", closing, "HTTP/1.1 100 Continue\r\n\r\n"),
         (
+            // What a listener may insert into requests is the member's own in its answers.
+            "HTTP/1.1 200 OK\r\nX-Request-ID: 7\r\nX_Real_IP: a\r\nContent-Length: 0\r\n\r\n",
+            KEEP,
+            "HTTP/1.1 200 OK\r\nX-Request-ID: 7\r\nX_Real_IP: a\r\nContent-Length: 0\r\n\r\n",
+        ),
+        (
             // R2.3-401: passed untouched.
             "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n",
             KEEP,
