@@ -163,10 +163,16 @@ impl Idle {
     /// Drops what members close and what has been idle for too long. Runs as long as the shard.
     pub(crate) async fn janitor(self: Rc<Idle>) {
         let timer = Timer::new();
+        let mut due = rt::now().plus(SWEEP_INTERVAL);
         loop {
-            match timer.limit(SWEEP_INTERVAL, self.events.next()).await {
-                Ok(token) => self.look_at(token),
-                Err(rt::Elapsed) => self.sweep(),
+            if let Ok(token) = timer.limit(due.since(rt::now()), self.events.next()).await {
+                self.look_at(token);
+            }
+            // Events may come all the time: they must not put the sweep off.
+            let now = rt::now();
+            if now >= due {
+                self.sweep();
+                due = now.plus(SWEEP_INTERVAL);
             }
         }
     }

@@ -225,3 +225,28 @@ fn steady_takers_are_served() {
     assert_eq!(client.answer().text(), "taken");
     member.join().unwrap();
 }
+
+/// C38: kept connections that nobody uses go when their time is over, also while others are closed
+/// by the member all the time.
+#[test]
+fn kept_connections_go_whatever_happens_to_others() {
+    const COUNT: usize = 40;
+    let (tell, told) = std::sync::mpsc::channel();
+    let all_here = std::sync::Barrier::new(COUNT);
+    let member = Member::start(move |mut conn, number| {
+        conn.request();
+        all_here.wait();
+        conn.send(ok(""));
+        if number == 0 {
+            drop(conn.rest());
+            let _ = tell.send(());
+        } else {
+            pass(u32::try_from(number).unwrap() * 3 * SECOND / 10);
+        }
+    });
+    let shard = shard(&member, |l| l.member_timeout = 2 * SECOND);
+    let mut clients: Vec<Client> = (0..COUNT).map(|_| shard.client()).collect();
+    clients.iter_mut().for_each(|client| client.send(GET));
+    clients.iter_mut().for_each(|client| drop(client.answer()));
+    assert!(told.recv_timeout(SOON).is_ok(), "still kept while others were closed");
+}

@@ -142,11 +142,7 @@ impl<'a> Response<'a> {
         for field in self.fields {
             match field.kind {
                 // What is inserted into requests means nothing here: the member's own goes through.
-                Kind::Pass
-                | Kind::Host
-                | Kind::Expect
-                | Kind::ForwardedFor
-                | Kind::Inserted(_)
+                Kind::Pass | Kind::Host | Kind::Expect | Kind::ForwardedFor | Kind::Inserted(_)
                     if !self.names_fields || !is_named(raw, self.fields, field.name.get(raw)) =>
                 {
                     lines.forward(field);
