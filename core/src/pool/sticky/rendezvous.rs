@@ -4,6 +4,7 @@
 //! (R6.1-3), and a member that goes takes only its own sessions with it.
 
 use crate::model::Id;
+use crate::pool::ring::mix;
 
 /// The position of the member for `session`, among members given by id and weight (0 = not to be
 /// chosen); `None` when all have weight 0. O(members).
@@ -24,14 +25,6 @@ fn chance(id: Id, session: u64) -> f64 {
     let number = mix(mix(mix(high) ^ low) ^ session);
     // 53 bits are what a double holds exactly.
     ((number >> 11) as f64 + 0.5) / (1u64 << 53) as f64
-}
-
-/// Spreads the bits of a number over all 64 (the finaliser of SplitMix64).
-fn mix(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]
