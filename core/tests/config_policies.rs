@@ -154,6 +154,8 @@ fn conditions_are_checked() {
     right(&rules("{type='PATH',compare_type='REGEX',value='^/[a-z]+$'}"));
     for bad in [
         "{type='PATH',value='a'}",
+        "{type='PATH',value='/a?b=1'}",
+        "{type='PATH',compare_type='STARTS_WITH',value='/a#b'}",
         "{type='PATH',value=[]}",
         "{type='PATH',key='x',value='/'}",
         "{type='HEADER',value='v'}",

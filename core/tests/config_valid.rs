@@ -260,6 +260,25 @@ fn warnings_are_given_and_do_not_refuse() {
     assert!(parsed("").warnings[0].message.contains("nothing is served"));
 }
 
+/// A list or a set of proxies that lets nobody in is said, since it looks like an outage.
+#[test]
+fn doors_that_are_shut_are_warned_of() {
+    let warned = |keys: &str| {
+        let text = with_listener(&format!("default_pool='app'\n{keys}"));
+        let text = text + &with_member("") + "[[ipgroup]]\nname='none'\nip_list=[]\n";
+        parsed(&text).warnings.iter().map(|w| w.key.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(warned("proxy_protocol={accept=true}"), ["listener[0].proxy_protocol.from"]);
+    assert_eq!(warned("ipgroup={name=['none']}"), ["listener[0].ipgroup"]);
+    for open in [
+        "proxy_protocol={accept=true,from=['10.0.0.0/8']}",
+        "ipgroup={name=['none'],enable=false}",
+        "ipgroup={name=['none'],type='black'}",
+    ] {
+        assert!(warned(open).is_empty(), "{open}");
+    }
+}
+
 #[test]
 fn byte_order_marks_and_crlf_change_nothing() {
     let text = with_listener("default_pool='app'") + &with_member("");

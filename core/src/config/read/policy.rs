@@ -175,6 +175,9 @@ fn rule_value(word: Option<&str>, compare: Compare, text: &str) -> Result<String
         Some("PATH") if !text.starts_with('/') => {
             fault("is not an absolute path", format!("write \"/{text}\""))
         }
+        Some("PATH") if text.contains(['?', '#']) => {
+            fault("is more than a path", "end it there; QUERY_STRING looks at the query")
+        }
         _ => values::plain(text),
     }
 }

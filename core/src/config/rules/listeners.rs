@@ -6,9 +6,10 @@ use super::names::{Index, Names};
 use super::{flavor_name, pair_row};
 use crate::config::problem::{Finding, Findings, Placed, Span, quoted};
 use crate::config::read::{Document, ListenerText, PoolText};
+use crate::config::reader::Table;
 use crate::model::{
-    Balancer, CertificateKind, DEFAULT_BALANCER, Flavor, Listener, PoolProtocol, Protocol,
-    SniMatch, derive_id,
+    AccessControl, AccessKind, Balancer, CertificateKind, DEFAULT_BALANCER, Flavor, Listener,
+    PoolProtocol, Protocol, SniMatch, derive_id,
 };
 
 /// A listener with its references found.
@@ -57,6 +58,7 @@ fn listener(
         control.groups =
             groups.filter_map(|name| names.ipgroups.find(name, path, findings)).collect();
     }
+    warn_nobody(&object, document, table, findings);
     certificates(text, document, names, &mut object, findings);
     if let (Some(balancer), Some(protocol)) = (balancer, text.protocol) {
         check_spec(text, protocol, balancer, findings);
@@ -109,6 +111,32 @@ fn pool_of(text: &ListenerText<'_, '_>, names: &Names, findings: &mut Findings) 
         return None;
     };
     names.pools.find(wanted, || table.at("default_pool"), findings)
+}
+
+/// Warns where nobody may connect.
+fn warn_nobody(
+    object: &Listener,
+    document: &Document<'_, '_>,
+    table: &Table<'_, '_>,
+    findings: &mut Findings,
+) {
+    let proxy = &object.proxy_protocol;
+    if proxy.accept && proxy.from.is_empty() {
+        let what = "nobody may connect: no peer's PROXY header is believed";
+        let span = table.span_of("proxy_protocol");
+        let finding = findings.warning(span, table.at("proxy_protocol.from"), what);
+        finding.help("name the networks of the proxies in front");
+    }
+    let white = |control: &&AccessControl| control.enable && control.kind == AccessKind::White;
+    if let Some(control) = object.ipgroup.as_ref().filter(white) {
+        let groups = control.groups.iter().filter_map(|&group| document.ipgroups.get(group));
+        if !control.groups.is_empty()
+            && groups.into_iter().all(|group| group.object.entries.is_empty())
+        {
+            let what = "nobody may connect: the white list has no address";
+            findings.warning(table.span_of("ipgroup"), table.at("ipgroup"), what).row("R7.13-1");
+        }
+    }
 }
 
 /// The certificates of an HTTPS listener, each of the right type.
