@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;
+use std::fmt;
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -90,6 +91,13 @@ impl IdText {
     }
 }
 
+/// For the program's own log.
+impl fmt::Display for IdText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_bytes().escape_ascii().fmt(f)
+    }
+}
+
 /// Where a shard's ids come from.
 #[derive(Debug)]
 pub(crate) struct Ids {
@@ -126,6 +134,7 @@ mod tests {
     fn ids_as_text() {
         let id = RequestId::Own(0x0123_4567_89ab_cdef, 10);
         assert_eq!(text(id), "0123456789abcdef000000000000000a");
+        assert_eq!(id.text().to_string(), text(id));
         assert_eq!(text(RequestId::Own(u64::MAX, u64::MAX)), "f".repeat(32));
     }
 

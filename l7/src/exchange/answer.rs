@@ -16,7 +16,8 @@ impl Exchange {
     #[cold]
     pub(super) fn fail(&mut self, error: Error, client: &Client) -> Step {
         let verdict = error.verdict();
-        tracing::debug!(status = verdict.status, side = ?verdict.side, %error, "request failed");
+        let (id, Verdict { status, side, .. }) = (self.identity.id.text(), verdict);
+        tracing::debug!(request = %id, status, ?side, %error, "request failed");
         if let Some(attempt) = &mut self.attempt {
             attempt.end(Some(error));
         }

@@ -67,8 +67,10 @@ impl Exchange {
 
     /// Gives the present attempt up and begins one at `held`'s member.
     fn go_over(&mut self, held: Held, error: Error, client: &Client) -> Phase {
-        tracing::debug!(%error, "the request goes to another member");
         if let Some(mut attempt) = self.attempt.take() {
+            let (from, to) = (attempt.member().address, held.member().address);
+            let id = self.identity.id.text();
+            tracing::debug!(request = %id, %from, %to, %error, "the request goes to another member");
             attempt.end(Some(error));
             attempt.member().counters.retries.add(1);
             if self.facts.names_member {
