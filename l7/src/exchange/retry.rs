@@ -70,7 +70,7 @@ impl Exchange {
         if let Some(mut attempt) = self.attempt.take() {
             let (from, to) = (attempt.member().address, held.member().address);
             let id = self.identity.id.text();
-            tracing::debug!(request = %id, %from, %to, %error, "the request goes to another member");
+            tracing::debug!(request = %id, %from, %to, %error, "goes to another member");
             attempt.end(Some(error));
             attempt.member().counters.retries.add(1);
             if self.facts.names_member {
