@@ -12,14 +12,15 @@ use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use weir_core::control::Diff;
-use weir_core::model::Handle;
+use weir_core::control::{Change, Diff};
+use weir_core::model::{Handle, Protocol};
 use weir_core::obs::Board;
 use weir_core::pool::ramp;
 use weir_core::rt::{
     self, Receiver, RingStats, Sender, ShardConfig, ShardError, ShardHandle, TcpListener, TcpStream,
 };
 use weir_core::table::{Site, Ticket, View};
+use weir_l4::Tcp;
 use weir_l7::Service;
 
 use crate::greet::greet;
@@ -182,7 +183,7 @@ async fn life(plan: Plan, mut orders: Receiver<Order>, ended: EndedOnDrop) {
     let tell = |news| reports(Report { shard: plan.index, news });
     let desk = Rc::new(Desk {
         view: View::new(plan.index, plan.seed),
-        service: Service::start(),
+        services: Services { http: Service::start(), tcp: Tcp::start() },
         doors: RefCell::default(),
         accepting: Rc::default(),
         growing: Cell::new(false),
@@ -203,7 +204,7 @@ async fn life(plan: Plan, mut orders: Receiver<Order>, ended: EndedOnDrop) {
             Order::Drain { quiet } => {
                 desk.draining.set(Some(quiet));
                 desk.close_all(quiet);
-                desk.service.begin_drain();
+                desk.services.http.begin_drain();
                 rt::spawn(drained(plan.index, Rc::clone(&desk), Arc::clone(reports)));
             }
             Order::Show(reply) => {
@@ -218,7 +219,7 @@ async fn life(plan: Plan, mut orders: Receiver<Order>, ended: EndedOnDrop) {
 /// What one shard has.
 struct Desk {
     view: View,
-    service: Rc<Service>,
+    services: Services,
     doors: RefCell<HashMap<SocketAddr, Door>>,
     /// Accept tasks that run, and connections that begin with a PROXY header.
     accepting: Rc<Cell<usize>>,
@@ -226,6 +227,13 @@ struct Desk {
     growing: Cell<bool>,
     /// It drains: how long an accept queue has to stay empty.
     draining: Cell<Option<Duration>>,
+}
+
+/// What serves connections, by protocol.
+#[derive(Clone)]
+struct Services {
+    http: Rc<Service>,
+    tcp: Rc<Tcp>,
 }
 
 /// A listening socket, and whose connections come by it.
@@ -241,7 +249,10 @@ impl Desk {
     fn follow(&self, update: Update) -> (u64, Vec<String>) {
         let Update { diff, board, doors, settled } = update;
         let unusable = self.view.apply(&diff, &board, rt::now(), settled);
-        self.service.retire(&unusable);
+        self.services.http.retire(&unusable);
+        if diff.changes.iter().any(|change| !matches!(change, Change::Health { .. })) {
+            self.services.tcp.follow();
+        }
         let keepalive = self.follow_keepalive();
         let failed = |(address, why): (SocketAddr, io::Error)| format!("{address}: {why}");
         let trouble = doors.into_iter().filter_map(|change| self.change(change)).chain(keepalive);
@@ -251,7 +262,8 @@ impl Desk {
     /// TCP keep-alive as the table has it, for connections of both sides from now on.
     fn follow_keepalive(&self) -> Vec<(SocketAddr, io::Error)> {
         let times = self.view.keepalive();
-        self.service.set_keepalive(times);
+        self.services.http.set_keepalive(times);
+        self.services.tcp.set_keepalive(times);
         let doors = self.doors.borrow();
         let set = |(address, door): (&SocketAddr, &Door)| {
             door.listener.set_keepalive(times).err().map(|error| (*address, error))
@@ -316,7 +328,7 @@ impl Desk {
         rt::spawn(accept(
             Rc::clone(&listener),
             Rc::clone(&site),
-            Rc::clone(&self.service),
+            self.services.clone(),
             FallOnDrop::rise(&self.accepting),
         ));
         self.doors.borrow_mut().insert(address, Door { listener, site });
@@ -332,24 +344,36 @@ impl Desk {
     }
 }
 
+impl Services {
+    /// Has a connection served, as a task of its own.
+    fn serve(&self, ticket: Ticket, stream: TcpStream, peer: SocketAddr) {
+        match ticket.site().protocol() {
+            Protocol::Tcp => {
+                rt::spawn(Rc::clone(&self.tcp).serve(ticket, stream, peer, peer));
+            }
+            _ => drop(rt::spawn(Rc::clone(&self.http).serve(ticket, stream, peer))),
+        }
+    }
+}
+
 /// Accepts until the door is closed. Each connection is a task of its own.
 async fn accept(
     listener: Rc<TcpListener>,
     site: Rc<RefCell<Rc<Site>>>,
-    service: Rc<Service>,
+    services: Services,
     done: FallOnDrop,
 ) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let admitted = site.borrow().admit(peer.ip(), rt::now());
-                let service = Rc::clone(&service);
                 match admitted {
                     Ok(ticket) if ticket.site().expects_proxy_header() => {
                         let until_served = FallOnDrop::rise(&done.0);
-                        rt::spawn(greet_and_serve(service, ticket, stream, peer, until_served));
+                        let services = services.clone();
+                        rt::spawn(greet_and_serve(services, ticket, stream, peer, until_served));
                     }
-                    Ok(ticket) => drop(rt::spawn(service.serve(ticket, stream, peer))),
+                    Ok(ticket) => services.serve(ticket, stream, peer),
                     // C19: no answer; members never hear of it (R2.1-6).
                     Err(_counted) => stream.reset(),
                 }
@@ -364,16 +388,19 @@ async fn accept(
 }
 
 /// Serves a connection from a proxy that says first whom it speaks for. `_until_served` keeps a
-/// drain waiting, since the service knows nothing of the connection until then.
+/// drain waiting, since the services know nothing of the connection until then.
 async fn greet_and_serve(
-    service: Rc<Service>,
+    services: Services,
     mut ticket: Ticket,
     stream: TcpStream,
     peer: SocketAddr,
     _until_served: FallOnDrop,
 ) {
     match Box::pin(greet(&mut ticket, &stream, peer)).await {
-        Ok(client) => service.serve(ticket, stream, client).await,
+        Ok(client) if ticket.site().protocol() == Protocol::Tcp => {
+            services.tcp.serve(ticket, stream, peer, client).await;
+        }
+        Ok(client) => services.http.serve(ticket, stream, client).await,
         Err(_counted) => stream.reset(),
     }
 }
@@ -383,7 +410,8 @@ async fn drained(shard: usize, desk: Rc<Desk>, reports: Reports) {
     while desk.accepting.get() > 0 {
         rt::sleep(DRAIN_TICK).await;
     }
-    desk.service.idle().await;
+    desk.services.http.idle().await;
+    desk.services.tcp.idle().await;
     reports(Report { shard, news: News::Drained });
 }
 

@@ -1,5 +1,12 @@
-//! TCP and UDP forwarding. So far the UDP flow table; what uses it comes next.
+//! TCP and UDP forwarding. A connection that was let in goes to [`Tcp`], which finds it a member
+//! and relays bytes both ways. Of UDP there is the flow table so far; what uses it comes next.
+//! Listeners, pools and members are `weir_core::table`'s, sockets and timers the runtime's.
 #![forbid(unsafe_code)]
 
+mod choice;
 pub mod limits;
+mod tcp;
 pub mod udp;
+
+pub use tcp::Tcp;
+pub use tcp::session;

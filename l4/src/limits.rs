@@ -1,5 +1,8 @@
 //! The bounds of Layer 4 that nobody else needs.
 
+/// Members that one TCP connection tries at most, one after the other.
+pub const TCP_ATTEMPTS: usize = 3;
+
 /// UDP flows of one listener on one shard; with more the one that was silent longest is forgotten.
 pub const FLOWS: usize = 131_072;
 /// Sockets of one family that the flows of one listener share on one shard. A member has at most so

@@ -49,13 +49,13 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.service.leave(self.place);
+        self.service.crowd.leave(self.place);
     }
 }
 
 impl Client {
     fn new(service: Rc<Service>, ticket: Ticket, stream: TcpStream, peer: SocketAddr) -> Client {
-        let place = service.enter();
+        let place = service.crowd.enter();
         let entry = Entry { service, ticket, place };
         Client {
             entry,

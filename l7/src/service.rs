@@ -5,9 +5,9 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
 
 use weir_core::model::TcpKeepalive;
+use weir_core::net::crowd::Crowd;
 use weir_core::rt::{self, Lease, TaskHandle, TcpStream};
 use weir_core::table::{Member, Ticket};
 
@@ -35,19 +35,8 @@ pub struct Service {
     ids: Ids,
     draining: Cell<bool>,
     keepalive: Cell<TcpKeepalive>,
-    open: RefCell<Open>,
+    pub(crate) crowd: Crowd,
     janitor: TaskHandle,
-}
-
-/// The connections being served.
-#[derive(Debug, Default)]
-struct Open {
-    /// Their tasks, so that a drain can wake them; `None` = free place.
-    tasks: Vec<Option<TaskHandle>>,
-    free: Vec<u32>,
-    active: usize,
-    /// Who waits for the last one to end.
-    waiting: Vec<Waker>,
 }
 
 impl Service {
@@ -65,7 +54,7 @@ impl Service {
             ids: Ids::new(),
             draining: Cell::new(false),
             keepalive: Cell::default(),
-            open: RefCell::default(),
+            crowd: Crowd::default(),
             janitor,
         })
     }
@@ -103,29 +92,17 @@ impl Service {
     /// been idle for one second with nothing received.
     pub fn begin_drain(&self) {
         self.draining.set(true);
-        for task in self.open.borrow().tasks.iter().flatten() {
-            task.wake();
-        }
+        self.crowd.wake_all();
     }
 
     /// Connections being served.
     pub fn active(&self) -> usize {
-        self.open.borrow().active
+        self.crowd.active()
     }
 
     /// Waits until no connection is being served.
     pub async fn idle(&self) {
-        std::future::poll_fn(|cx| {
-            let mut open = self.open.borrow_mut();
-            if open.active == 0 {
-                return Poll::Ready(());
-            }
-            if !open.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                open.waiting.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
+        self.crowd.idle().await;
     }
 
     #[inline]
@@ -148,38 +125,6 @@ impl Service {
         let mut free = self.free.borrow_mut();
         if free.len() < FREE_EXCHANGES {
             free.push(exchange);
-        }
-    }
-
-    /// Enters the present task as one that serves a connection.
-    pub(crate) fn enter(&self) -> u32 {
-        let open = &mut *self.open.borrow_mut();
-        open.active += 1;
-        let task = rt::current_task();
-        match open.free.pop() {
-            Some(place) => {
-                if let Some(entry) = open.tasks.get_mut(place as usize) {
-                    *entry = task;
-                }
-                place
-            }
-            None => {
-                open.tasks.push(task);
-                open.tasks.len() as u32 - 1
-            }
-        }
-    }
-
-    /// Takes the task at `place` out again.
-    pub(crate) fn leave(&self, place: u32) {
-        let open = &mut *self.open.borrow_mut();
-        open.active = open.active.saturating_sub(1);
-        if let Some(entry) = open.tasks.get_mut(place as usize) {
-            *entry = None;
-        }
-        open.free.push(place);
-        if open.active == 0 {
-            open.waiting.drain(..).for_each(Waker::wake);
         }
     }
 }

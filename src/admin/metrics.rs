@@ -11,7 +11,9 @@ use weir_core::acl::Refusal;
 use weir_core::control::{Listener, State};
 use weir_core::model::Handle;
 use weir_core::net::sys;
-use weir_core::obs::{Board, ListenerCounters, MemberCounters, StatusCounters, StickyCounters};
+use weir_core::obs::{
+    Board, Ending, ListenerCounters, MemberCounters, StatusCounters, StickyCounters,
+};
 use weir_core::rt::RingStats;
 use weir_core::time::clock;
 use weir_health::ProberCounters;
@@ -229,6 +231,15 @@ impl Page {
                 let n: u64 = blocks.iter().map(|c| c.refused.get(refusal)).sum();
                 if n > 0 {
                     family.sample(&[label, refusal.name()], n);
+                }
+            }
+        }
+        let mut family = text.family(&names::ENDED);
+        for ListenerRow { label, blocks, .. } in self.listeners.iter().filter(|row| !row.layer7) {
+            for ending in Ending::ALL {
+                let n: u64 = blocks.iter().map(|c| c.endings.get(ending)).sum();
+                if n > 0 {
+                    family.sample(&[label, ending.name()], n);
                 }
             }
         }

@@ -82,6 +82,9 @@ metrics! {
     ACTIVE_TUNNELS Gauge "weir_active_tunnels" ["listener"],
         "Client connections that are tunnels now, after a 101; their bytes count as all others.";
 
+    ENDED Counter "weir_ended_connections_total" ["listener", "how"],
+        "TCP connections and UDP flows that have ended, by how: docs/tcp.md lists the words.";
+
     FORWARDED Counter "weir_forwarded_requests_total" ["listener"],
         "Requests for which a member was asked, whatever came of it.";
     LOCAL_RESPONSES Counter "weir_local_responses_total" ["listener", "code"],

@@ -2,7 +2,7 @@
 //! `core::rt`; this file adds the descriptor limit and turns all findings into one answer.
 
 use anyhow::{Result, anyhow, bail};
-use weir_core::model::Config;
+use weir_core::model::{Config, Listener, PortRange};
 use weir_core::net::sys::{self, Limit};
 use weir_core::rt;
 
@@ -75,7 +75,11 @@ pub fn max_connections(config: &Config, shards: usize) -> u32 {
 /// Listening sockets that one shard holds.
 pub fn addresses(config: &Config) -> usize {
     let vips = |balancer: usize| config.balancers.get(balancer).map_or(0, |b| b.vip_address.len());
-    config.listeners.iter().map(|listener| vips(listener.balancer)).sum()
+    let ports = |listener: &Listener| {
+        let range = |range: &PortRange| usize::from(range.last - range.first) + 1;
+        listener.port_ranges.iter().map(range).sum::<usize>().max(1)
+    };
+    config.listeners.iter().map(|listener| vips(listener.balancer) * ports(listener)).sum()
 }
 
 /// The descriptors that are needed before the first connection.

@@ -335,7 +335,10 @@ fn resolve_listener(
         balancer: balancer.map(|b: &Balancer| b.name.clone()).unwrap_or_default(),
         flavor: balancer.map(|b| b.flavor).unwrap_or_default(),
         protocol: listener.protocol,
-        bind: addresses.iter().map(|&ip| SocketAddr::new(ip, listener.protocol_port)).collect(),
+        bind: addresses
+            .iter()
+            .flat_map(|&ip| ports(listener).map(move |p| (ip, p).into()))
+            .collect(),
         shards: shards_of(listener.balancer),
         pool: listener.default_pool.and_then(|index| pools.get(index)).copied(),
         timeouts: Timeouts::of(listener),
@@ -347,6 +350,12 @@ fn resolve_listener(
         access: Access::default(),
         headers: Headers::default(),
     }
+}
+
+/// The ports of a listener, ascending within each range.
+fn ports(listener: &model::Listener) -> impl Iterator<Item = u16> {
+    let one = listener.port_ranges.is_empty().then_some(listener.protocol_port);
+    one.into_iter().chain(listener.port_ranges.iter().flat_map(|range| range.first..=range.last))
 }
 
 /// An id that the file gives, as against one that follows from the name.

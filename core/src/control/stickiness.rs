@@ -7,16 +7,16 @@ use super::{Member, Pool};
 use crate::model::{self, Id, PersistenceKind};
 use crate::pool::sticky::{Bindings, Key, Secret};
 
-/// How sessions are told by a cookie (Layer 7).
+/// How sessions are told: by a cookie, or by the client's address (Layer 4).
 #[derive(Clone, Debug)]
 pub struct Stickiness {
-    /// Name of the cookie.
+    /// Name of the cookie; empty = there is none, the client's address tells the session.
     pub cookie: Box<str>,
     /// The pool's key.
     pub key: Key,
     /// How long a binding lasts from its last use.
     pub timeout: Duration,
-    /// Whose cookie it is.
+    /// Who knows the member.
     pub by: By,
     /// Ids of the members, in their order.
     pub ids: Box<[Id]>,
@@ -24,18 +24,17 @@ pub struct Stickiness {
     places: Box<[(u64, usize)]>,
 }
 
-/// Whose cookie it is.
+/// Who knows the member of a session.
 #[derive(Clone, Debug)]
 pub enum By {
-    /// Weir's own: its value says which member.
+    /// Weir's own cookie: its value says which member.
     Balancer,
-    /// The application's: the table says which member.
-    Application(Arc<Bindings>),
+    /// A table: of what stands for an application's cookie, or for an address.
+    Table(Arc<Bindings>),
 }
 
 impl Stickiness {
-    /// What `pool` asks for; bindings of its `former` self go on. `None` also for what belongs to
-    /// Layer 4.
+    /// What `pool` asks for; bindings of its `former` self go on.
     pub(super) fn of(
         pool: &model::Pool,
         members: &[Member],
@@ -45,7 +44,7 @@ impl Stickiness {
         let wanted = pool.persistence.as_ref()?;
         let former = former.and_then(|former| former.stickiness.as_ref());
         let (cookie, by) = match &wanted.kind {
-            PersistenceKind::SourceIp => return None,
+            PersistenceKind::SourceIp => ("", By::follow("", former)),
             PersistenceKind::HttpCookie if wanted.cookie_name.is_empty() => {
                 (DEFAULT_COOKIE, By::Balancer)
             }
@@ -55,7 +54,7 @@ impl Stickiness {
         let key = secret.key(pool.id);
         let place = |(at, member): (usize, &Member)| match by {
             By::Balancer => (key.alias(member.id), at),
-            By::Application(_) => (member.handle.number(), at),
+            By::Table(_) => (member.handle.number(), at),
         };
         let mut places: Box<[(u64, usize)]> = members.iter().enumerate().map(place).collect();
         places.sort_unstable();
@@ -81,14 +80,14 @@ impl Stickiness {
 const DEFAULT_COOKIE: &str = "LBSTICKY";
 
 impl By {
-    /// The application's cookie of this name, with the bindings that there are.
+    /// The application's cookie of this name, or none, with the bindings that there are.
     fn follow(name: &str, former: Option<&Arc<Stickiness>>) -> By {
         match former {
             Some(former) if &*former.cookie == name => match &former.by {
-                By::Application(bindings) => By::Application(Arc::clone(bindings)),
-                By::Balancer => By::Application(Arc::default()),
+                By::Table(bindings) => By::Table(Arc::clone(bindings)),
+                By::Balancer => By::Table(Arc::default()),
             },
-            _ => By::Application(Arc::default()),
+            _ => By::Table(Arc::default()),
         }
     }
 }
@@ -98,7 +97,7 @@ impl PartialEq for Stickiness {
     fn eq(&self, other: &Stickiness) -> bool {
         let bindings = match (&self.by, &other.by) {
             (By::Balancer, By::Balancer) => true,
-            (By::Application(a), By::Application(b)) => Arc::ptr_eq(a, b),
+            (By::Table(a), By::Table(b)) => Arc::ptr_eq(a, b),
             _ => false,
         };
         bindings

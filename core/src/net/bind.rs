@@ -18,7 +18,7 @@ use super::owner::{self, Owner};
 /// Tries to find one port that is free on all addresses of a listener with port 0.
 const PORT_TRIES: usize = 16;
 
-/// A listener's wish: all `addresses` carry the same port; 0 = any that is free on all of them.
+/// A listener's wish. Addresses with port 0 all get the same one, which is free on all of them.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// The listener's name, for messages.
@@ -161,7 +161,10 @@ fn reserve_once(
 ) -> Result<Vec<(SocketAddr, Socket)>, BindError> {
     let mut made: Vec<(SocketAddr, Socket)> = Vec::new();
     for &addr in &wish.addresses {
-        let port = made.first().map_or(addr.port(), |(first, _)| first.port());
+        let port = match (addr.port(), made.first()) {
+            (0, Some((first, _))) => first.port(),
+            (port, _) => port,
+        };
         let addr = SocketAddr::new(addr.ip(), port);
         match reserve(addr) {
             Ok(socket) => made.push(socket),

@@ -1,8 +1,9 @@
-//! What stands on sockets but is no part of the ring: the byte relay of two streams, which the data
-//! path uses; and, for the server's start-up only, the binding of listening sockets, who owns a
-//! busy port, limits and cores of this process.
+//! What stands on sockets but is no part of the ring: the byte relay of two streams and the tasks
+//! that serve connections, which the data path uses; and, for the server's start-up only, the
+//! binding of listening sockets, who owns a busy port, limits and cores of this process.
 
 mod bind;
+pub mod crowd;
 pub mod owner;
 pub mod relay;
 pub mod sys;

@@ -1,7 +1,8 @@
 //! The byte relay: what one side of a session sends goes to the other, both ways at once, until
 //! both have ended, one breaks, or nothing moves for too long. Owns the bytes under way, one piece
 //! a direction, and how long it has been quiet. Neither the sockets nor the timer are its own:
-//! whoever polls it lends them and decides how they are closed. Used by tunnels (`l7`, after 101).
+//! whoever polls it lends them and decides how they are closed. Used by tunnels (`l7`, after 101)
+//! and by TCP sessions (`l4`).
 //!
 //! Half-close is kept: a FIN goes through when all before it has, and the other way goes on.
 //! Back-pressure is kept: nothing is received while an earlier piece waits to be sent, so a session
@@ -75,6 +76,8 @@ pub struct Relay {
     down: Way,
     /// When something moved last; `None` until the first poll.
     moved: Option<Mono>,
+    /// Who ended first.
+    first: Option<Peer>,
 }
 
 /// Where one direction stands.
@@ -112,6 +115,7 @@ impl Relay {
             up: Way { held: for_member, ..Way::default() },
             down: Way { held: for_client, ..Way::default() },
             moved: None,
+            first: None,
         }
     }
 
@@ -124,6 +128,18 @@ impl Relay {
             from_member: self.down.received,
             to_client: self.down.sent,
         }
+    }
+
+    /// Who sent FIN first, as far as anybody has.
+    #[must_use]
+    pub fn ended_first(&self) -> Option<Peer> {
+        self.first
+    }
+
+    /// The limits are others now: `timer` follows them.
+    pub fn rearm(&self, timer: &Timer, patience: Patience) {
+        let quiet = self.moved.map(|moved| rt::now().since(moved)).unwrap_or_default();
+        timer.set(patience.limit.saturating_sub(quiet).min(patience.look));
     }
 
     /// Moves what can be moved. Ready when the session has ended; then nothing is under way any
@@ -140,12 +156,18 @@ impl Relay {
         let mut budget = RELAY_PIECES;
         let moved = self.up.drive(cx, client, member, &mut budget)
             | self.down.drive(cx, member, client, &mut budget);
+        if moved {
+            self.note_end();
+        }
         if let Some(end) = self.end() {
             return Poll::Ready(end);
         }
-        if moved || self.moved.is_none() {
-            self.moved = Some(rt::now());
+        if self.moved.is_none() {
             timer.set(patience.limit.min(patience.look));
+        }
+        if moved || self.moved.is_none() {
+            // The timer looks here when it expires, and is set for the rest.
+            self.moved = Some(rt::now());
         }
         if budget == 0 {
             cx.waker().wake_by_ref();
@@ -164,6 +186,16 @@ impl Relay {
             }
             (Flow::Ended, Flow::Refused(kind)) => Some(End::Broken(Peer::Client, kind)),
             _ => None,
+        }
+    }
+
+    fn note_end(&mut self) {
+        if self.first.is_none() {
+            self.first = match (self.up.flow, self.down.flow) {
+                (Flow::Ending | Flow::Ended, _) => Some(Peer::Client),
+                (_, Flow::Ending | Flow::Ended) => Some(Peer::Member),
+                _ => None,
+            };
         }
     }
 

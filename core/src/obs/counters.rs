@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::Histogram;
+use super::{EndingCounters, Histogram};
 use crate::acl::Refusal;
 use crate::counter::{Counter, Gauge};
 
@@ -125,6 +125,8 @@ pub struct ListenerCounters {
     pub sticky: StickyCounters,
     /// Client connections closed without a complete request (silent, or cut off).
     pub silent_closes: Counter,
+    /// Layer 4: how connections and flows ended.
+    pub endings: EndingCounters,
     /// Requests for which a member was asked at least once; the others are in `local`.
     pub forwarded: Counter,
     /// Status codes of requests for which no member was asked (R4.2-1).

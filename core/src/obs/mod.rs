@@ -4,6 +4,7 @@
 
 mod board;
 mod counters;
+mod endings;
 mod histogram;
 mod spool;
 
@@ -12,5 +13,6 @@ pub use counters::{
     ListenerCounters, MemberCounters, RefusalCounters, StatusCounters, Sticky, StickyCounters,
     Times,
 };
+pub use endings::{Ending, EndingCounters};
 pub use histogram::{BOUNDS_US, Distribution, Histogram};
 pub use spool::{Block, Pipe, Spool};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Held, Member};
 use crate::control::{self, Stickiness};
 use crate::limits::MAX_ATTEMPTS;
-use crate::model::{Algorithm, Handle, SlowStart};
+use crate::model::{Algorithm, ConnectionDrain, Handle, SlowStart};
 use crate::pool::{Ask, Candidate, Picker, ramp, sticky};
 use crate::time::clock::Mono;
 
@@ -21,6 +21,7 @@ pub struct Pool {
     algorithm: Cell<Algorithm>,
     stickiness: RefCell<Option<Arc<Stickiness>>>,
     slow_start: Cell<Option<SlowStart>>,
+    drain: Cell<ConnectionDrain>,
     members: RefCell<Vec<Rc<Member>>>,
     picker: RefCell<Picker>,
 }
@@ -45,6 +46,7 @@ impl Pool {
             algorithm: Cell::new(algorithm),
             stickiness: RefCell::default(),
             slow_start: Cell::new(None),
+            drain: Cell::default(),
             members: RefCell::default(),
             picker: RefCell::new(Picker::new(algorithm, seed, None)),
         }
@@ -56,6 +58,7 @@ impl Pool {
         self.algorithm.set(settings.algorithm);
         self.stickiness.replace(settings.stickiness.clone());
         self.slow_start.set(settings.slow_start);
+        self.drain.set(settings.drain);
         self.members.replace(members);
         let ring = settings.ring.as_ref().map(Arc::clone);
         self.picker.borrow_mut().change(settings.algorithm, self.seed, ring);
@@ -109,6 +112,11 @@ impl Pool {
         self.algorithm.get()
     }
 
+    /// How long flows of a member that leaves may run (R7.14-4).
+    pub fn drain(&self) -> ConnectionDrain {
+        self.drain.get()
+    }
+
     /// Are sessions sent to the same member always (R6.1-1)?
     pub fn is_sticky(&self) -> bool {
         self.stickiness.borrow().is_some()
@@ -128,9 +136,22 @@ impl Pool {
 
     /// The member for a session that nobody has bound yet: the same on every shard.
     pub fn prefer(&self, stickiness: &Stickiness, session: u64) -> Option<Held> {
+        self.prefer_among(stickiness, session, |_| true)
+    }
+
+    /// As [`Pool::prefer`], among the members that `fit`.
+    pub fn prefer_among(
+        &self,
+        stickiness: &Stickiness,
+        session: u64,
+        fit: impl Fn(&Member) -> bool,
+    ) -> Option<Held> {
         let place = {
             let members = self.members.borrow();
-            let weight = |member: &Rc<Member>| if member.is_usable() { member.weight() } else { 0 };
+            let weight = |member: &Rc<Member>| match member.is_usable() && fit(member) {
+                true => member.weight(),
+                false => 0,
+            };
             let weights = members.iter().map(weight);
             sticky::prefer(session, stickiness.ids.iter().copied().zip(weights))
         };
@@ -185,5 +206,27 @@ impl Pool {
             }
         }
         self.pick(Ask { hash, tried: places.get(..count).unwrap_or_default() })
+    }
+
+    /// As [`Pool::pick_other`] at Layer 4, where a client reaches members of its own address family
+    /// only (R3.17-3).
+    ///
+    /// # Errors
+    /// As [`Pool::pick_other`]; [`Nobody::NoneUsable`] also without a member of that family.
+    pub fn pick_family(
+        &self,
+        hash: u64,
+        ipv6: bool,
+        tried: impl Iterator<Item = Handle> + Clone,
+    ) -> Result<Held, Nobody> {
+        let foreign = |member: &Rc<Member>| member.address.is_ipv6() != ipv6;
+        if !self.members.borrow().iter().any(foreign) {
+            return self.pick_other(hash, tried);
+        }
+        let out = |(at, member): (usize, &Rc<Member>)| {
+            (foreign(member) || tried.clone().any(|handle| handle == member.handle)).then_some(at)
+        };
+        let places: Vec<usize> = self.members.borrow().iter().enumerate().filter_map(out).collect();
+        self.pick(Ask { hash, tried: &places })
     }
 }

@@ -25,7 +25,8 @@ pub struct Site {
     connect: Cell<Duration>,
     limits: Cell<Limits>,
     retry: Cell<Retry>,
-    tls: Cell<bool>,
+    protocol: Cell<Protocol>,
+    gone: Cell<bool>,
     pool: RefCell<Option<Rc<Pool>>>,
     pub(super) access: RefCell<Access>,
     headers: RefCell<Rc<Headers>>,
@@ -57,7 +58,8 @@ impl Site {
             connect: none(),
             limits: Cell::default(),
             retry: Cell::default(),
-            tls: Cell::new(false),
+            protocol: Cell::new(Protocol::Http),
+            gone: Cell::new(false),
             pool: RefCell::default(),
             tunnel_timeout: none(),
             upgrades: RefCell::default(),
@@ -75,7 +77,7 @@ impl Site {
         self.connect.set(settings.timeouts.connect);
         self.limits.set(settings.limits);
         self.retry.set(settings.retry);
-        self.tls.set(settings.protocol == Protocol::Https);
+        self.protocol.set(settings.protocol);
         self.pool.replace(pool);
         self.access.replace(settings.access.clone());
         self.tunnel_timeout.set(settings.tunnel.timeout);
@@ -90,6 +92,23 @@ impl Site {
 
     pub(super) fn set_routes(&self, routes: Option<Rc<Routes>>) {
         self.routes.replace(routes);
+    }
+
+    pub(super) fn set_gone(&self) {
+        self.gone.set(true);
+    }
+
+    /// Was it deleted? At Layer 4 what came by it ends then (R6.3-1), at Layer 7 it goes on
+    /// (R6.3-2).
+    #[inline]
+    pub fn is_gone(&self) -> bool {
+        self.gone.get()
+    }
+
+    /// What clients speak.
+    #[inline]
+    pub fn protocol(&self) -> Protocol {
+        self.protocol.get()
     }
 
     /// Which listener it is.
@@ -151,7 +170,7 @@ impl Site {
     /// Do clients come by TLS?
     #[inline]
     pub fn is_tls(&self) -> bool {
-        self.tls.get()
+        self.protocol.get() == Protocol::Https
     }
 
     /// Its access log; `None` = it is off.

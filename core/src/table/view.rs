@@ -145,7 +145,9 @@ impl View {
                 }
                 Change::Keepalive(times) => self.keepalive.set(*times),
                 Change::DropListener(handle) => {
-                    tables.sites.remove(handle);
+                    if let Some(site) = tables.sites.remove(handle) {
+                        site.set_gone();
+                    }
                 }
             }
         }

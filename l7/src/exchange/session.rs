@@ -53,7 +53,7 @@ impl Session {
                 (outcome(cookie, held.is_some()), held)
             }
             // Without a cookie there is nothing to tell the session by, unless the answer sets one.
-            By::Application(bindings) => match values.find(|value| !value.is_empty()) {
+            By::Table(bindings) => match values.find(|value| !value.is_empty()) {
                 None => (Sticky::None, None),
                 Some(value) => {
                     told = stickiness.key.session(value);
@@ -94,7 +94,7 @@ impl Session {
                 let token = token::mint(&stickiness.key, alias, until);
                 write_cookie(out, &stickiness.cookie, &token, timeout, secure);
             }
-            By::Application(bindings) => {
+            By::Table(bindings) => {
                 let set = answer.sets_cookie(stickiness.cookie.as_bytes());
                 let set = set.filter(|value| !value.is_empty());
                 let set = set.map(|value| stickiness.key.session(value));

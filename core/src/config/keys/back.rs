@@ -17,7 +17,7 @@ keys! {
         ID_DOC;
     "name": Name, Required, ALL, Replace, "", Now,
         "Name, unique among pools.";
-    "protocol": Choice(&["HTTP"], &[("TCP", "Layer 4"), ("UDP", "Layer 4"), ("QUIC", "Layer 4"),
+    "protocol": Choice(&["TCP", "HTTP"], &[("UDP", "Layer 4"), ("QUIC", "Layer 4"),
         ("HTTPS", "TLS"), ("GRPC", "HTTP/2")]),
         Required, ALL, Replace, "R6.8-5", Now,
         "Protocol that members speak; must go with the listener's: TCP with TCP, UDP with UDP \

@@ -55,14 +55,14 @@ keys! {
         Absent("`default`; required where the file has a `[[loadbalancer]]`"),
         ALL, Replace, "", Now,
         "The balancer whose addresses are bound.";
-    "protocol": Choice(&["HTTP"], &[("TCP", "Layer 4"), ("UDP", "Layer 4"), ("HTTPS", "TLS")]),
+    "protocol": Choice(&["TCP", "HTTP"], &[("UDP", "Layer 4"), ("HTTPS", "TLS")]),
         Required, ALL, Replace, "R6.8-5", Now,
         "Protocol that clients speak.";
     "protocol_port": Integer(0, 65535), Absent("**required** without `port_ranges`"),
         ALL, Replace, "R2.1-1", Now,
         "Port; 0 = any free one, the same on every shard. No two listeners share address and port.";
     "port_ranges": Shape("list of strings", "`\"3000-3010\"`, at most 10, none overlapping"),
-        NO_ENTRY, L4, Replace, "", LAYER4,
+        NO_ENTRY, L4, Replace, "", Now,
         "Port ranges instead of one port.";
     "default_pool": Reference("pool"),
         Absent("none: requests are answered with 404"), ALL, Reload, "R2.3-404", Now,

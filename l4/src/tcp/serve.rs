@@ -1,0 +1,251 @@
+//! One TCP session's sockets, timers and counts: the thin shell around `session`, which decides.
+//! While it is quiet it holds no buffer.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use weir_core::model::Handle;
+use weir_core::net::relay::{Moved, Patience, Relay, Streams};
+use weir_core::obs::Ending;
+use weir_core::rt::{self, ConnectOptions, TcpStream, Timer};
+use weir_core::table::{Member, Pool, Ticket};
+
+use super::Tcp;
+use super::session::{Close, Event, Look, Outside, Session, Step};
+use crate::choice::{self, Choice};
+use crate::limits::TCP_ATTEMPTS;
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    /// Who is connected: its family is the one that the client uses.
+    pub(super) peer: SocketAddr,
+    /// The client: the peer, or whom its PROXY header names.
+    pub(super) source: SocketAddr,
+}
+
+/// A session with all that it holds. Dropped before its end it is reset: the process ends.
+struct Live {
+    service: Rc<Tcp>,
+    /// Its place among the service's connections.
+    place: u32,
+    ticket: Ticket,
+    client: TcpStream,
+    origin: Origin,
+    session: Session,
+    tried: [Option<Handle>; TCP_ATTEMPTS],
+    /// The member, from when it was chosen, and the pool that it was chosen from.
+    choice: Option<(Choice, Rc<Pool>)>,
+    upstream: Option<Upstream>,
+    relay: Relay,
+    /// What the counters have been told.
+    counted: Moved,
+    /// Idle time.
+    timer: Timer,
+    /// Runs while the member leaves, and flows of such a member are limited.
+    drain: Option<Timer>,
+    /// The change of the tables that was looked at last.
+    epoch: u32,
+    close: Option<Close>,
+}
+
+/// A connection to a member, counted as long as it lives.
+struct Upstream {
+    stream: TcpStream,
+    member: Rc<Member>,
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.member.counters.active_connections.fall();
+    }
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn run(service: Rc<Tcp>, ticket: Ticket, client: TcpStream, origin: Origin) {
+    let mut live = Live::new(service, ticket, client, origin);
+    let mut step = Step::Choose;
+    loop {
+        step = match step {
+            Step::Choose => live.choose(),
+            Step::Connect => live.connect().await,
+            Step::Relay => poll_fn(|cx| live.poll_relay(cx)).await,
+            Step::Close(close) => {
+                live.close = Some(close);
+                return;
+            }
+        }
+    }
+}
+
+impl Live {
+    fn new(service: Rc<Tcp>, ticket: Ticket, client: TcpStream, origin: Origin) -> Live {
+        Live {
+            place: service.crowd.enter(),
+            epoch: service.epoch.get(),
+            service,
+            ticket,
+            client,
+            origin,
+            session: Session::default(),
+            tried: [None; TCP_ATTEMPTS],
+            choice: None,
+            upstream: None,
+            relay: Relay::new(None, None),
+            counted: Moved::default(),
+            timer: Timer::new(),
+            drain: None,
+            close: None,
+        }
+    }
+
+    fn on(&mut self, event: Event) -> Step {
+        // `None` comes after the end only.
+        self.session.on(event).unwrap_or(Step::Close(Close::by(Ending::Shutdown)))
+    }
+
+    fn choose(&mut self) -> Step {
+        if let Look::Close(close) = self.look() {
+            return Step::Close(close);
+        }
+        let tried = self.tried.iter().flatten().copied();
+        let pool = self.ticket.site().pool();
+        let (source, ipv6) = (self.origin.source.ip(), self.origin.peer.is_ipv6());
+        let choice = pool.and_then(|pool| {
+            let choice = choice::choose(&pool, source, ipv6, tried, rt::now())?;
+            Some((choice, pool))
+        });
+        self.choice = choice;
+        if let Some((choice, _)) = &self.choice
+            && let Some(free) = self.tried.iter_mut().find(|entry| entry.is_none())
+        {
+            *free = Some(choice.held.member().handle);
+        }
+        self.on(Event::Chosen(self.choice.is_some()))
+    }
+
+    async fn connect(&mut self) -> Step {
+        let Some((choice, _)) = &self.choice else { return self.on(Event::Connected(false)) };
+        let member = Rc::clone(choice.held.member());
+        let options = ConnectOptions {
+            source: None,
+            timeout: Some(self.ticket.site().connect_timeout()),
+            keepalive: Some(self.service.keepalive.get()),
+        };
+        let address = member.address;
+        // Boxed: the session outlives it by far.
+        let mut connecting = Box::pin(async move { TcpStream::connect(address, &options).await });
+        let connected = poll_fn(|cx| match self.look() {
+            Look::Close(close) => Poll::Ready(Err(close)),
+            _ => Pin::new(&mut connecting).poll(cx).map(Ok),
+        });
+        match connected.await {
+            Err(close) => Step::Close(close),
+            Ok(Err(_)) => {
+                member.counters.connect_failures.add(1);
+                self.on(Event::Connected(false))
+            }
+            Ok(Ok(stream)) => {
+                member.counters.connections.add(1);
+                member.counters.active_connections.rise();
+                self.connected(Upstream { stream, member });
+                self.on(Event::Connected(true))
+            }
+        }
+    }
+
+    fn connected(&mut self, upstream: Upstream) {
+        self.upstream = Some(upstream);
+        if let Some((choice, _)) = &self.choice {
+            choice.bind(rt::now());
+            self.ticket.site().counters.sticky.count(choice.sticky);
+        }
+    }
+
+    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if let Poll::Ready(close) = self.poll_look(cx) {
+            return Poll::Ready(Step::Close(close));
+        }
+        let Some(upstream) = &self.upstream else {
+            return Poll::Ready(self.on(Event::Connected(false)));
+        };
+        let streams = Streams { client: &self.client, member: &upstream.stream };
+        let limit = self.ticket.site().keepalive_timeout();
+        let patience = Patience { limit, look: limit };
+        let epoch = self.service.epoch.get();
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.relay.rearm(&self.timer, patience);
+        }
+        let polled = self.relay.poll(cx, streams, &self.timer, patience);
+        self.count();
+        let Poll::Ready(end) = polled else { return Poll::Pending };
+        let first = self.relay.ended_first();
+        Poll::Ready(self.on(Event::Ended(end, first)))
+    }
+
+    /// What the tables say.
+    fn look(&mut self) -> Look {
+        let choice = self.choice.as_ref();
+        let leaving = choice.filter(|(choice, _)| choice.held.member().is_leaving());
+        let drain = leaving.map(|(_, pool)| pool.drain()).filter(|drain| drain.enable);
+        let outside = Outside {
+            deleted: self.ticket.site().is_gone(),
+            leaving: leaving.is_some(),
+            drain: drain.map(|drain| drain.timeout),
+        };
+        self.session.look(rt::now(), outside)
+    }
+
+    /// As `look`, with a timer for when to look again.
+    fn poll_look(&mut self, cx: &mut Context<'_>) -> Poll<Close> {
+        loop {
+            match self.look() {
+                Look::Close(close) => return Poll::Ready(close),
+                Look::Stay => {
+                    self.drain = None;
+                    return Poll::Pending;
+                }
+                Look::Until(when) => {
+                    let timer = self.drain.get_or_insert_default();
+                    timer.set(when.since(rt::now()));
+                    if timer.poll_expired(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+
+    fn count(&mut self) {
+        let (now, before) = (self.relay.moved(), self.counted);
+        if now == before {
+            return;
+        }
+        let site = &self.ticket.site().counters;
+        site.bytes_received.add(now.from_client - before.from_client);
+        site.bytes_sent.add(now.to_client - before.to_client);
+        if let Some(Upstream { member, .. }) = &self.upstream {
+            member.counters.bytes_received.add(now.from_member - before.from_member);
+            member.counters.bytes_sent.add(now.to_member - before.to_member);
+        }
+        self.counted = now;
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let close = self.close.unwrap_or(Close::by(Ending::Shutdown));
+        if close.reset {
+            self.client.reset_on_close();
+            if let Some(upstream) = &self.upstream {
+                upstream.stream.reset_on_close();
+            }
+        }
+        self.ticket.site().counters.endings.count(close.ending);
+        self.service.crowd.leave(self.place);
+    }
+}

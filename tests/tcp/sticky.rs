@@ -1,0 +1,39 @@
+//! Stickiness by source address.
+
+use std::collections::HashMap;
+
+use crate::{Plan, address, connect_from, echo, read};
+
+/// R2.2-4, R6.1-1, R6.1-3, R6.1-M1: each source stays at one member over both shards, sources are
+/// spread by weight; a member that gets weight 0 loses its sources, and the others keep theirs
+/// (C12); who comes back finds no trace of the old binding.
+#[test]
+fn sources_stay_at_their_members() {
+    let members: Vec<_> = ["a", "b", "c"].map(|name| echo(name, "127.0.0.1:0")).into();
+    let plan = |weights: [u8; 3]| {
+        let members: Vec<_> = members.iter().copied().zip(weights).collect();
+        let lines = "session_persistence = { type = \"SOURCE_IP\", persistence_timeout = 1 }";
+        Plan::new(1).listener("web", 0, "app", "").pool("app", lines, &members)
+    };
+    let server = plan([1, 1, 4]).start();
+    let web = address(&server, "web");
+    let ask = |source: u8| read::<1>(&mut connect_from(&format!("127.0.1.{source}:0"), web));
+    let sources = 1..=60;
+    let first: HashMap<u8, String> = sources.clone().map(|n| (n, ask(n))).collect();
+    let share = |name: &str| first.values().filter(|member| *member == name).count();
+    assert!(share("c") > share("a") && share("c") > share("b"), "{first:?}");
+    assert!(share("a") > 0 && share("b") > 0, "{first:?}");
+    for _ in 0..2 {
+        sources.clone().for_each(|n| assert_eq!(ask(n), first[&n]));
+    }
+    let (code, ..) = server.reload(plan([1, 1, 0]).text());
+    assert_eq!(code, Some(0));
+    let second: HashMap<u8, String> = sources.clone().map(|n| (n, ask(n))).collect();
+    assert!(second.values().all(|member| member != "c"));
+    let stayed = |n: &u8| first[n] != "c";
+    assert!(sources.clone().filter(stayed).all(|n| second[&n] == first[&n]));
+    server.reload(plan([1, 1, 4]).text());
+    sources.clone().for_each(|n| assert_eq!(ask(n), second[&n], "the new binding holds"));
+    let hits = server.metric("weir_sticky_requests_total{listener=\"web\",result=\"hit\"}");
+    assert!(hits >= 3.0 * 60.0, "{hits}");
+}
