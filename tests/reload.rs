@@ -280,6 +280,14 @@ fn what_a_reload_cannot_do_is_said() {
     assert!(out.contains("note: [runtime] cores: changed"), "it still runs as it began: {out}");
     let (_, out, _) = server.reload(&plan.text());
     assert!(!out.contains("note:"), "{out}");
+    // What `weir check` refuses would keep the next start from coming about.
+    let absent = plan.text().replace("cores = \"auto\"", "cores = [1023]");
+    let (code, _, err) = server.reload(&absent);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("nothing changed: [runtime] cores: core 1023"), "{err}");
+    let own = "vip_address = \"127.0.0.1\"\ncores = [1023]";
+    let (_, _, err) = server.reload(&plan.text().replace("vip_address = \"127.0.0.1\"", own));
+    assert!(err.contains("core 1023 carries no shard; this process runs on"), "{err}");
 }
 
 /// A connection that came by a removed listener is waited for, and counted when it is cut.

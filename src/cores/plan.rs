@@ -29,7 +29,8 @@ impl Plan {
             let problem = machine.problem(core);
             problems.extend(problem.map(|text| format!("[runtime] control_core: {text}")));
         }
-        let serving = serving(config, &cores, &mut problems);
+        let cure = |cores: &str| format!("take it from [runtime] cores, which has {cores}");
+        let serving = serving(config, &cores, &cure, &mut problems);
         if !problems.is_empty() {
             bail!("{}", problems.join("\n"));
         }
@@ -42,13 +43,18 @@ impl Plan {
     }
 
     /// The plan for another configuration of the process that runs: the shards stay, whom they
-    /// serve may change.
+    /// serve may change. Doesn't look at [`Runtime`](weir_core::model::Runtime)'s cores.
     ///
     /// # Errors
     /// A balancer's core that carries no shard, or a balancer that is left without one.
     pub fn follow(&self, config: &Config) -> Result<Plan> {
         let mut problems = Vec::new();
-        let serving = serving(config, &self.cores, &mut problems);
+        let cure = |cores: &str| {
+            format!(
+                "this process runs on {cores} and stays there; choose among these, or restart it"
+            )
+        };
+        let serving = serving(config, &self.cores, &cure, &mut problems);
         if !problems.is_empty() {
             bail!("{}", problems.join("\n"));
         }
@@ -142,7 +148,13 @@ fn one_per_core(cores: &[usize], machine: &Machine) -> Vec<usize> {
 }
 
 /// R5.11-1, R5.11-2: cores that balancers name serve only those; the others share the rest.
-fn serving(config: &Config, cores: &[usize], problems: &mut Vec<String>) -> Vec<Vec<usize>> {
+/// `cure` says from which cores a balancer may take its own.
+fn serving(
+    config: &Config,
+    cores: &[usize],
+    cure: &dyn Fn(&str) -> String,
+    problems: &mut Vec<String>,
+) -> Vec<Vec<usize>> {
     let shard_on: BTreeMap<usize, usize> =
         cores.iter().enumerate().map(|(shard, &core)| (core, shard)).collect();
     let named: BTreeSet<usize> =
@@ -157,9 +169,8 @@ fn serving(config: &Config, cores: &[usize], problems: &mut Vec<String>) -> Vec<
             Some(own) => {
                 for core in own.iter().filter(|core| !shard_on.contains_key(core)) {
                     problems.push(format!(
-                        "[[loadbalancer]] {name}: cores: core {core} carries no shard; take it \
-                         from [runtime] cores, which has {}",
-                        list::render(&cores.iter().copied().collect())
+                        "[[loadbalancer]] {name}: cores: core {core} carries no shard; {}",
+                        cure(&list::render(&cores.iter().copied().collect()))
                     ));
                 }
                 own.iter().filter_map(|core| shard_on.get(core)).copied().collect()

@@ -19,7 +19,7 @@ use super::checking;
 use super::checks;
 use super::control::{Control, load_apart, millis_since};
 use super::doors::Moves;
-use crate::cores::Plan;
+use crate::cores::{Machine, Plan};
 use crate::shard::DoorChange;
 use crate::{logging, notify};
 
@@ -181,6 +181,10 @@ impl Control {
 
     /// Works out what `config` asks for, and has the members asked on whom it depends.
     fn stage(&mut self, config: Arc<Config>) -> Result<Staged> {
+        if pinning(&config) != pinning(&self.begun_with) {
+            // It changes nothing now, but must not keep the next start from coming about.
+            Plan::new(&config, &Machine::read()?)?;
+        }
         let plan = self.plan.follow(&config)?;
         let next = self.next_state(&config, &plan);
         let awaited = next.members_of_dead_pools();
@@ -350,6 +354,12 @@ impl Control {
         };
         self.fleet.state().listeners().map(served).collect()
     }
+}
+
+/// What says which cores a process runs on.
+fn pinning(config: &Config) -> impl PartialEq + use<'_> {
+    let runtime = &config.runtime;
+    (&runtime.cores, runtime.smt, runtime.numa_node, runtime.control_core)
 }
 
 /// Who asked may have gone; the log has the answer too.
