@@ -13,15 +13,13 @@ use weir_core::model::{Handle, Monitor};
 use weir_core::rt::{self, TaskHandle};
 use weir_core::time::clock::Mono;
 
+use crate::limits;
 use crate::probe::{self, Outcome};
 use crate::reason::{Local, Reason};
 use crate::schedule;
 use crate::state::State;
+use crate::turns::Turns;
 
-/// Probes that run at once. What is due beyond that waits its turn; it is late, never failed.
-const MAX_RUNNING: usize = 4_096;
-/// How long a probe waits for its turn before it looks again.
-const TURN: Duration = Duration::from_millis(5);
 /// This host's own trouble is logged at most so often.
 const COMPLAINT: Duration = Duration::from_secs(10);
 
@@ -72,7 +70,7 @@ pub struct Prober {
     tell: Box<dyn Fn(Handle, bool)>,
     checks: RefCell<HashMap<Handle, Rc<Check>>>,
     counters: Arc<ProberCounters>,
-    running: Cell<usize>,
+    turns: Rc<Turns>,
     lots: Cell<u64>,
     complained: Cell<Option<Mono>>,
 }
@@ -87,9 +85,11 @@ struct Check {
 
 impl Prober {
     /// A prober without targets, which counts into `counters`. `tell` hears of each first verdict
-    /// and each change: the target's key, and whether it is up. `seed` spreads the first probes.
+    /// and each change: the target's key, and whether it is up. `seed` spreads the first probes;
+    /// `at_once` of them run at the same time, but never more than [`limits::MAX_PROBES`].
     pub fn new(
         seed: u64,
+        at_once: usize,
         counters: Arc<ProberCounters>,
         tell: impl Fn(Handle, bool) + 'static,
     ) -> Rc<Prober> {
@@ -97,7 +97,7 @@ impl Prober {
             tell: Box::new(tell),
             checks: RefCell::default(),
             counters,
-            running: Cell::new(0),
+            turns: Turns::new(at_once.min(limits::MAX_PROBES)),
             lots: Cell::new(seed),
             complained: Cell::new(None),
         })
@@ -155,7 +155,7 @@ impl Prober {
     async fn keep_asking(self: Rc<Self>, check: Rc<Check>, mut due: Mono) {
         loop {
             rt::sleep(due.since(rt::now())).await;
-            let turn = self.turn().await;
+            let turn = self.turns.take().await;
             let (address, monitor, source) = check.question();
             let outcome = probe::probe(address, &monitor, source).await;
             drop(turn);
@@ -163,15 +163,6 @@ impl Prober {
             let delay = check.target.borrow().monitor.delay;
             due = schedule::next(due, delay, rt::now());
         }
-    }
-
-    /// Waits until a probe may run.
-    async fn turn(self: &Rc<Self>) -> Turn {
-        while self.running.get() >= MAX_RUNNING {
-            rt::sleep(TURN).await;
-        }
-        self.running.set(self.running.get() + 1);
-        Turn(Rc::clone(self))
     }
 
     fn record(&self, check: &Check, outcome: Outcome) {
@@ -274,14 +265,5 @@ impl Check {
 impl Drop for Prober {
     fn drop(&mut self) {
         self.checks.borrow().values().for_each(|check| check.end());
-    }
-}
-
-/// A running probe's place among them.
-struct Turn(Rc<Prober>);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.running.set(self.0.running.get().saturating_sub(1));
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use weir_core::model::{Codes, Handle, Handles, Monitor, MonitorKind, MonitorMethod};
 use weir_core::rt::{self, ShardConfig, ShardHandle};
 use weir_core::time::clock;
+use weir_health::limits::MAX_PROBES;
 use weir_health::{First, Prober, Target};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -56,11 +57,16 @@ struct Desk {
 
 impl Desk {
     fn start(targets: Vec<Target>) -> Desk {
+        Desk::with(MAX_PROBES, targets)
+    }
+
+    /// With so many probes at the same time.
+    fn with(at_once: usize, targets: Vec<Target>) -> Desk {
         let (tell, changes) = channel();
         let (orders, mut mailbox) = rt::mailbox::<Order>(16);
         let config = ShardConfig { name: "test-prober".into(), ..ShardConfig::default() };
         let thread = rt::start_shard(config, move || async move {
-            let prober = Prober::new(7, Arc::default(), move |key, up| {
+            let prober = Prober::new(7, at_once, Arc::default(), move |key, up| {
                 let _over = tell.send((key.number(), up));
             });
             prober.set_targets(targets);
@@ -293,6 +299,22 @@ fn who_is_waited_for_is_asked_soon() {
     desk.set(targets(First::Soon));
     desk.quiet(SECOND * 2);
     assert_eq!(a.seen.load(Relaxed), 8, "who has a verdict keeps its pace");
+}
+
+/// Probes beyond the bound are late and nothing else: everybody gets a verdict, in order, although
+/// silent members hold their places for a second each.
+#[test]
+fn probes_beyond_the_bound_wait_their_turn() {
+    let silent = Member::start(std::mem::forget);
+    let open = Member::start(drop);
+    let ok = || http("/", "", Codes::one(200));
+    let slow = (1..=4).map(|key| target(key, silent.address, ok()));
+    let tcp = (5..=8).map(|key| target(key, open.address, monitor(MonitorKind::Tcp)));
+    let desk = Desk::with(2, slow.chain(tcp).collect());
+    let mut verdicts: Vec<(u64, bool)> = (0..8).map(|_| desk.next()).collect();
+    verdicts.sort_unstable();
+    let wanted: Vec<(u64, bool)> = (1..=8).map(|key| (key, key > 4)).collect();
+    assert_eq!(verdicts, wanted);
 }
 
 /// Many members every five seconds: what that costs of a core. Ten thousand with the full counts of

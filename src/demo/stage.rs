@@ -65,7 +65,7 @@ impl Stage {
     /// What the host lacks, or the part that could not be started.
     pub fn build() -> Result<Stage> {
         host()?;
-        descriptors(1, 1)?;
+        descriptors(1, 1, 0)?;
         let allowed: Vec<usize> = Machine::read()?.allowed.into_iter().collect();
         let &[balancer, ..] = allowed.as_slice() else { bail!("no core is left to run on") };
         let cores = Cores { balancer, clients: *allowed.get(1).unwrap_or(&balancer) };

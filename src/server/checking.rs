@@ -11,6 +11,7 @@ use weir_core::model::Handle;
 use weir_core::rt::Sender;
 use weir_health::{First, Prober, ProberCounters, Target};
 
+use super::checks;
 use super::control::Event;
 
 /// Beside one timeout, how long a start or a reload waits for the first verdicts.
@@ -36,7 +37,7 @@ impl Checks {
     pub fn new(seed: u64, counters: Arc<ProberCounters>, events: Sender<Event>) -> Checks {
         let found: Rc<Found> = Rc::default();
         let list = Rc::clone(&found);
-        let prober = Prober::new(seed, counters, move |member, up| {
+        let prober = Prober::new(seed, checks::probes_at_once(), counters, move |member, up| {
             list.verdicts.borrow_mut().push((member, up));
             // If control has too much to do it is told with the next verdict.
             list.told.set(list.told.get() || events.try_send(Event::Verdicts).is_ok());

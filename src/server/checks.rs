@@ -5,6 +5,7 @@ use anyhow::{Result, anyhow, bail};
 use weir_core::model::{Config, Listener, PortRange};
 use weir_core::net::sys::{self, Limit};
 use weir_core::rt;
+use weir_health::limits::MAX_PROBES;
 
 /// Descriptors that a process holds before any shard: stdio, admin listener, its poller, control.
 const PROCESS_FDS: u64 = 16;
@@ -14,6 +15,8 @@ const SHARD_FDS: u64 = 16;
 const LISTENER_FDS: u64 = 2;
 /// A proxied connection: one descriptor towards the client, one towards the member.
 const CONNECTION_FDS: u64 = 2;
+/// Of all descriptors health checks get one in so many at most; a probe takes one.
+const PROBES_SHARE: u64 = 4;
 /// Fewer connections than this are no load balancer: starting fails.
 const MIN_CONNECTIONS: u64 = 64;
 /// Fewer connections than this get a warning.
@@ -39,15 +42,15 @@ pub fn host() -> Result<()> {
 }
 
 /// Raises the descriptor limit and checks it against what `shards` shards with `listeners`
-/// listening sockets each need.
+/// listening sockets each need, and the checks of so many members.
 ///
 /// # Errors
 /// When fewer than 64 connections would fit; with the sum and the cure.
-pub fn descriptors(shards: usize, listeners: usize) -> Result<()> {
+pub fn descriptors(shards: usize, listeners: usize, checked: usize) -> Result<()> {
     let limit = sys::raise_nofile()
         .or_else(|_| sys::nofile())
         .map_err(|e| anyhow!("cannot read RLIMIT_NOFILE: {e}"))?;
-    let need = Need::of(shards, listeners);
+    let need = Need::of(shards, listeners, checked, limit);
     let room = need.connections_within(limit);
     if room < MIN_CONNECTIONS {
         bail!("{}", need.complaint(limit));
@@ -66,7 +69,8 @@ pub fn max_connections(config: &Config, shards: usize) -> u32 {
     let wanted = config.runtime.max_connections;
     let room = || {
         let limit = sys::nofile().ok()?;
-        Some(Need::of(shards, addresses(config)).connections_within(limit).max(MIN_CONNECTIONS))
+        let need = Need::of(shards, addresses(config), checked_members(config), limit);
+        Some(need.connections_within(limit).max(MIN_CONNECTIONS))
     };
     let limit = if wanted > 0 { wanted } else { room().unwrap_or_default() };
     u32::try_from(limit).unwrap_or(u32::MAX)
@@ -82,22 +86,37 @@ pub fn addresses(config: &Config) -> usize {
     config.listeners.iter().map(|listener| vips(listener.balancer) * ports(listener)).sum()
 }
 
+/// Members that have health checks.
+pub fn checked_members(config: &Config) -> usize {
+    let checked = config.pools.iter().filter(|pool| pool.monitor.is_some());
+    checked.map(|pool| pool.members.len()).sum()
+}
+
+/// Health checks that may run at once, so that clients and checks leave each other descriptors.
+pub fn probes_at_once() -> usize {
+    let soft = sys::nofile().map_or(0, |limit| limit.soft);
+    usize::try_from(soft / PROBES_SHARE).unwrap_or(usize::MAX)
+}
+
 /// The descriptors that are needed before the first connection.
 #[derive(Clone, Copy, Debug)]
 struct Need {
     shards: u64,
     listeners: u64,
+    probes: u64,
 }
 
 impl Need {
-    fn of(shards: usize, listeners: usize) -> Need {
+    fn of(shards: usize, listeners: usize, checked: usize, limit: Limit) -> Need {
         let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        Need { shards: wide(shards), listeners: wide(listeners) }
+        let probes = wide(checked.min(MAX_PROBES)).min(limit.soft / PROBES_SHARE);
+        Need { shards: wide(shards), listeners: wide(listeners), probes }
     }
 
     fn fixed(self) -> u64 {
         let per_shard = SHARD_FDS.saturating_add(self.listeners.saturating_mul(LISTENER_FDS));
-        self.shards.saturating_mul(per_shard).saturating_add(PROCESS_FDS)
+        let shards = self.shards.saturating_mul(per_shard);
+        shards.saturating_add(PROCESS_FDS).saturating_add(self.probes)
     }
 
     fn connections_within(self, limit: Limit) -> u64 {
@@ -106,11 +125,12 @@ impl Need {
 
     fn sum(self, limit: Limit) -> String {
         format!(
-            "descriptors: {} of {} are taken by {} with {} each",
+            "descriptors: {} of {} are taken by {} with {} each, and {} at once",
             self.fixed(),
             limit.soft,
             count(self.shards, "shard"),
-            count(self.listeners, "listening socket")
+            count(self.listeners, "listening socket"),
+            count(self.probes, "health check")
         )
     }
 
@@ -140,16 +160,32 @@ mod tests {
 
     #[test]
     fn the_sum_counts_shards_listeners_and_connections() {
-        let need = Need::of(2, 3);
+        let need = Need::of(2, 3, 0, at(1_000));
         assert_eq!(need.fixed(), PROCESS_FDS + 2 * (SHARD_FDS + 6));
         assert_eq!(need.connections_within(at(need.fixed())), 0);
         assert_eq!(need.connections_within(at(need.fixed() + 201)), 100);
         assert_eq!(need.connections_within(at(0)), 0);
     }
 
+    /// Clients may not take what health checks need: a check that can't be made is no verdict, so
+    /// members that die would go on getting requests.
+    #[test]
+    fn checks_have_descriptors_of_their_own() {
+        let fixed = |checked, soft| {
+            let with = Need::of(2, 3, checked, at(soft)).fixed();
+            with - Need::of(2, 3, 0, at(soft)).fixed()
+        };
+        assert_eq!(fixed(10, 20_000), 10);
+        assert_eq!(fixed(10_000, 10_000), 2_500, "a quarter of all");
+        assert_eq!(fixed(10_000, 1_048_576), MAX_PROBES as u64);
+        let config = Config { pools: vec![weir_core::model::Pool::default()], ..Config::default() };
+        assert_eq!(checked_members(&config), 0);
+        assert!(probes_at_once() > 0);
+    }
+
     #[test]
     fn the_complaint_names_sum_and_cure() {
-        let text = Need::of(2, 1).complaint(at(128));
+        let text = Need::of(2, 1, 0, at(128)).complaint(at(128));
         assert!(text.contains("52 of 128"), "{text}");
         assert!(text.contains("room for 38 connections"), "{text}");
         assert!(text.contains("at least 8244") && text.contains("LimitNOFILE"), "{text}");
@@ -157,8 +193,8 @@ mod tests {
 
     #[test]
     fn absurd_numbers_do_not_overflow() {
-        let need = Need::of(usize::MAX, usize::MAX);
+        let need = Need::of(usize::MAX, usize::MAX, usize::MAX, at(u64::MAX));
         assert_eq!(need.connections_within(at(u64::MAX)), 0);
-        assert!(descriptors(usize::MAX, usize::MAX).is_err());
+        assert!(descriptors(usize::MAX, usize::MAX, usize::MAX).is_err());
     }
 }

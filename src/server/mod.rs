@@ -57,7 +57,8 @@ pub fn serve(path: &Path) -> Result<()> {
     logging::prepare(&config.log)?.apply();
     host()?;
     let plan = Plan::new(&config, &Machine::read()?)?;
-    descriptors(plan.cores.len(), checks::addresses(&config))?;
+    let checked = checks::checked_members(&config);
+    descriptors(plan.cores.len(), checks::addresses(&config), checked)?;
     let admin = Admin::bind(config.admin.as_ref().map(|a| a.listen), ADMIN_BACKLOG)?;
     // Makes `run_dir`, where the secret is kept.
     let desk = desk(&config)?;
