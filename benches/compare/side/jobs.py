@@ -30,7 +30,7 @@ class Job:
 
     name: str
     title: str
-    measure: str  # "load", "open", "memory", "shards" or "asleep"
+    measure: str  # "load", "open", "memory", "shards", "asleep" or "features"
     connections: int = 64
     path: str = "/"
     close: bool = False
@@ -53,6 +53,7 @@ JOBS = [
     Job("memory", "resident bytes of an idle keep-alive connection", "memory"),
     Job("shards", "two shards against one, 64 connections", "shards"),
     Job("asleep", "idle process with two shards, 20 s", "asleep"),
+    Job("features", "what features cost, 64 connections", "features"),
 ]
 
 
@@ -65,10 +66,11 @@ class Bench:
         with open(self.script, "w") as file:
             file.write(WRK_SCRIPT)
 
-    def wrk(self, job, port, seconds, cores):
+    def wrk(self, job, port, seconds, cores, variant=None):
         """Runs wrk once and returns its numbers (times in µs)."""
         argv = ["wrk", "-t1", f"-c{job.connections}", f"-d{seconds:g}s", "-s", self.script]
-        argv += ["-H", "Connection: close"] if job.close else []
+        argv += ["-H", "Connection: close"] if (variant or job).close else []
+        argv += ["-H", f"Host: {variant.host}"] if variant and variant.host else []
         said = run_pinned(argv + [f"http://127.0.0.1:{port}{job.path}"], cores, seconds)
         for line in said.splitlines():
             if line.startswith("RESULT"):
@@ -102,11 +104,11 @@ class Bench:
         )
         return sample
 
-    def load_sample(self, job, proxy, port, cores, proxy_core):
+    def load_sample(self, job, proxy, port, cores, proxy_core, variant=None):
         """Closed loop: warm-up, then one measured run of wrk."""
-        self.wrk(job, port, self.options.warmup, cores)
+        self.wrk(job, port, self.options.warmup, cores, variant)
         return self.under_load(
-            proxy, proxy_core, lambda: self.wrk(job, port, self.options.seconds, cores))
+            proxy, proxy_core, lambda: self.wrk(job, port, self.options.seconds, cores, variant))
 
     def open_sample(self, job, proxy, port, cores, proxy_core, rate):
         """Open loop at `rate` requests a second."""

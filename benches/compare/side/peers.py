@@ -10,8 +10,10 @@ import re
 import shutil
 import subprocess
 
+from side.features import Variant
 from side.procs import Failure, Process, free_port
 
+NO_VARIANT = Variant("", "")
 SMALL_BODY = "x" * 128
 LARGE_BODY_BYTES = 1 << 20
 
@@ -24,8 +26,7 @@ error_log stderr crit;
 pid {dir}/nginx.pid;
 events {{ worker_connections {connections}; }}
 http {{
-  access_log off;
-  default_type text/plain;
+{log}  default_type text/plain;
   tcp_nodelay on;
   sendfile on;
   keepalive_requests 1000000000;
@@ -37,6 +38,8 @@ http {{
   scgi_temp_path {dir}/scgi;
 {rest}}}
 """
+
+NGINX_NO_LOG = "  access_log off;\n"
 
 NGINX_PROXY = """\
   upstream origin {{
@@ -107,13 +110,13 @@ protocol = "HTTP"
 protocol_port = {port}
 default_pool = "origin"
 keepalive_timeout = 3600
-
+{settings}
 [[pool]]
 name = "origin"
 protocol = "HTTP"
 lb_algorithm = "ROUND_ROBIN"
-members = [{{ name = "origin", address = "127.0.0.1", protocol_port = {origin} }}]
-"""
+{pool}members = [{{ name = "origin", address = "127.0.0.1", protocol_port = {origin} }}]
+{rest}"""
 
 
 class Peer:
@@ -126,14 +129,15 @@ class Peer:
         self.name, self.program = name, os.path.realpath(found)
         self.kind, self.version = identify(self.program)
 
-    def config(self, job, port, origin, cores, work, options):
+    def config(self, job, port, origin, cores, work, options, variant):
         """The text of this proxy's configuration file for `job`."""
         open_at_once = options.idle_connections if job.measure == "memory" else job.connections
         connections = max(1024, open_at_once * 2 + 512)
         if self.kind == "nginx":
             unbuffered = NGINX_UNBUFFERED if options.nginx_unbuffered else NGINX_BULK
             rest = NGINX_PROXY.format(port=port, origin=origin, bulk=unbuffered if job.bulk else "")
-            return nginx_config(work, connections, rest)
+            log = variant.rest.replace("{dir}", work) if variant and variant.rest else NGINX_NO_LOG
+            return nginx_config(work, connections, rest, log)
         if self.kind == "haproxy":
             bulk = HAPROXY_BULK if job.bulk else ""
             # It refuses to start unless the descriptors suffice for two a connection.
@@ -141,15 +145,17 @@ class Peer:
             most = min(connections, (soft - 200) // 2)
             return HAPROXY.format(port=port, origin=origin, connections=most, bulk=bulk)
         listed = ", ".join(str(core) for core in cores)
-        return WEIR.format(port=port, origin=origin, cores=listed, admin=free_port())
+        variant = variant or NO_VARIANT
+        return WEIR.format(port=port, origin=origin, cores=listed, admin=free_port(), pool=variant.pool,
+                           settings=variant.settings, rest=variant.rest.replace("{dir}", work))
 
-    def start(self, job, origin, cores, work, options):
+    def start(self, job, origin, cores, work, options, variant=None):
         """Starts this proxy pinned to `cores` in front of the origin's port."""
         work = os.path.join(work, self.name)
         os.makedirs(work, exist_ok=True)
         port = free_port()
         path = os.path.join(work, "config")
-        text = self.config(job, port, origin, cores, work, options)
+        text = self.config(job, port, origin, cores, work, options, variant)
         with open(path, "w") as file:
             file.write(text)
         argv = {
@@ -179,11 +185,11 @@ def identify(program):
     raise Failure(f"`{program}` is neither Weir nor nginx nor HAProxy, by what it says of its version")
 
 
-def nginx_config(work, connections, rest):
+def nginx_config(work, connections, rest, log=NGINX_NO_LOG):
     """A whole nginx file; the worker keeps our user, so that it may read the work folder."""
     user = "user root;\n" if os.geteuid() == 0 else ""
     files = connections * 2 + 64
-    return NGINX.format(user=user, files=files, dir=work, connections=connections, rest=rest)
+    return NGINX.format(user=user, files=files, dir=work, connections=connections, rest=rest, log=log)
 
 
 def start_origin(nginx, core, work):

@@ -5,6 +5,7 @@ Pure: a run's dictionary in, text out; `run --render FILE` makes the page again 
 
 import statistics
 
+from side import features
 from side.jobs import JOBS
 
 NOISY = 0.10  # share of the proxy's core used by others above which a run is called disturbed
@@ -103,6 +104,9 @@ def own_verdicts(run, job):
         if found:
             ok = statistics.median(found) <= TWO_SHARDS
             yield job.title, "CPU per request", spread(found), f"≤ {TWO_SHARDS:g}", ok
+    if job.measure == "features":
+        for row in features.verdicts(chosen(run, job)):
+            yield "64 connections, 128 bytes", *row
 
 
 def summary(run):
@@ -118,6 +122,8 @@ def summary(run):
 
 def details(run, job):
     """One job's table, a row a proxy."""
+    if job.measure == "features":
+        return f"**{job.title}**\n\n{features.table(chosen(run, job))}"
     columns = {"load": LOAD, "open": LOAD, "shards": LOAD, "memory": MEMORY, "asleep": ASLEEP}
     columns = columns[job.measure]
     lines = [f"**{job.title}**", ""]
