@@ -138,7 +138,7 @@ impl Doors {
                 Some(door) => {
                     self.move_door(address, door, handle, listener, &shards, moves)?;
                 }
-                None if self.absent.contains(&address) => {}
+                None if self.is_absent(address, listener) => {}
                 None => missing.push(address),
             }
         }
@@ -147,6 +147,13 @@ impl Doors {
             wishes.push(Wish { listener: handle, name, addresses: missing, shards });
         }
         Ok(())
+    }
+
+    /// Was it left out, and may it be? A listener that names no IPv4 address beside it is told
+    /// what is wrong with it.
+    fn is_absent(&self, address: SocketAddr, listener: &Listener) -> bool {
+        let is_any_v4 = |other: &SocketAddr| other.is_ipv4() && other.ip().is_unspecified();
+        self.absent.contains(&address) && listener.bind.iter().any(is_any_v4)
     }
 
     /// A door that is open: its listener or its shards may be others now.
@@ -265,5 +272,34 @@ impl Wish {
 
     fn door(&self) -> Door {
         Door { listener: self.listener, shards: self.shards.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_core::model::{self, Balancer, Config, Handles};
+
+    use super::*;
+
+    fn state(addresses: &[&str], port: u16) -> State {
+        let vip_address = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let listener = model::Listener { protocol_port: port, ..model::Listener::default() };
+        let config = Config {
+            balancers: vec![Balancer { vip_address, ..Balancer::default() }],
+            listeners: vec![listener],
+            ..Config::default()
+        };
+        State::default().next(&config, &|_| vec![0], &mut Handles::default())
+    }
+
+    /// A host may have got IPv6 since the start; and who wants nothing but an IPv6 address must
+    /// hear why it can't be had.
+    #[test]
+    fn an_address_that_was_left_out_is_asked_for_when_it_stands_alone() {
+        let free = std::net::TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap();
+        let absent = Doors { absent: [free].into(), ..Doors::new(1, 8) };
+        let now = Mono::from_nanos(0);
+        let moves = absent.plan(&state(&["::1"], free.port()), now).unwrap();
+        assert_eq!(moves.next.open.keys().collect::<Vec<_>>(), [&free]);
     }
 }
