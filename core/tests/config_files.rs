@@ -231,6 +231,14 @@ fn empty_truncated_and_binary_files_are_answered() {
     assert_eq!(refused(&zeros).problems()[0].key, "TOML");
 }
 
+/// One mistake is told once, however often the parser stumbles over it.
+#[test]
+fn brackets_that_nobody_closed_are_one_error() {
+    let deep = format!("version = 1\nx = {}\n", "[".repeat(1_000));
+    let failure = refused(&folder(&[("weir.toml", &deep)]));
+    assert!(failure.problems().len() <= 2, "{failure}");
+}
+
 #[test]
 fn a_huge_file_is_refused_unread() {
     let folder = folder(&[("weir.toml", "include = 'huge.toml'\n")]);

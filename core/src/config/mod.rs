@@ -126,7 +126,12 @@ const DUPLICATE: &str = "duplicate key";
 fn parse_toml<'t>(file: usize, text: &'t str, findings: &mut Findings) -> Spanned<DeTable<'t>> {
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut readable = true;
+    // The parser says the same thing once for each of many brackets that nobody closed.
+    let mut last = None;
     for error in &errors {
+        if last.replace((error.span(), error.message())) == Some((error.span(), error.message())) {
+            continue;
+        }
         // A key that stands twice leaves a sound table; anything else leaves guesses.
         readable &= error.message() == DUPLICATE;
         let message = error.message().trim_end().replace('\n', "; ");
