@@ -177,7 +177,7 @@ fn tcp_probes_tell_open_from_closed_and_end_by_a_reset() {
 }
 
 /// R8.1-1: a member that fails `fall` times in a row is down, after `rise` successes up again;
-/// R7.1-1: probes come once a delay.
+/// R7.1-1, R8.3-1, R8.5-1: probes come once a delay, from the one prober of the process (C27).
 #[test]
 fn members_go_down_and_come_back() {
     let healthy = Arc::new(AtomicBool::new(true));
