@@ -56,7 +56,8 @@ fn random(dice: &mut Dice, ports: &[u16], members: &[Member]) -> String {
         "[runtime]\ncores = \"auto\"\nshutdown_timeout = 5\nrun_dir = \"{RUN_DIR}\"\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n\
          [compat]\npool_per_policy = \"shared\"\n\
-         [[loadbalancer]]\nname = \"front\"\nvip_address = \"127.0.0.1\"\n"
+         [[loadbalancer]]\nname = \"front\"\nvip_address = \"127.0.0.1\"\n{}",
+        random_cores(dice)
     );
     let pools = 1 + dice.below(4);
     let mut policies = String::new();
@@ -98,6 +99,15 @@ fn random(dice: &mut Dice, ports: &[u16], members: &[Member]) -> String {
         random_pool(dice, pool, members, &mut text);
     }
     text
+}
+
+/// Mostly all cores; now and then one alone serves, and the others' sockets are closed.
+fn random_cores(dice: &mut Dice) -> String {
+    let cores = weir_core::net::sys::allowed_cores().unwrap();
+    match dice.below(6) {
+        0 => format!("cores = [{}]\n", cores[dice.below(cores.len() as u64) as usize]),
+        _ => String::new(),
+    }
 }
 
 /// A pool of some members, the first of which is usable.

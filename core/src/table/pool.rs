@@ -92,6 +92,21 @@ impl Pool {
         growing
     }
 
+    /// Its settings and members in words; equal where the files are.
+    pub(super) fn describe(&self) -> String {
+        let member = |m: &Rc<Member>| format!("{} {} weight {}", m.name(), m.address, m.weight());
+        let members: Vec<String> = self.members.borrow().iter().map(member).collect();
+        let sticky = self.stickiness();
+        let sticky = sticky.as_ref().map(|sticky| (&sticky.cookie, sticky.timeout, &sticky.ids));
+        format!(
+            "pool {}: {}, slow_start {:?}, stickiness {sticky:?}: {}",
+            self.name(),
+            self.algorithm().name(),
+            self.slow_start.get(),
+            members.join(", ")
+        )
+    }
+
     /// Which pool it is.
     pub fn handle(&self) -> Handle {
         self.handle

@@ -197,6 +197,29 @@ impl Site {
         Rc::clone(&self.headers.borrow())
     }
 
+    /// Its settings in words; equal where the files are.
+    pub(super) fn describe(&self) -> String {
+        let times = [&self.keepalive, &self.client, &self.member, &self.connect];
+        let times = times.map(Cell::get);
+        let mut text = format!(
+            "listener {}: {}, pool {}, timeouts {times:?} {:?}, {:?}, {:?}, upgrades {:?}, {:?}, \
+             {:?}, log {:?}, server_timing {}",
+            self.name(),
+            self.protocol().name(),
+            self.pool().map_or("none".into(), |pool| pool.name()),
+            self.tunnel_timeout(),
+            self.limits(),
+            self.retry(),
+            self.upgrades(),
+            self.access.borrow(),
+            self.headers(),
+            self.log().map(|log| log.format),
+            self.server_timing()
+        );
+        text += &self.routes().map_or(String::new(), |routes| routes.describe());
+        text
+    }
+
     /// Its default pool.
     #[inline]
     pub fn pool(&self) -> Option<Rc<Pool>> {

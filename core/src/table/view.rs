@@ -82,30 +82,8 @@ impl View {
     /// same file. Handles, health and positions are left out.
     pub fn describe(&self) -> Vec<String> {
         let tables = self.tables.borrow();
-        let site = |site: &Rc<Site>| {
-            format!(
-                "listener {}: pool {}, timeouts {:?} {:?} {:?} {:?}, {:?}, {:?}, log {:?}, \
-                 server_timing {}",
-                site.name(),
-                site.pool().map_or("none".into(), |pool| pool.name()),
-                site.keepalive_timeout(),
-                site.client_timeout(),
-                site.member_timeout(),
-                site.connect_timeout(),
-                site.limits(),
-                site.access.borrow().caps,
-                site.log().map(|log| log.format),
-                site.server_timing()
-            ) + &site.routes().map_or(String::new(), |routes| routes.describe())
-        };
-        let mut lines: Vec<String> = tables.sites.values().map(site).collect();
-        for pool in tables.pools.values() {
-            let member =
-                |m: &Rc<Member>| format!("{} {} weight {}", m.name(), m.address, m.weight());
-            let members: Vec<String> = pool.members().iter().map(member).collect();
-            let algorithm = pool.algorithm().name();
-            lines.push(format!("pool {}: {algorithm}: {}", pool.name(), members.join(", ")));
-        }
+        let mut lines: Vec<String> = tables.sites.values().map(|site| site.describe()).collect();
+        lines.extend(tables.pools.values().map(|pool| pool.describe()));
         lines.sort();
         lines
     }
