@@ -199,6 +199,8 @@ impl Control {
                 return Ok(Some(end));
             }
         }
+        // The last ones may have been found while another event was handled.
+        self.take_verdicts();
         if let Some(staged) = self.staged.take() {
             self.put_into_effect(staged.next, moves);
         }
@@ -207,7 +209,7 @@ impl Control {
     }
 
     /// Puts what the checks have found into effect.
-    fn take_verdicts(&mut self) {
+    pub(super) fn take_verdicts(&mut self) {
         let verdicts = self.checks.take();
         if let Some(staged) = &mut self.staged {
             staged.next.set_health(verdicts.iter().copied());

@@ -222,9 +222,11 @@ impl Control {
 
     /// Ends a reload that waited for first verdicts, when they are there or the time is over.
     pub(super) fn land_if_due(&mut self, now: Mono) {
-        if self.is_waiting(now) {
+        if self.staged.is_none() || self.is_waiting(now) {
             return;
         }
+        // The last ones may have been found while another event was handled.
+        self.take_verdicts();
         if let Some(staged) = self.staged.take() {
             let landed = self.land(staged);
             self.check_what_is_served();
