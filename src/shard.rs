@@ -20,10 +20,10 @@ use weir_core::rt::{
     self, Receiver, RingStats, Sender, ShardConfig, ShardError, ShardHandle, TcpListener, TcpStream,
 };
 use weir_core::table::{Site, Ticket, View};
-use weir_l4::Tcp;
+use weir_l4::{Origin, Tcp};
 use weir_l7::Service;
 
-use crate::greet::greet;
+use crate::greet::{Greeting, greet};
 
 /// What the names of all shards' threads begin with.
 pub const THREAD_PREFIX: &str = "weir-shard-";
@@ -349,7 +349,7 @@ impl Services {
     fn serve(&self, ticket: Ticket, stream: TcpStream, peer: SocketAddr) {
         match ticket.site().protocol() {
             Protocol::Tcp => {
-                rt::spawn(Rc::clone(&self.tcp).serve(ticket, stream, peer, peer));
+                rt::spawn(Rc::clone(&self.tcp).serve(ticket, stream, Origin::of(peer)));
             }
             _ => drop(rt::spawn(Rc::clone(&self.http).serve(ticket, stream, peer))),
         }
@@ -397,10 +397,11 @@ async fn greet_and_serve(
     _until_served: FallOnDrop,
 ) {
     match Box::pin(greet(&mut ticket, &stream, peer)).await {
-        Ok(client) if ticket.site().protocol() == Protocol::Tcp => {
-            services.tcp.serve(ticket, stream, peer, client).await;
+        Ok(Greeting { client, values }) if ticket.site().protocol() == Protocol::Tcp => {
+            let origin = Origin { peer, source: client, values };
+            services.tcp.serve(ticket, stream, origin).await;
         }
-        Ok(client) => services.http.serve(ticket, stream, client).await,
+        Ok(greeting) => services.http.serve(ticket, stream, greeting.client).await,
         Err(_counted) => stream.reset(),
     }
 }

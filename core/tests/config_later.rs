@@ -103,15 +103,12 @@ fn a_wrong_value_of_a_later_key_is_wrong_and_nothing_else() {
 }
 
 /// Sections that come later, and the key that the error names.
-const SECTIONS: &[(&str, &str, &str)] = &[
-    ("", "[connection_log]\npath = \"/var/log/weir/connection.log\"", "connection_log"),
-    (
-        "",
-        "[[certificate]]\nname = \"site\"\ntype = \"server\"\ncertificate = \"site.pem\"\n\
+const SECTIONS: &[(&str, &str, &str)] = &[(
+    "",
+    "[[certificate]]\nname = \"site\"\ntype = \"server\"\ncertificate = \"site.pem\"\n\
          private_key = \"site.key\"\ndomain = \"\"\nocsp_response = \"\"",
-        "certificate[0]",
-    ),
-];
+    "certificate[0]",
+)];
 
 #[test]
 fn sections_that_come_later_are_refused_by_name() {

@@ -5,8 +5,9 @@
 
 mod choice;
 pub mod limits;
+mod record;
 mod tcp;
 pub mod udp;
 
-pub use tcp::Tcp;
 pub use tcp::session;
+pub use tcp::{Origin, Tcp};

@@ -9,6 +9,7 @@ mod change;
 mod end;
 mod relay;
 mod sticky;
+mod told;
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
@@ -147,9 +148,13 @@ pub fn echo(name: &'static str, addr: &str) -> SocketAddr {
     addr
 }
 
-/// An address where nobody listens.
+/// An address where nobody listens, nor will: the port stays taken.
 pub fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let addr = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    addr
 }
 
 pub fn connect(addr: SocketAddr) -> TcpStream {

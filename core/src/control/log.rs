@@ -1,12 +1,13 @@
 //! What a listener's requests leave behind: its access log, resolved, and the headers that tell
 //! times.
 
-use crate::model::{self, AccessLog, Config, Id, ListenerLog};
+use crate::model::{self, AccessLog, AccessLogFormat, Config, Id, ListenerLog};
 
 /// Log settings of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// Where its requests are logged, and how; `None` = nowhere (R13.1-1).
+    /// Where its requests, or at Layer 4 its connections, are logged, and how; `None` = nowhere
+    /// (R13.1-1).
     pub access: Option<AccessLog>,
     /// Id of its balancer, which lines name.
     pub balancer: Id,
@@ -15,10 +16,14 @@ pub struct Log {
 }
 
 impl Log {
-    /// Only HTTP and HTTPS listeners have an access log (R13.1-3).
+    /// Only HTTP and HTTPS listeners have an access log (R13.1-3); the others have the connection
+    /// log, always as json.
     pub(super) fn of(listener: &model::Listener, config: &Config) -> Log {
         let access = match &listener.access_log {
-            _ if !listener.protocol.is_l7() => None,
+            _ if !listener.protocol.is_l7() => {
+                let target = config.connection_log.clone();
+                target.map(|target| AccessLog { target, format: AccessLogFormat::Json })
+            }
             ListenerLog::Off => None,
             ListenerLog::Shared => config.access_log.clone(),
             ListenerLog::Own(own) => Some(own.clone()),
@@ -35,7 +40,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AccessLogFormat, LogTarget, Protocol};
+    use crate::model::{LogTarget, Protocol};
 
     fn log(path: &str) -> AccessLog {
         AccessLog { target: LogTarget::File(path.into()), format: AccessLogFormat::Elb }
@@ -56,5 +61,12 @@ mod tests {
         assert_eq!(of(http, &ListenerLog::Off, Some("a")), None);
         assert_eq!(of(http, &ListenerLog::Own(log("b")), Some("a")), Some(log("b")));
         assert_eq!(of(Protocol::Tcp, &ListenerLog::Shared, Some("a")), None);
+        let target = LogTarget::File("c".into());
+        let config = Config { connection_log: Some(target.clone()), ..Config::default() };
+        let at = |protocol| {
+            Log::of(&model::Listener { protocol, ..model::Listener::default() }, &config).access
+        };
+        let json = AccessLog { target, format: AccessLogFormat::Json };
+        assert_eq!((at(Protocol::Tcp), at(Protocol::Http)), (Some(json), None));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Access, Headers, Limits, Log, Retry, Routes, Stickiness, Tunnel};
 use crate::model::{
     self, Algorithm, ConnectionDrain, Flavor, Handle, Id, Monitor, Persistence, PoolProtocol,
-    Protocol, SlowStart,
+    Protocol, ProxyHeader, SlowStart,
 };
 use crate::pool::Ring;
 
@@ -92,6 +92,8 @@ pub struct Pool {
     pub stickiness: Option<Arc<Stickiness>>,
     /// Flows of a removed or weight-0 member.
     pub drain: ConnectionDrain,
+    /// The PROXY header that connections to members begin with.
+    pub proxy_header: ProxyHeader,
     /// Health checks; `None` = all members count as up.
     pub monitor: Option<Arc<Monitor>>,
     /// A listener uses it. If not, its members are not probed (R8.1-17).

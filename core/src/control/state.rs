@@ -304,6 +304,7 @@ fn resolve_pool(
         slow_start: pool.slow_start,
         persistence: pool.persistence.clone(),
         drain: pool.drain,
+        proxy_header: pool.proxy_protocol,
         monitor: pool.monitor.clone().map(Arc::new),
         attached,
     }

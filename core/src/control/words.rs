@@ -129,6 +129,7 @@ fn pool_fields(was: &Pool, now: &Pool) -> Vec<String> {
     field(&mut fields, "slow_start", &was.slow_start, &now.slow_start);
     field(&mut fields, "session_persistence", &was.persistence, &now.persistence);
     field(&mut fields, "connection_drain", &was.drain, &now.drain);
+    field(&mut fields, "proxy_protocol", &was.proxy_header, &now.proxy_header);
     monitor_fields(&mut fields, was.monitor.as_deref(), now.monitor.as_deref());
     fields
 }

@@ -1,16 +1,20 @@
 //! The header of the PROXY protocol (HAProxy's proxy-protocol.txt, versions 1 and 2), by which a
-//! proxy in front tells whom it speaks for. Pure: bytes in, an address out. Knows neither who may
-//! send one (`table` does) nor sockets; the server reads headers for every protocol.
+//! proxy in front tells whom it speaks for. Pure: bytes in, an address out; and the other way round
+//! for members. Knows neither who may send one (`table` does) nor sockets; the server reads headers
+//! for every protocol.
 
 #[cfg(feature = "fuzz")]
 mod fuzz;
 mod v1;
 mod v2;
+mod write;
 
 use std::net::SocketAddr;
 
 #[cfg(feature = "fuzz")]
 pub use fuzz::proxy_header;
+pub use v2::values;
+pub use write::{Version, write};
 
 /// A whole header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

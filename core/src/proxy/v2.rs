@@ -60,6 +60,29 @@ fn source(block: &[u8], addresses: usize) -> Option<SocketAddr> {
     }
 }
 
+/// The TLVs of a whole header that was read well, without its checksum: what a proxy may pass on.
+/// Empty for version 1, and for headers without addresses.
+#[must_use]
+pub fn values(header: &[u8]) -> Vec<u8> {
+    let addresses = match header.get(13) {
+        _ if !header.starts_with(SIGNATURE) || header.get(12) != Some(&0x21) => return Vec::new(),
+        Some(0x11 | 0x12) => 12,
+        Some(0x21 | 0x22) => 36,
+        _ => return Vec::new(),
+    };
+    let mut rest = header.get(FIXED + addresses..).unwrap_or_default();
+    let mut out = Vec::with_capacity(rest.len());
+    while let Some(&[kind, high, low]) = rest.get(..3) {
+        let len = 3 + usize::from(u16::from_be_bytes([high, low]));
+        let Some(value) = rest.get(..len) else { break };
+        if kind != CHECKSUM {
+            out.extend_from_slice(value);
+        }
+        rest = rest.get(len..).unwrap_or_default();
+    }
+    out
+}
+
 /// Walks the TLVs from `at` to the end, which they must fill, and checks the checksum if there is
 /// one.
 fn check_values(block: &[u8], mut at: usize) -> Result<(), Flaw> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Held, Member};
 use crate::control::{self, Stickiness};
 use crate::limits::MAX_ATTEMPTS;
-use crate::model::{Algorithm, ConnectionDrain, Handle, SlowStart};
+use crate::model::{Algorithm, ConnectionDrain, Handle, ProxyHeader, SlowStart};
 use crate::pool::{Ask, Candidate, Picker, ramp, sticky};
 use crate::time::clock::Mono;
 
@@ -22,6 +22,7 @@ pub struct Pool {
     stickiness: RefCell<Option<Arc<Stickiness>>>,
     slow_start: Cell<Option<SlowStart>>,
     drain: Cell<ConnectionDrain>,
+    proxy_header: Cell<ProxyHeader>,
     members: RefCell<Vec<Rc<Member>>>,
     picker: RefCell<Picker>,
 }
@@ -47,6 +48,7 @@ impl Pool {
             stickiness: RefCell::default(),
             slow_start: Cell::new(None),
             drain: Cell::default(),
+            proxy_header: Cell::default(),
             members: RefCell::default(),
             picker: RefCell::new(Picker::new(algorithm, seed, None)),
         }
@@ -59,6 +61,7 @@ impl Pool {
         self.stickiness.replace(settings.stickiness.clone());
         self.slow_start.set(settings.slow_start);
         self.drain.set(settings.drain);
+        self.proxy_header.set(settings.proxy_header);
         self.members.replace(members);
         let ring = settings.ring.as_ref().map(Arc::clone);
         self.picker.borrow_mut().change(settings.algorithm, self.seed, ring);
@@ -130,6 +133,11 @@ impl Pool {
     /// How long flows of a member that leaves may run (R7.14-4).
     pub fn drain(&self) -> ConnectionDrain {
         self.drain.get()
+    }
+
+    /// The PROXY header that connections to members begin with (R9.1-16).
+    pub fn proxy_header(&self) -> ProxyHeader {
+        self.proxy_header.get()
     }
 
     /// Are sessions sent to the same member always (R6.1-1)?

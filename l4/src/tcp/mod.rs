@@ -11,4 +11,5 @@ mod serve;
 mod service;
 pub mod session;
 
+pub use serve::Origin;
 pub use service::Tcp;

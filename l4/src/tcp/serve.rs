@@ -6,25 +6,39 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use weir_core::model::Handle;
+use weir_core::model::{Handle, ProxyHeader};
 use weir_core::net::relay::{Moved, Patience, Relay, Streams};
 use weir_core::obs::Ending;
-use weir_core::rt::{self, ConnectOptions, TcpStream, Timer};
+use weir_core::proxy;
+use weir_core::rt::{self, ConnectOptions, Payload, SendBuf, TcpStream, Timer};
 use weir_core::table::{Member, Pool, Ticket};
+use weir_core::time::clock::{self, Mono};
 
 use super::Tcp;
 use super::session::{Close, Event, Look, Outside, Session, Step};
 use crate::choice::{self, Choice};
 use crate::limits::TCP_ATTEMPTS;
+use crate::record::Record;
 
 /// Where a connection comes from.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Origin {
+#[derive(Clone, Debug)]
+pub struct Origin {
     /// Who is connected: its family is the one that the client uses.
-    pub(super) peer: SocketAddr,
+    pub peer: SocketAddr,
     /// The client: the peer, or whom its PROXY header names.
-    pub(super) source: SocketAddr,
+    pub source: SocketAddr,
+    /// Further values of that header, whole TLVs.
+    pub values: Box<[u8]>,
+}
+
+impl Origin {
+    /// Of a client that speaks for itself.
+    #[must_use]
+    pub fn of(peer: SocketAddr) -> Origin {
+        Origin { peer, source: peer, values: Box::default() }
+    }
 }
 
 /// A session with all that it holds. Dropped before its end it is reset: the process ends.
@@ -43,6 +57,9 @@ struct Live {
     relay: Relay,
     /// What the counters have been told.
     counted: Moved,
+    /// When it began, and how long the connect took that went well.
+    begun: Mono,
+    connect_time: Option<Duration>,
     /// Idle time.
     timer: Timer,
     /// Runs while the member leaves, and flows of such a member are limited.
@@ -96,6 +113,8 @@ impl Live {
             upstream: None,
             relay: Relay::new(None, None),
             counted: Moved::default(),
+            begun: rt::now(),
+            connect_time: None,
             timer: Timer::new(),
             drain: None,
             close: None,
@@ -135,7 +154,7 @@ impl Live {
             timeout: Some(self.ticket.site().connect_timeout()),
             keepalive: Some(self.service.keepalive.get()),
         };
-        let address = member.address;
+        let (address, begun) = (member.address, rt::now());
         // Boxed: the session outlives it by far.
         let mut connecting = Box::pin(async move { TcpStream::connect(address, &options).await });
         let connected = poll_fn(|cx| match self.look() {
@@ -151,6 +170,7 @@ impl Live {
             Ok(Ok(stream)) => {
                 member.counters.connections.add(1);
                 member.counters.active_connections.rise();
+                self.connect_time = Some(rt::now().since(begun));
                 self.connected(Upstream { stream, member });
                 self.on(Event::Connected(true))
             }
@@ -159,10 +179,46 @@ impl Live {
 
     fn connected(&mut self, upstream: Upstream) {
         self.upstream = Some(upstream);
-        if let Some((choice, _)) = &self.choice {
+        if let Some((choice, pool)) = &self.choice {
+            self.relay = Relay::new(self.header(pool.proxy_header()), None);
             choice.bind(rt::now());
             self.ticket.site().counters.sticky.count(choice.sticky);
         }
+    }
+
+    /// What the member is told before anything of the client's (R9.1-16).
+    fn header(&self, wanted: ProxyHeader) -> Option<Payload> {
+        let version = match wanted {
+            ProxyHeader::None => return None,
+            ProxyHeader::V1 => proxy::Version::V1,
+            ProxyHeader::V2 => proxy::Version::V2,
+        };
+        let (source, values) = (self.origin.source, &self.origin.values);
+        // A client that has gone meanwhile is for the relay to find.
+        let target = self.client.local_addr().unwrap_or(self.origin.peer);
+        let mut header = SendBuf::new();
+        proxy::write(version, source, target, values, &mut header);
+        Some(header.into())
+    }
+
+    /// Writes the line of the connection log, if there is one.
+    fn log(&self, ending: Ending) {
+        let Some(log) = self.ticket.site().log() else { return };
+        let choice = self.choice.as_ref();
+        let record = Record {
+            log: &log,
+            source: self.origin.source,
+            member: choice.map(|(choice, _)| &**choice.held.member()),
+            pool: choice.map(|(_, pool)| &**pool),
+            moved: self.relay.moved(),
+            duration: clock::mono().since(self.begun),
+            connect_time: self.connect_time,
+            rtt_us: self.client.rtt_us().ok(),
+            attempts: self.tried.iter().flatten().count(),
+            sticky: choice.map(|(choice, _)| choice.sticky).unwrap_or_default(),
+            ending,
+        };
+        log.pipe.line(|out| record.write(out));
     }
 
     fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
@@ -246,6 +302,7 @@ impl Drop for Live {
             }
         }
         self.ticket.site().counters.endings.count(close.ending);
+        self.log(close.ending);
         self.service.crowd.leave(self.place);
     }
 }

@@ -2,7 +2,6 @@
 //! the site that let them in, and says when the tables have changed.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use weir_core::model::TcpKeepalive;
@@ -29,17 +28,15 @@ impl Tcp {
     }
 
     /// Serves one client connection, which the site of `ticket` let in, until it ends, however it
-    /// ends. `peer` is who is connected, `source` whom a PROXY header names (else the same).
-    /// Dropping the future resets the connection.
+    /// ends. Dropping the future resets the connection.
     pub fn serve(
         self: Rc<Self>,
         ticket: Ticket,
         stream: TcpStream,
-        peer: SocketAddr,
-        source: SocketAddr,
+        origin: Origin,
     ) -> impl Future<Output = ()> {
         // Passed on as it is: a future around it would hold everything twice.
-        serve::run(self, ticket, stream, Origin { peer, source })
+        serve::run(self, ticket, stream, origin)
     }
 
     /// Listeners, pools or members have changed: every session looks what that means for it, in

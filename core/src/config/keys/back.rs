@@ -48,8 +48,8 @@ keys! {
     "queue_timeout": Duration(0, 300_000_000), Text("\"1s\""), ALL, Reload, "", LIMITS,
         "How long a request waits for a member below its limit; 503.";
     "proxy_protocol": Choice(&["none", "v1", "v2"], &[]), Text("\"none\""), ALL, Reload,
-        "R9.1-16", Later("the PROXY protocol"),
-        "Send the PROXY protocol to members; v1 on streams only.";
+        "R9.1-16", Now,
+        "Send the PROXY protocol to members; v1 on streams only. So far of TCP pools.";
     "tls": Table, Text("{ verify = false, ca = \"\", server_name = \"\" }"), TLS, Reload,
         "R10.1-4", Later("TLS"),
         "How members' certificates are verified.";

@@ -23,7 +23,7 @@ pub(in crate::config) const SECTIONS: &[Section] = &[
     one("admin", Now, "The admin listener, which serves `/metrics` and `/healthz`; absent = none."),
     one("access_log", Now, "Default access log of all HTTP and HTTPS \
         listeners; absent = off."),
-    one("connection_log", Later("Layer 4"), "Log of TCP and UDP connections, always JSON; \
+    one("connection_log", Now, "Log of TCP and UDP connections, always JSON; \
         absent = off."),
     many("loadbalancer", Now, "A load balancer. Without one, listeners belong to `default`: \
         dedicated, on `0.0.0.0` and `::`."),

@@ -9,6 +9,7 @@ use super::stickiness::{self, Cell};
 use super::{flavor_name, policies};
 use crate::config::problem::{Findings, Span, quoted};
 use crate::config::read::{BalancerText, Document, MemberText, MonitorText, PoolText};
+use crate::config::reader::later;
 use crate::model::{
     Algorithm, Balancer, CertificateKind, Codes, Flavor, Monitor, MonitorKind, PersistenceKind,
     Pool, PoolProtocol, ProxyHeader,
@@ -123,6 +124,13 @@ fn check_algorithm(text: &PoolText<'_, '_>, findings: &mut Findings) {
         if table.has("session_persistence") {
             slow("can't stand beside session_persistence".to_owned(), findings);
         }
+    }
+    if text.object.proxy_protocol != ProxyHeader::None && protocol != PoolProtocol::Tcp {
+        let what = format!("of a {} pool {}", protocol.name(), later("the PROXY protocol"));
+        table
+            .error("proxy_protocol", what, findings)
+            .row("R9.1-16")
+            .help("take it out, or write \"none\"");
     }
     let datagrams = matches!(protocol, PoolProtocol::Udp | PoolProtocol::Quic);
     if datagrams && text.object.proxy_protocol == ProxyHeader::V1 {
