@@ -16,6 +16,8 @@ taskset:util-linux
 nginx:nginx
 haproxy:haproxy
 slowhttptest:slowhttptest
+sftp:openssh-client
+sshd:openssh-server
 "
 
 # Where python_tests makes its environment, from the project's root; and what it gets there, from PyPI.
