@@ -106,7 +106,8 @@ fn sftp_moves_a_file_both_ways() {
     });
 }
 
-/// TLS goes through untouched: the client sees the member's own certificate, whose key Weir has not.
+/// TLS goes through untouched: the client sees the certificate of the member, whose key Weir has
+/// not.
 #[test]
 fn tls_passes_through() {
     let folder = tempfile::tempdir().unwrap();
