@@ -5,17 +5,19 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::UNIX_EPOCH;
 
 use weir_core::model::TcpKeepalive;
 use weir_core::net::crowd::Crowd;
 use weir_core::rt::{self, Lease, TaskHandle, TcpStream};
 use weir_core::table::{Member, Ticket};
+use weir_core::time::clock;
 
 use crate::connection::{self, Client};
 use crate::exchange::Exchange;
 use crate::identity::Ids;
 use crate::limits::FREE_EXCHANGES;
-use crate::message::Field;
+use crate::message::{Field, HttpDate};
 use crate::policy::Scratch;
 use crate::record::Stamp;
 use crate::upstream::Idle;
@@ -28,8 +30,10 @@ pub struct Service {
     pub(crate) scratch: RefCell<Scratch>,
     /// Room for the fields of the head that is being parsed.
     pub(crate) fields: RefCell<Vec<Field>>,
-    /// The time of log lines as text.
+    /// The time of log lines as text …
     pub(crate) stamp: RefCell<Stamp>,
+    /// … and of answers.
+    date: RefCell<HttpDate>,
     #[allow(clippy::vec_box, reason = "connections hold and hand back the very boxes")]
     free: RefCell<Vec<Box<Exchange>>>,
     ids: Ids,
@@ -50,6 +54,7 @@ impl Service {
             scratch: RefCell::default(),
             fields: RefCell::default(),
             stamp: RefCell::default(),
+            date: RefCell::default(),
             free: RefCell::default(),
             ids: Ids::new(),
             draining: Cell::new(false),
@@ -93,6 +98,15 @@ impl Service {
     pub fn begin_drain(&self) {
         self.draining.set(true);
         self.crowd.wake_all();
+    }
+
+    /// Appends the field line that tells the time, for an answer that has none (RFC 9110, 6.6.1).
+    #[inline]
+    pub(crate) fn append_date(&self, out: &mut Vec<u8>) {
+        let wall = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(self.date.borrow_mut().at(wall));
+        out.extend_from_slice(b"\r\n");
     }
 
     /// Connections being served.

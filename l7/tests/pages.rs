@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::HashSet;
 
-use support::{Answer, Shard, config, listener};
+use support::{Answer, Member, Shard, config, listener, ok};
 use weir_core::model;
 
 /// The id that a page names.
@@ -49,4 +49,42 @@ fn pages_name_the_request() {
         assert!(!answer.text().contains("secret-word"));
         assert!(ids.insert(id(&answer)), "an id twice");
     }
+}
+
+/// RFC 9110, 6.6.1: an answer without Date gets one, Weir's own have one, a member's own stays, and
+/// interim answers have none.
+#[test]
+fn answers_tell_the_time() {
+    const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let member = Member::start(|mut conn, _| {
+        while let Some(request) = conn.request() {
+            match request.line() {
+                "GET /own" => conn
+                    .send(format!("HTTP/1.1 200 OK\r\ndate: {DATE}\r\nContent-Length: 0\r\n\r\n")),
+                _ => {
+                    conn.send("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
+                    conn.send(ok("x"));
+                }
+            }
+        }
+    });
+    let shard = Shard::with(&[(member.address, 1)]);
+    let dates = |head: &str| {
+        let lines = head.lines().filter_map(|line| line.split_once(": "));
+        let dates = lines.filter(|(name, _)| name.eq_ignore_ascii_case("date"));
+        dates.map(|(_, date)| date.to_owned()).collect::<Vec<_>>()
+    };
+    let fresh = |head: &str| {
+        let dates = dates(head);
+        assert!(dates.len() == 1 && dates[0] != DATE, "{head}");
+        assert!(dates[0].len() == DATE.len() && dates[0].ends_with(" GMT"), "{head}");
+    };
+    let mut client = shard.client();
+    client.send("GET /own HTTP/1.1\r\nHost: w\r\n\r\n");
+    assert_eq!(dates(&client.answer().head), [DATE]);
+    client.send("GET / HTTP/1.1\r\nHost: w\r\n\r\n");
+    let interim = client.answer();
+    assert!(interim.status == 103 && dates(&interim.head).is_empty());
+    fresh(&client.answer().head);
+    fresh(&shard.once("GET / HTTP/1.1\r\n\r\n").head);
 }

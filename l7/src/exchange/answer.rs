@@ -37,7 +37,8 @@ impl Exchange {
         let mut page = SendBuf::new();
         let (to_head, persistent) = (self.facts.is_head, self.answer_persistent);
         let id = self.identity.id.text();
-        write_page(&mut page, &Page { verdict, id: id.as_bytes(), to_head, persistent });
+        let date = |out: &mut Vec<u8>| client.service().append_date(out);
+        write_page(&mut page, &Page { verdict, id: id.as_bytes(), to_head, persistent }, date);
         self.note.heads_sent += message::head_len(&page) as u64;
         // An interim answer that was not posted yet stays in front.
         self.download = Download::only(self.download.out.take());
@@ -52,7 +53,8 @@ impl Exchange {
         self.count_status(own.status, client);
         self.note.action = if own.status / 100 == 3 { "redirect" } else { "fixed_response" };
         self.answer_persistent = self.may_go_on(client);
-        let answer = own.finish(self.answer_persistent);
+        let date = |out: &mut Vec<u8>| client.service().append_date(out);
+        let answer = own.finish(self.answer_persistent, date);
         self.note.heads_sent += message::head_len(&answer) as u64;
         self.first = Some(answer);
         self.moved = true;
@@ -119,8 +121,8 @@ struct Page<'a> {
 }
 
 /// Writes a small answer: status, reason and the request's id as text. Nothing of the request is
-/// repeated in it.
-fn write_page(out: &mut Vec<u8>, page: &Page<'_>) {
+/// repeated in it. `date` appends the field line of that name.
+fn write_page(out: &mut Vec<u8>, page: &Page<'_>, date: impl FnOnce(&mut Vec<u8>)) {
     let Verdict { status, reason, .. } = page.verdict;
     out.extend_from_slice(b"HTTP/1.1 ");
     append_decimal(out, u64::from(status));
@@ -133,6 +135,7 @@ fn write_page(out: &mut Vec<u8>, page: &Page<'_>) {
     let len = 4 + text.iter().map(|part| part.len()).sum::<usize>() + 1;
     append_decimal(out, len as u64);
     out.extend_from_slice(b"\r\n");
+    date(out);
     if !page.persistent {
         out.extend_from_slice(b"Connection: close\r\n");
     }
@@ -153,7 +156,7 @@ mod tests {
     fn written(error: Error, to_head: bool, persistent: bool) -> String {
         let mut out = Vec::new();
         let page = Page { verdict: error.verdict(), id: b"00af", to_head, persistent };
-        write_page(&mut out, &page);
+        write_page(&mut out, &page, |out| out.extend_from_slice(b"Date: x\r\n"));
         String::from_utf8(out).unwrap()
     }
 
@@ -161,7 +164,8 @@ mod tests {
     fn pages() {
         let body = "404 Not Found: no pool for this request\nrequest 00af\n";
         let head = format!(
-            "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n",
+            "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
+             Date: x\r\n",
             body.len()
         );
         assert_eq!(written(Error::NoPool, false, true), format!("{head}\r\n{body}"));

@@ -253,6 +253,9 @@ impl Exchange {
             let mut out = SendBuf::new();
             let Exchange { attempt, session, .. } = self;
             response.write_with(&mut out, side, |out| {
+                if facts.status >= 200 && !response.has_date {
+                    client.service().append_date(out);
+                }
                 if let Some(attempt) = attempt.as_ref().filter(|_| facts.status >= 200) {
                     session.bind(attempt.member(), &response, out, client.site().is_tls());
                 }

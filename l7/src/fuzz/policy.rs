@@ -172,7 +172,7 @@ fn check_disguise(
 
 fn check_redirect(own: Option<Own>) -> Result<(), String> {
     let Some(own) = own else { return Ok(()) };
-    let page = own.finish(true);
+    let page = own.finish(true, |_| {});
     let lines = page.split(|&byte| byte == b'\n').collect::<Vec<_>>();
     let url = lines.get(1).and_then(|line| line.strip_prefix(b"Location: ".as_slice()));
     let sound = |byte: u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte);

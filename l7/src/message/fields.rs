@@ -58,6 +58,8 @@ pub(super) struct Common {
     pub(super) length: Option<u64>,
     /// What Transfer-Encoding says.
     pub(super) coding: Coding,
+    /// There is a Date.
+    pub(super) date: bool,
     /// Connection options seen.
     options: usize,
 }
@@ -139,6 +141,7 @@ pub(super) fn collect(
             Kind::Length => common.add_length(header.value)?,
             Kind::Coding => common.add_coding(header.value),
             Kind::Connection => common.add_options(header.value)?,
+            Kind::Pass => common.date |= header.name.eq_ignore_ascii_case("date"),
             _ => {}
         }
     }

@@ -5,6 +5,7 @@
 
 mod address;
 pub(crate) mod cookies;
+mod date;
 mod fields;
 mod insert;
 mod phrase;
@@ -18,6 +19,7 @@ mod write;
 pub(crate) use address::AddressText;
 #[cfg(feature = "fuzz")]
 pub(crate) use cookies::{set_value as set_cookie_value, values as cookie_values};
+pub(crate) use date::{DAY, HttpDate, calendar, put_digits};
 pub(crate) use insert::{Sides, Via};
 pub(crate) use phrase::phrase;
 pub(crate) use request::{Request, RequestFacts};

@@ -31,6 +31,8 @@ pub(crate) struct Response<'a> {
     names_fields: bool,
     /// Connection has the option "upgrade".
     upgrade: bool,
+    /// It has a Date.
+    pub(crate) has_date: bool,
     /// What outlives it.
     pub(crate) facts: ResponseFacts,
 }
@@ -115,6 +117,7 @@ impl<'a> Response<'a> {
             http11,
             names_fields: common.named,
             upgrade: common.upgrade,
+            has_date: common.date,
             facts: ResponseFacts { status, persistent, framing },
         })
     }
@@ -134,7 +137,7 @@ impl<'a> Response<'a> {
         more: impl FnOnce(&mut Vec<u8>),
     ) {
         let raw = self.raw;
-        out.reserve(raw.len() + 64);
+        out.reserve(raw.len() + 128);
         let start = self.write_status_line(out);
         // 1xx and 204 may not carry a length (RFC 9110, 8.6); beside chunked it is ambiguous.
         let keep_length = !side.chunked && self.facts.status >= 200 && self.facts.status != 204;

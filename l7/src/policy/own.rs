@@ -55,12 +55,14 @@ impl Own {
         Own { status, page, fields_end }
     }
 
-    /// The bytes.
-    pub(crate) fn finish(mut self, persistent: bool) -> SendBuf {
+    /// The bytes; `date` appends the field line of that name.
+    pub(crate) fn finish(mut self, persistent: bool, date: impl FnOnce(&mut Vec<u8>)) -> SendBuf {
+        let mut fields = Vec::new();
+        date(&mut fields);
         if !persistent {
-            let close = b"Connection: close\r\n".iter().copied();
-            drop(self.page.splice(self.fields_end..self.fields_end, close));
+            fields.extend_from_slice(b"Connection: close\r\n");
         }
+        drop(self.page.splice(self.fields_end..self.fields_end, fields));
         self.page
     }
 }

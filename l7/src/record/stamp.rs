@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use crate::message::append_decimal;
+use crate::message::{DAY, append_decimal, calendar, put_digits};
 
-/// Seconds of a day.
-const DAY: u64 = 86_400;
 /// The length of `2026-11-25T22:54:11+00:00`.
 const LENGTH: usize = 25;
 
@@ -35,15 +33,8 @@ impl Stamp {
 
     fn make(&mut self) {
         let (days, left) = (self.second / DAY, self.second % DAY);
-        let (year, month, day) = date(days);
-        let mut put = |at: usize, digits: usize, mut number: u64| {
-            for place in (at..at + digits).rev() {
-                if let Some(digit) = self.text.get_mut(place) {
-                    *digit = b'0' + (number % 10) as u8;
-                }
-                number /= 10;
-            }
-        };
+        let (year, month, day) = calendar(days);
+        let mut put = |at, digits, number| put_digits(&mut self.text, at, digits, number);
         put(0, 4, year);
         put(5, 2, month);
         put(8, 2, day);
@@ -51,21 +42,6 @@ impl Stamp {
         put(14, 2, left / 60 % 60);
         put(17, 2, left % 60);
     }
-}
-
-/// Year, month and day of a number of days since 1970, in the Gregorian calendar. Counts in eras of
-/// 400 years that begin on 1 March, so that the leap day is a year's last.
-fn date(days: u64) -> (u64, u64, u64) {
-    const ERA: u64 = 146_097;
-    // From 1 March of year 0 to 1970.
-    let days = days + 719_468;
-    let (era, day) = (days / ERA, days % ERA);
-    let year = (day - day / 1_460 + day / 36_524 - day / (ERA - 1)) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let first = (153 * month + 2) / 5;
-    let (month_number, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year + next, month_number, day - first + 1)
 }
 
 /// Appends seconds with `digits` decimals (3 or 6), cut off, not rounded.
