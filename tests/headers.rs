@@ -5,36 +5,11 @@
 mod process;
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
+use process::mirror::mirror;
 use process::{Client, LIMIT, Member, Server, config};
 use socket2::{Domain, SockAddr, Socket, Type};
-
-/// A member that answers each request with its head.
-fn mirror() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || reflect(BufReader::new(stream)));
-        }
-    });
-    address
-}
-
-fn reflect(mut reader: BufReader<TcpStream>) {
-    let mut head = String::new();
-    while reader.read_line(&mut head).is_ok_and(|n| n > 0) {
-        if head.ends_with("\r\n\r\n") {
-            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len());
-            if reader.get_mut().write_all(answer.as_bytes()).is_err() {
-                return;
-            }
-            head.clear();
-        }
-    }
-}
 
 /// A listener on both loopbacks with further keys, in front of these members.
 fn text(members: &[SocketAddr], keys: &str) -> String {

@@ -4,36 +4,12 @@
 
 mod process;
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
+use process::mirror::mirror;
 use process::{Client, LIMIT, Server, config, until};
-
-/// A member that answers each request with its head.
-fn mirror() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || reflect(BufReader::new(stream)));
-        }
-    });
-    address
-}
-
-fn reflect(mut reader: BufReader<TcpStream>) {
-    let mut head = String::new();
-    while reader.read_line(&mut head).is_ok_and(|n| n > 0) {
-        if head.ends_with("\r\n\r\n") {
-            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len());
-            if reader.get_mut().write_all(answer.as_bytes()).is_err() {
-                return;
-            }
-            head.clear();
-        }
-    }
-}
 
 /// A listener that expects PROXY headers from 127.0.0.1, with further keys and sections.
 fn server(keys: &str, sections: &str) -> Server {
