@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use process::{Client, Member, Server, config, get, pass_time, until};
+use process::{Client, Member, Server, address_after, config, get, pass_time, until};
 
 /// A member that answers with the status that the path names, after `delay`; `/silent` gets none.
 fn member(delay: Duration) -> SocketAddr {
@@ -146,6 +146,20 @@ fn open_connections_of_both_sides() {
     until("fifteen are gone", || both() == [5.0, 1.0]);
 }
 
+/// A TCP listener without members.
+const RAW: &str = r#"
+[[listener]]
+name = "raw"
+loadbalancer = "front"
+protocol = "TCP"
+protocol_port = 0
+default_pool = "raw"
+[[pool]]
+name = "raw"
+protocol = "TCP"
+members = []
+"#;
+
 /// R14.3-7: every metric that the page lists is there, with a series once there is something to
 /// tell.
 #[test]
@@ -156,13 +170,15 @@ fn a_scrape_lists_every_series() {
     let members = [(member(Duration::ZERO), 1), (refusing, 1)];
     let text = config("[0]", 5, 0, &members).replace("default_pool", "cps = 20\ndefault_pool");
     let server = Server::start(&format!(
-        "{text}healthmonitor = {{ type = \"TCP\" }}\n[access_log]\npath = \"{}\"\n",
+        "{text}healthmonitor = {{ type = \"TCP\" }}\n{RAW}[access_log]\npath = \"{}\"\n",
         path.display()
     ));
     assert_eq!(get(server.web, "/").status, 200);
     let mut stream = TcpStream::connect(server.web).unwrap();
     stream.write_all(b"garbage\r\n\r\n").unwrap();
     assert_eq!(Client::over(stream).answer().unwrap().status, 400);
+    drop(TcpStream::connect(address_after(&server.ready, "raw tcp://")).unwrap());
+    until("an ended connection", || server.sum("weir_ended_connections_total") > 0.0);
     // Until one is refused for coming too fast.
     until("a refused connection", || {
         drop(TcpStream::connect(server.web));
