@@ -162,3 +162,27 @@ fn bulk_and_back_pressure() {
     let moved = server.sum("weir_received_bytes_total") + server.sum("weir_sent_bytes_total");
     assert_eq!(moved, 2.0 * size as f64);
 }
+
+/// An idle session costs at most 1.5 KiB, both connections together, and holds no buffer.
+#[test]
+fn idle_sessions_are_small() {
+    weir_core::net::sys::raise_nofile().unwrap();
+    let member = Member::start();
+    let plan = Plan::new(1).listener("web", 0, "app", "").pool("app", "", &[(member.addr, 1)]);
+    let server = plan.start();
+    let web = address(&server, "web");
+    let mut sessions = Vec::new();
+    let mut open = |count: usize| {
+        for _ in 0..count {
+            let (mut client, mut upstream) = (connect(web), member.accept());
+            talk(&mut client, &mut upstream);
+            sessions.push((client, upstream));
+        }
+        server.memory("VmRSS")
+    };
+    let (warm, more) = (500, count(1_500, 8_000));
+    let before = open(warm);
+    let grown = open(more).saturating_sub(before) << 10;
+    let each = grown / more as u64;
+    assert!(each <= 1_536, "{each} bytes a session");
+}

@@ -44,8 +44,8 @@ impl Origin {
 /// A session with all that it holds. Dropped before its end it is reset: the process ends.
 struct Live {
     service: Rc<Tcp>,
-    /// Its place among the service's connections.
-    place: u32,
+    /// Its place among the service's connections, once it runs.
+    place: Option<u32>,
     ticket: Ticket,
     client: TcpStream,
     origin: Origin,
@@ -82,17 +82,27 @@ impl Drop for Upstream {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn run(service: Rc<Tcp>, ticket: Ticket, client: TcpStream, origin: Origin) {
+pub(super) fn run(
+    service: Rc<Tcp>,
+    ticket: Ticket,
+    client: TcpStream,
+    origin: Origin,
+) -> impl Future<Output = ()> {
     let mut live = Live::new(service, ticket, client, origin);
-    let mut step = Step::Choose;
-    loop {
-        step = match step {
-            Step::Choose => live.choose(),
-            Step::Connect => live.connect().await,
-            Step::Relay => poll_fn(|cx| live.poll_relay(cx)).await,
-            Step::Close(close) => {
-                live.close = Some(close);
-                return;
+    async move {
+        // Used where it is: moved, it would lie in the future twice.
+        let live = &mut live;
+        live.place = Some(live.service.crowd.enter());
+        let mut step = Step::Choose;
+        loop {
+            step = match step {
+                Step::Choose => live.choose(),
+                Step::Connect => live.connect().await,
+                Step::Relay => poll_fn(|cx| live.poll_relay(cx)).await,
+                Step::Close(close) => {
+                    live.close = Some(close);
+                    return;
+                }
             }
         }
     }
@@ -101,7 +111,7 @@ pub(super) async fn run(service: Rc<Tcp>, ticket: Ticket, client: TcpStream, ori
 impl Live {
     fn new(service: Rc<Tcp>, ticket: Ticket, client: TcpStream, origin: Origin) -> Live {
         Live {
-            place: service.crowd.enter(),
+            place: None,
             epoch: service.epoch.get(),
             service,
             ticket,
@@ -303,6 +313,8 @@ impl Drop for Live {
         }
         self.ticket.site().counters.endings.count(close.ending);
         self.log(close.ending);
-        self.service.crowd.leave(self.place);
+        if let Some(place) = self.place {
+            self.service.crowd.leave(place);
+        }
     }
 }
