@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use weir_core::control::{Change, Diff};
 use weir_core::model::{Handle, Protocol};
+use weir_core::net::{Place, Transport};
 use weir_core::obs::Board;
 use weir_core::pool::ramp;
 use weir_core::rt::{
-    self, Receiver, RingStats, Sender, ShardConfig, ShardError, ShardHandle, TcpListener, TcpStream,
+    self, Receiver, RingStats, Sender, ShardConfig, ShardError, ShardHandle, TcpListener,
+    TcpStream, UdpSocket,
 };
 use weir_core::table::{Site, Ticket, View};
-use weir_l4::{Origin, Tcp};
+use weir_l4::{Origin, Tcp, Udp, udp};
 use weir_l7::Service;
 
 use crate::greet::{Greeting, greet};
@@ -79,29 +81,30 @@ pub struct Update {
     pub settled: bool,
 }
 
-/// A change of a shard's listening sockets. Addresses are the bound ones, with real ports.
+/// A change of a shard's listening sockets. Places are the bound ones, with real ports.
 #[derive(Debug)]
 pub enum DoorChange {
-    /// Accept on `socket` for `listener`.
+    /// Serve clients of `listener` on `socket`.
     Open {
         /// What it is bound to.
-        address: SocketAddr,
+        place: Place,
         /// Whose connections come by it.
         listener: Handle,
-        /// This shard's own socket; it listens.
+        /// This shard's own socket; it listens, or is a UDP socket.
         socket: OwnedFd,
     },
     /// From the next connection on they are `listener`'s.
     Assign {
         /// Which door.
-        address: SocketAddr,
+        place: Place,
         /// Whose connections come by it.
         listener: Handle,
     },
-    /// Take no new handshakes, serve the accept queue, close. Connections live on (R6.3-2).
+    /// TCP: take no new handshakes, serve the accept queue, close; connections live on (R6.3-2).
+    /// UDP: close; the flows end with it.
     Close {
         /// Which door.
-        address: SocketAddr,
+        place: Place,
     },
 }
 
@@ -183,7 +186,7 @@ async fn life(plan: Plan, mut orders: Receiver<Order>, ended: EndedOnDrop) {
     let tell = |news| reports(Report { shard: plan.index, news });
     let desk = Rc::new(Desk {
         view: View::new(plan.index, plan.seed),
-        services: Services { http: Service::start(), tcp: Tcp::start() },
+        services: Services { http: Service::start(), tcp: Tcp::start(), udp: Udp::start() },
         doors: RefCell::default(),
         accepting: Rc::default(),
         growing: Cell::new(false),
@@ -220,7 +223,7 @@ async fn life(plan: Plan, mut orders: Receiver<Order>, ended: EndedOnDrop) {
 struct Desk {
     view: View,
     services: Services,
-    doors: RefCell<HashMap<SocketAddr, Door>>,
+    doors: RefCell<HashMap<Place, Door>>,
     /// Accept tasks that run, and connections that begin with a PROXY header.
     accepting: Rc<Cell<usize>>,
     /// A task looks after slow starts.
@@ -234,12 +237,22 @@ struct Desk {
 struct Services {
     http: Rc<Service>,
     tcp: Rc<Tcp>,
+    udp: Rc<Udp>,
 }
 
-/// A listening socket, and whose connections come by it.
-struct Door {
-    listener: Rc<TcpListener>,
-    site: Rc<RefCell<Rc<Site>>>,
+/// A listening socket, and whose clients come by it.
+enum Door {
+    Tcp { listener: Rc<TcpListener>, site: Rc<RefCell<Rc<Site>>> },
+    Udp { socket: Rc<UdpSocket>, door: udp::Door, site: Rc<Site> },
+}
+
+impl Door {
+    fn name(&self) -> Rc<str> {
+        match self {
+            Door::Tcp { site, .. } => site.borrow().name(),
+            Door::Udp { site, .. } => site.name(),
+        }
+    }
 }
 
 impl Desk {
@@ -252,21 +265,25 @@ impl Desk {
         self.services.http.retire(&unusable);
         if diff.changes.iter().any(|change| !matches!(change, Change::Health { .. })) {
             self.services.tcp.follow();
+            self.services.udp.follow();
         }
         let keepalive = self.follow_keepalive();
-        let failed = |(address, why): (SocketAddr, io::Error)| format!("{address}: {why}");
+        let failed = |(place, why): (Place, io::Error)| format!("{place}: {why}");
         let trouble = doors.into_iter().filter_map(|change| self.change(change)).chain(keepalive);
         (diff.to, trouble.map(failed).collect())
     }
 
     /// TCP keep-alive as the table has it, for connections of both sides from now on.
-    fn follow_keepalive(&self) -> Vec<(SocketAddr, io::Error)> {
+    fn follow_keepalive(&self) -> Vec<(Place, io::Error)> {
         let times = self.view.keepalive();
         self.services.http.set_keepalive(times);
         self.services.tcp.set_keepalive(times);
         let doors = self.doors.borrow();
-        let set = |(address, door): (&SocketAddr, &Door)| {
-            door.listener.set_keepalive(times).err().map(|error| (*address, error))
+        let set = |(place, door): (&Place, &Door)| match door {
+            Door::Tcp { listener, .. } => {
+                listener.set_keepalive(times).err().map(|error| (*place, error))
+            }
+            Door::Udp { .. } => None,
         };
         doors.iter().filter_map(set).collect()
     }
@@ -290,38 +307,50 @@ impl Desk {
     fn describe(&self) -> Vec<String> {
         let mut lines = self.view.describe();
         let doors = self.doors.borrow();
-        let door = |(address, door): (_, &Door)| {
-            format!("door {address}: listener {}", door.site.borrow().name())
-        };
+        let door =
+            |(place, door): (&Place, &Door)| format!("door {place}: listener {}", door.name());
         let mut doors: Vec<String> = doors.iter().map(door).collect();
         doors.sort();
         lines.extend(doors);
         lines
     }
 
-    fn change(&self, change: DoorChange) -> Option<(SocketAddr, io::Error)> {
+    fn change(&self, change: DoorChange) -> Option<(Place, io::Error)> {
         match change {
-            DoorChange::Open { address, listener, socket } => {
-                self.open(address, listener, socket).err().map(|error| (address, error))
+            DoorChange::Open { place, listener, socket } => {
+                self.open(place, listener, socket).err().map(|error| (place, error))
             }
-            DoorChange::Assign { address, listener } => {
+            DoorChange::Assign { place, listener } => {
                 if let (Some(door), Some(site)) =
-                    (self.doors.borrow().get(&address), self.view.site(listener))
+                    (self.doors.borrow_mut().get_mut(&place), self.view.site(listener))
                 {
-                    door.site.replace(site);
+                    self.assign(door, site);
                 }
                 None
             }
-            DoorChange::Close { address } => {
-                let door = self.doors.borrow_mut().remove(&address)?;
-                door.listener.stop_accepting(QUIET).err().map(|error| (address, error))
+            DoorChange::Close { place } => {
+                let door = self.doors.borrow_mut().remove(&place)?;
+                self.close(door).err().map(|error| (place, error))
             }
         }
     }
 
-    fn open(&self, address: SocketAddr, listener: Handle, socket: OwnedFd) -> io::Result<()> {
+    fn open(&self, place: Place, listener: Handle, socket: OwnedFd) -> io::Result<()> {
         let site = self.view.site(listener);
         let site = site.ok_or_else(|| io::Error::other("its listener is not in the table"))?;
+        let door = match place.transport {
+            Transport::Tcp => self.open_tcp(site, socket)?,
+            Transport::Udp => {
+                let socket = Rc::new(UdpSocket::from_fd(socket, false)?);
+                let door = self.services.udp.open(&site, Rc::clone(&socket));
+                Door::Udp { socket, door, site }
+            }
+        };
+        self.doors.borrow_mut().insert(place, door);
+        Ok(())
+    }
+
+    fn open_tcp(&self, site: Rc<Site>, socket: OwnedFd) -> io::Result<Door> {
         let listener = Rc::new(TcpListener::from_fd(socket)?);
         listener.set_keepalive(self.view.keepalive())?;
         let site = Rc::new(RefCell::new(site));
@@ -331,16 +360,41 @@ impl Desk {
             self.services.clone(),
             FallOnDrop::rise(&self.accepting),
         ));
-        self.doors.borrow_mut().insert(address, Door { listener, site });
-        Ok(())
+        Ok(Door::Tcp { listener, site })
     }
 
-    fn close_all(&self, quiet: Duration) {
-        for (address, door) in self.doors.borrow_mut().drain() {
-            if let Err(e) = door.listener.stop_accepting(quiet) {
-                tracing::warn!("{address} closes without a drain: {e}");
+    /// Clients that come by `door` are those of another listener from now on.
+    fn assign(&self, door: &mut Door, next: Rc<Site>) {
+        match door {
+            Door::Tcp { site, .. } => drop(site.replace(next)),
+            Door::Udp { socket, door, site } => {
+                self.services.udp.close(*door);
+                *door = self.services.udp.open(&next, Rc::clone(socket));
+                *site = next;
             }
         }
+    }
+
+    fn close(&self, door: Door) -> io::Result<()> {
+        match door {
+            Door::Tcp { listener, .. } => listener.stop_accepting(QUIET),
+            Door::Udp { door, .. } => {
+                self.services.udp.close(door);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes no new connections. UDP flows go on by their doors, as long as they are not silent.
+    fn close_all(&self, quiet: Duration) {
+        self.services.udp.begin_drain();
+        self.doors.borrow_mut().retain(|place, door| {
+            let Door::Tcp { listener, .. } = door else { return true };
+            if let Err(e) = listener.stop_accepting(quiet) {
+                tracing::warn!("{place} closes without a drain: {e}");
+            }
+            false
+        });
     }
 }
 
@@ -413,6 +467,7 @@ async fn drained(shard: usize, desk: Rc<Desk>, reports: Reports) {
     }
     desk.services.http.idle().await;
     desk.services.tcp.idle().await;
+    desk.services.udp.idle().await;
     reports(Report { shard, news: News::Drained });
 }
 
@@ -482,10 +537,11 @@ mod tests {
         let (empty, mut handles) = (State::default(), Handles::default());
         let state = empty.next(&config, &|_| vec![0], &mut handles);
         let listener = state.listeners().next().unwrap().0;
+        let place = Place { transport: Transport::Tcp, address };
         let update = Update {
             diff: Arc::new(empty.diff(&state)),
             board: Arc::new(Board::default().next(1, [listener].into_iter(), [].into_iter())),
-            doors: vec![DoorChange::Open { address, listener, socket: socket.into() }],
+            doors: vec![DoorChange::Open { place, listener, socket: socket.into() }],
             settled: true,
         };
         (update, address)

@@ -42,6 +42,10 @@ fn answer(stream: TcpStream, delay: Duration) -> Option<()> {
     }
 }
 
+/// A listener whose datagrams go nowhere.
+const UDP: &str = "[[listener]]\nname = \"dns\"\nloadbalancer = \"front\"\nprotocol = \"UDP\"\n\
+                   protocol_port = 0\n";
+
 fn server(members: &[(SocketAddr, u8)], more: &str) -> Server {
     let text = config("[0]", 5, 0, members);
     Server::start(&text.replace("default_pool", &format!("{more}default_pool")))
@@ -170,9 +174,12 @@ fn a_scrape_lists_every_series() {
     let members = [(member(Duration::ZERO), 1), (refusing, 1)];
     let text = config("[0]", 5, 0, &members).replace("default_pool", "cps = 20\ndefault_pool");
     let server = Server::start(&format!(
-        "{text}healthmonitor = {{ type = \"TCP\" }}\n{RAW}[access_log]\npath = \"{}\"\n",
+        "{text}healthmonitor = {{ type = \"TCP\" }}\n{RAW}{UDP}[access_log]\npath = \"{}\"\n",
         path.display()
     ));
+    let nobody = process::address_after(&server.ready, "dns udp://");
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(b"is anybody there", nobody).unwrap();
     assert_eq!(get(server.web, "/").status, 200);
     let mut stream = TcpStream::connect(server.web).unwrap();
     stream.write_all(b"garbage\r\n\r\n").unwrap();
@@ -184,6 +191,7 @@ fn a_scrape_lists_every_series() {
         drop(TcpStream::connect(server.web));
         server.sum("weir_refused_connections_total") > 0.0
     });
+    until("a dropped datagram", || server.sum("weir_datagrams_dropped_total") > 0.0);
     let metrics = server.metrics();
     let page = include_str!("../docs/metrics.md");
     let names = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());

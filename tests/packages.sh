@@ -15,6 +15,7 @@ ip:iproute2
 taskset:util-linux
 nginx:nginx
 haproxy:haproxy
+dnsmasq:dnsmasq-base
 slowhttptest:slowhttptest
 sftp:openssh-client
 sshd:openssh-server

@@ -141,17 +141,14 @@ fn each_section_that_repeats_is_refused_each_time_and_checked_inside() {
 
 #[test]
 fn words_that_come_later_are_refused_by_name() {
-    // R6.8-1, R6.8-2, R6.8-4, R6.8-6
-    let pools = [("UDP", "Layer 4"), ("QUIC", "Layer 4"), ("HTTPS", "TLS")];
+    // R6.8-4, R6.8-6
+    let pools = [("QUIC", "Layer 4"), ("HTTPS", "TLS")];
     let pools = pools.map(|(word, part)| {
         (POOL.replace("'HTTP'", &format!("'{word}'")), "pool[0].protocol", word, part, 3)
     });
-    let listeners = [("UDP", "Layer 4")].map(|(word, part)| {
-        (LISTENER.replace("'HTTP'", &format!("'{word}'")), "listener[0].protocol", word, part, 3)
-    });
     let grpc = format!("{}healthmonitor={{type='TCP'}}", POOL.replace("'HTTP'", "'GRPC'"));
     let more = [(grpc, "pool[0].protocol", "GRPC", "HTTP/2", 3)];
-    for (text, key, word, part, line) in pools.into_iter().chain(listeners).chain(more) {
+    for (text, key, word, part, line) in pools.into_iter().chain(more) {
         let failure = parse(&text, "f").unwrap_err();
         assert_eq!(failure.problems().len(), 1, "{failure}");
         let problem = &failure.problems()[0];

@@ -402,6 +402,9 @@ fn listeners_have_only_what_their_protocol_and_flavour_bear() {
     right(&text("shared", "", "TCP", "transparent_client_ip_enable=true"));
     assert_eq!(only(&text("dedicated", "", "TCP", "access_log=true")).row, Some("R13.1-3"));
     assert_eq!(only(&text("dedicated", "", "UDP", "access_log={path='-'}")).row, Some("R13.1-3"));
+    let greeting = "proxy_protocol={accept=true,from=['10.0.0.0/8']}";
+    assert_eq!(only(&text("dedicated", "", "UDP", greeting)).key, "listener[0].proxy_protocol");
+    right(&text("dedicated", "", "TCP", greeting));
     right(&text("dedicated", "", "TCP", "access_log=false"));
     for line in ["default_certificate='site'", "sni_certificates=['site']", "client_ca='ca'"] {
         for front in ["TCP", "UDP", "HTTP"] {

@@ -1,6 +1,6 @@
 //! TCP and UDP forwarding. A connection that was let in goes to [`Tcp`], which finds it a member
-//! and relays bytes both ways. Of UDP there is the flow table so far; what uses it comes next.
-//! Listeners, pools and members are `weir_core::table`'s, sockets and timers the runtime's.
+//! and relays bytes both ways; bound UDP sockets go to [`Udp`], which keeps their flows. Listeners,
+//! pools and members are `weir_core::table`'s, sockets and timers the runtime's.
 #![forbid(unsafe_code)]
 
 mod choice;
@@ -11,3 +11,4 @@ pub mod udp;
 
 pub use tcp::session;
 pub use tcp::{Origin, Tcp};
+pub use udp::Udp;

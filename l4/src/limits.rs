@@ -1,5 +1,7 @@
 //! The bounds of Layer 4 that nobody else needs.
 
+use std::time::Duration;
+
 /// Members that one TCP connection tries at most, one after the other.
 pub const TCP_ATTEMPTS: usize = 3;
 
@@ -10,7 +12,9 @@ pub const FLOWS: usize = 131_072;
 pub const FLOW_SOCKETS: u32 = 8_192;
 /// Flows that are looked at, the longest silent first, for one to take the place of.
 pub const EVICTION_REACH: usize = 64;
-/// Arrivals that one task handles before the others have a turn.
-pub const ARRIVALS_PER_TURN: usize = 64;
+/// After so much silence a flow ends while the process drains.
+pub const DRAIN_IDLE: Duration = Duration::from_secs(1);
+/// How long a socket rests after an error that the runtime did not handle itself.
+pub const SOCKET_REST: Duration = Duration::from_millis(10);
 
 const _: () = assert!(FLOWS < u32::MAX as usize);

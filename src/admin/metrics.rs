@@ -12,7 +12,7 @@ use weir_core::control::{Listener, State};
 use weir_core::model::Handle;
 use weir_core::net::sys;
 use weir_core::obs::{
-    Board, Ending, ListenerCounters, MemberCounters, StatusCounters, StickyCounters,
+    Board, DatagramDrop, Ending, ListenerCounters, MemberCounters, StatusCounters, StickyCounters,
 };
 use weir_core::rt::RingStats;
 use weir_core::time::clock;
@@ -52,6 +52,7 @@ pub(super) struct ListenerRow {
     pub(super) label: String,
     /// HTTP or HTTPS.
     pub(super) layer7: bool,
+    udp: bool,
     pub(super) blocks: Vec<Arc<ListenerCounters>>,
 }
 
@@ -199,6 +200,29 @@ impl Page {
         self.listeners.iter().any(|row| row.handle == handle)
     }
 
+    fn datagrams(&self, text: &mut Text) {
+        type Read = fn(&ListenerCounters) -> u64;
+        let both: [(&'static Metric, Read); 2] = [
+            (&names::DATAGRAMS_RECEIVED, |c| c.datagrams.received.get()),
+            (&names::DATAGRAMS_SENT, |c| c.datagrams.sent.get()),
+        ];
+        for (metric, read) in both {
+            let mut family = text.family(metric);
+            for ListenerRow { label, blocks, .. } in self.listeners.iter().filter(|row| row.udp) {
+                family.sample(&[label], blocks.iter().map(|block| read(block)).sum::<u64>());
+            }
+        }
+        let mut family = text.family(&names::DATAGRAMS_DROPPED);
+        for ListenerRow { label, blocks, .. } in self.listeners.iter().filter(|row| row.udp) {
+            for why in DatagramDrop::ALL {
+                let n: u64 = blocks.iter().map(|c| c.datagrams.dropped(why)).sum();
+                if n > 0 {
+                    family.sample(&[label, why.name()], n);
+                }
+            }
+        }
+    }
+
     fn listeners(&self, text: &mut Text) {
         type Read = fn(&ListenerCounters) -> u64;
         let plain: [(&'static Metric, Read); 7] = [
@@ -243,6 +267,7 @@ impl Page {
                 }
             }
         }
+        self.datagrams(text);
         let mut family = text.family(&names::RESPONSES);
         for ListenerRow { label, blocks, .. } in &self.listeners {
             for (code, n) in sum_codes(blocks.iter().map(|c| &c.statuses)) {
@@ -323,6 +348,7 @@ fn listener_rows(state: &State, board: &Board) -> Vec<ListenerRow> {
         handle,
         label: label(listener),
         layer7: listener.protocol.is_l7(),
+        udp: listener.protocol.is_udp(),
         blocks: board.listener(handle).to_vec(),
     };
     state.listeners().map(row).collect()

@@ -85,6 +85,13 @@ metrics! {
     ENDED Counter "weir_ended_connections_total" ["listener", "how"],
         "TCP connections and UDP flows that have ended, by how: docs/tcp.md lists the words.";
 
+    DATAGRAMS_RECEIVED Counter "weir_datagrams_received_total" ["listener"],
+        "Datagrams received from clients of a UDP listener.";
+    DATAGRAMS_SENT Counter "weir_datagrams_sent_total" ["listener"],
+        "Datagrams sent to clients of a UDP listener.";
+    DATAGRAMS_DROPPED Counter "weir_datagrams_dropped_total" ["listener", "why"],
+        "Datagrams of a UDP listener that were not forwarded, by why: docs/udp.md lists the words.";
+
     FORWARDED Counter "weir_forwarded_requests_total" ["listener"],
         "Requests for which a member was asked, whatever came of it.";
     LOCAL_RESPONSES Counter "weir_local_responses_total" ["listener", "code"],

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use weir_core::control::{Listener, State};
 use weir_core::model::Handle;
-use weir_core::net::{self, Joining, Wanted};
+use weir_core::net::{self, Joining, Place, Transport, Wanted};
 use weir_core::time::clock::Mono;
 
 use crate::shard::DoorChange;
@@ -20,16 +20,16 @@ use crate::shard::DoorChange;
 /// [`crate::shard::QUIET`].
 const CLOSING: Duration = Duration::from_secs(10);
 
-/// The open doors, by bound address.
+/// The open doors, by what they are bound to.
 #[derive(Debug, Default)]
 pub struct Doors {
-    open: BTreeMap<SocketAddr, Door>,
+    open: BTreeMap<Place, Door>,
     /// The port that a listener on a free port was given.
     ports: HashMap<Handle, u16>,
     /// Addresses that were left out since the host has no IPv6.
     absent: BTreeSet<SocketAddr>,
     /// When an address was closed: for a while its sockets still serve their queues.
-    closed: BTreeMap<SocketAddr, Mono>,
+    closed: BTreeMap<Place, Mono>,
     shards: usize,
     backlog: u32,
 }
@@ -54,6 +54,7 @@ pub struct Moves {
 struct Wish {
     listener: Handle,
     name: String,
+    transport: Transport,
     addresses: Vec<SocketAddr>,
     shards: BTreeSet<usize>,
 }
@@ -66,8 +67,8 @@ impl Doors {
 
     /// The bound addresses of a listener, ascending.
     pub fn of(&self, listener: Handle) -> impl Iterator<Item = SocketAddr> {
-        let mine = move |(_, door): &(&SocketAddr, &Door)| door.listener == listener;
-        self.open.iter().filter(mine).map(|(address, _)| *address)
+        let mine = move |(_, door): &(&Place, &Door)| door.listener == listener;
+        self.open.iter().filter(mine).map(|(place, _)| place.address)
     }
 
     /// Binds what `state` wants beyond what is open.
@@ -98,11 +99,11 @@ impl Doors {
         }
         wishes.retain(|wish| !wish.addresses.is_empty());
         self.bind(&wishes, &mut moves)?;
-        for (address, door) in &self.open {
-            if !moves.next.open.contains_key(address) {
-                moves.next.closed.insert(*address, now);
+        for (&place, door) in &self.open {
+            if !moves.next.open.contains_key(&place) {
+                moves.next.closed.insert(place, now);
                 for &shard in &door.shards {
-                    moves.tell(shard, DoorChange::Close { address: *address });
+                    moves.tell(shard, DoorChange::Close { place });
                 }
             }
         }
@@ -132,11 +133,13 @@ impl Doors {
             moves.next.ports.insert(handle, port);
         }
         let shards: BTreeSet<usize> = listener.shards.iter().copied().collect();
+        let transport = transport(listener);
         let mut missing = Vec::new();
         for address in self.bound(handle, listener) {
-            match self.open.get(&address) {
+            let place = Place { transport, address };
+            match self.open.get(&place) {
                 Some(door) => {
-                    self.move_door(address, door, handle, listener, &shards, moves)?;
+                    self.move_door(place, door, handle, listener, &shards, moves)?;
                 }
                 None if self.is_absent(address, listener) => {}
                 None => missing.push(address),
@@ -144,7 +147,8 @@ impl Doors {
         }
         if !missing.is_empty() && !shards.is_empty() {
             let name = listener.name.clone();
-            wishes.push(Wish { listener: handle, name, addresses: missing, shards });
+            let (listener, addresses) = (handle, missing);
+            wishes.push(Wish { listener, name, transport, addresses, shards });
         }
         Ok(())
     }
@@ -159,7 +163,7 @@ impl Doors {
     /// A door that is open: its listener or its shards may be others now.
     fn move_door(
         &self,
-        address: SocketAddr,
+        place: Place,
         door: &Door,
         handle: Handle,
         listener: &Listener,
@@ -167,17 +171,17 @@ impl Doors {
         moves: &mut Moves,
     ) -> Result<()> {
         let joining: Vec<usize> = shards.difference(&door.shards).copied().collect();
-        let sockets = net::bind_join(&listener.name, address, joining.len())?;
+        let sockets = net::bind_join(&listener.name, place, joining.len())?;
         moves.joining.push((handle, joining, sockets));
         for &shard in door.shards.difference(shards) {
-            moves.tell(shard, DoorChange::Close { address });
+            moves.tell(shard, DoorChange::Close { place });
         }
         if door.listener != handle {
             for &shard in door.shards.intersection(shards) {
-                moves.tell(shard, DoorChange::Assign { address, listener: handle });
+                moves.tell(shard, DoorChange::Assign { place, listener: handle });
             }
         }
-        moves.next.open.insert(address, Door { listener: handle, shards: shards.clone() });
+        moves.next.open.insert(place, Door { listener: handle, shards: shards.clone() });
         Ok(())
     }
 
@@ -185,13 +189,15 @@ impl Doors {
     fn bind(&self, wishes: &[Wish], moves: &mut Moves) -> Result<()> {
         let wanted = |wish: &Wish| Wanted {
             listener: wish.name.clone(),
+            transport: wish.transport,
             addresses: wish.addresses.clone(),
             shards: wish.shards.len(),
         };
         let wanted: Vec<Wanted> = wishes.iter().map(wanted).collect();
         let bound = net::bind_all(&wanted, self.backlog)?;
         moves.warnings.extend(bound.warnings);
-        let addresses: BTreeSet<SocketAddr> = bound.groups.iter().map(|group| group.addr).collect();
+        let addresses: BTreeSet<SocketAddr> =
+            bound.groups.iter().map(|group| group.place.address).collect();
         for wish in wishes.iter().filter(|wish| !wish.has_any_port()) {
             let absent = wish.addresses.iter().filter(|address| !addresses.contains(*address));
             moves.next.absent.extend(absent);
@@ -199,9 +205,9 @@ impl Doors {
         for group in bound.groups {
             let Some(wish) = wishes.get(group.wanted) else { continue };
             if wish.has_any_port() {
-                moves.next.ports.insert(wish.listener, group.addr.port());
+                moves.next.ports.insert(wish.listener, group.place.address.port());
             }
-            moves.open(wish, group.addr, group.sockets);
+            moves.open(wish, group.place, group.sockets);
         }
         Ok(())
     }
@@ -209,22 +215,26 @@ impl Doors {
     /// Takes those addresses out of a wish that we hold, in part or still: they can't be tested for
     /// others, so their sockets join.
     fn join(&self, wish: &mut Wish, moves: &mut Moves) -> Result<()> {
-        let (ours, new): (Vec<_>, Vec<_>) =
-            wish.addresses.iter().copied().partition(|&address| self.is_ours(address, moves));
+        let is_ours = |&address: &SocketAddr| self.is_ours(wish.place(address), moves);
+        let (ours, new): (Vec<_>, Vec<_>) = wish.addresses.iter().copied().partition(is_ours);
         wish.addresses = new;
         for address in ours {
-            let sockets = net::bind_join(&wish.name, address, wish.shards.len())?;
+            let place = wish.place(address);
+            let sockets = net::bind_join(&wish.name, place, wish.shards.len())?;
             let shards = wish.shards.iter().copied().collect();
             moves.joining.push((wish.listener, shards, sockets));
-            moves.next.open.insert(address, wish.door());
+            moves.next.open.insert(place, wish.door());
         }
         Ok(())
     }
 
     /// Is this address, or one that overlaps with it, open here, or closing?
-    fn is_ours(&self, address: SocketAddr, moves: &Moves) -> bool {
-        let overlaps = |other: &SocketAddr| {
-            other.port() == address.port()
+    fn is_ours(&self, place: Place, moves: &Moves) -> bool {
+        let address = place.address;
+        let overlaps = |other: &Place| {
+            let (transport, other) = (other.transport, other.address);
+            transport == place.transport
+                && other.port() == address.port()
                 && other.is_ipv4() == address.is_ipv4()
                 && (other.ip() == address.ip()
                     || other.ip().is_unspecified()
@@ -246,19 +256,19 @@ impl Moves {
         }
     }
 
-    fn open(&mut self, wish: &Wish, address: SocketAddr, sockets: Vec<OwnedFd>) {
+    fn open(&mut self, wish: &Wish, place: Place, sockets: Vec<OwnedFd>) {
         for (&shard, socket) in wish.shards.iter().zip(sockets) {
-            self.tell(shard, DoorChange::Open { address, listener: wish.listener, socket });
+            self.tell(shard, DoorChange::Open { place, listener: wish.listener, socket });
         }
-        self.next.open.insert(address, wish.door());
+        self.next.open.insert(place, wish.door());
     }
 
     /// The last thing that may fail, and hardly can.
     fn listen(&mut self, backlog: u32) -> Result<()> {
         for (listener, shards, joining) in std::mem::take(&mut self.joining) {
-            let address = joining.addr;
+            let place = joining.place;
             for (shard, socket) in shards.into_iter().zip(joining.listen(backlog)?) {
-                self.tell(shard, DoorChange::Open { address, listener, socket });
+                self.tell(shard, DoorChange::Open { place, listener, socket });
             }
         }
         Ok(())
@@ -270,9 +280,18 @@ impl Wish {
         self.addresses.iter().all(|address| address.port() == 0)
     }
 
+    fn place(&self, address: SocketAddr) -> Place {
+        Place { transport: self.transport, address }
+    }
+
     fn door(&self) -> Door {
         Door { listener: self.listener, shards: self.shards.clone() }
     }
+}
+
+/// What its sockets speak.
+fn transport(listener: &Listener) -> Transport {
+    if listener.protocol.is_udp() { Transport::Udp } else { Transport::Tcp }
 }
 
 #[cfg(test)]
@@ -300,6 +319,7 @@ mod tests {
         let absent = Doors { absent: [free].into(), ..Doors::new(1, 8) };
         let now = Mono::from_nanos(0);
         let moves = absent.plan(&state(&["::1"], free.port()), now).unwrap();
-        assert_eq!(moves.next.open.keys().collect::<Vec<_>>(), [&free]);
+        let open = moves.next.open.keys().map(|place| place.address);
+        assert_eq!(open.collect::<Vec<_>>(), [free]);
     }
 }

@@ -129,6 +129,12 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Are its listening sockets UDP sockets?
+    #[must_use]
+    pub const fn is_udp(self) -> bool {
+        matches!(self, Protocol::Udp)
+    }
+
     /// The word in a file.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -15,6 +15,33 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::owner::{self, Owner};
 
+/// What is spoken over a listening socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// Streams. The sockets listen, and hand TCP_NODELAY on to what they accept.
+    Tcp,
+    /// Datagrams. A bound socket has its part of them from the first moment.
+    Udp,
+}
+
+/// What a listening socket is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// What it speaks: the same port of both is two places.
+    pub transport: Transport,
+    /// Its address.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.transport {
+            Transport::Tcp => self.address.fmt(f),
+            Transport::Udp => write!(f, "{} (UDP)", self.address),
+        }
+    }
+}
+
 /// Tries to find one port that is free on all addresses of a listener with port 0.
 const PORT_TRIES: usize = 16;
 
@@ -23,6 +50,8 @@ const PORT_TRIES: usize = 16;
 pub struct Wanted {
     /// The listener's name, for messages.
     pub listener: String,
+    /// What is spoken there.
+    pub transport: Transport,
     /// What to bind; never empty.
     pub addresses: Vec<SocketAddr>,
     /// Sockets on each of them, one a shard; at least one.
@@ -34,9 +63,9 @@ pub struct Wanted {
 pub struct Group {
     /// Index into the list of [`Wanted`].
     pub wanted: usize,
-    /// The bound address with its real port.
-    pub addr: SocketAddr,
-    /// Blocking, close-on-exec, listening, TCP_NODELAY (which accepted sockets inherit).
+    /// What they are bound to, with its real port.
+    pub place: Place,
+    /// Blocking, close-on-exec, ready for clients.
     pub sockets: Vec<OwnedFd>,
 }
 
@@ -49,13 +78,13 @@ pub struct Bound {
     pub warnings: Vec<String>,
 }
 
-/// Sockets that are bound beside others of this process and take no connection yet.
+/// Sockets that are to serve beside others of this process, and take no client yet.
 #[derive(Debug)]
 pub struct Joining {
     /// The listener's name, for messages.
     pub listener: String,
     /// What they are bound to.
-    pub addr: SocketAddr,
+    pub place: Place,
     sockets: Vec<Socket>,
 }
 
@@ -64,8 +93,8 @@ pub struct Joining {
 pub struct BindError {
     /// The listener's name.
     pub listener: String,
-    /// The address that was refused.
-    pub addr: SocketAddr,
+    /// What was refused.
+    pub place: Place,
     /// The kernel's answer.
     pub source: io::Error,
     /// Who holds the port, where that could be found out.
@@ -83,40 +112,49 @@ pub fn bind_all(wanted: &[Wanted], backlog: u32) -> Result<Bound, BindError> {
     let (free, named): (Vec<_>, Vec<_>) =
         wanted.iter().enumerate().partition(|(_, wish)| wish.any_port());
     for (index, wish) in named.into_iter().chain(free) {
-        for (addr, socket) in reserve_wish(wish, &mut warnings)? {
-            reserved.push((index, wish, addr, socket));
+        for (place, socket) in reserve_wish(wish, &mut warnings)? {
+            reserved.push((index, wish, place, socket));
         }
     }
     let mut groups = Vec::new();
-    for (index, wish, addr, socket) in reserved {
-        let sockets = open_group(addr, socket, wish.shards, backlog)
-            .map_err(|e| error(&wish.listener, addr, e))?;
-        groups.push(Group { wanted: index, addr, sockets });
+    for (index, wish, place, socket) in reserved {
+        let sockets = open_group(place, socket, wish.shards, backlog)
+            .map_err(|e| error(&wish.listener, place, e))?;
+        groups.push(Group { wanted: index, place, sockets });
     }
     Ok(Bound { groups, warnings })
 }
 
 /// Binds `shards` sockets to an address that this process holds already, or holds in part (0.0.0.0
 /// and one address of it). The kernel gives them connections only when they listen: until then they
-/// can be dropped without cutting anybody.
+/// can be dropped without cutting anybody. UDP sockets are bound only then: that alone moves
+/// clients.
 ///
 /// # Errors
 /// As [`bind_all`].
-pub fn bind_join(listener: &str, addr: SocketAddr, shards: usize) -> Result<Joining, BindError> {
-    let sockets = (0..shards).map(|_| join(addr)).collect::<io::Result<_>>();
-    let sockets = sockets.map_err(|e| error(listener, addr, e))?;
-    Ok(Joining { listener: listener.to_owned(), addr, sockets })
+pub fn bind_join(listener: &str, place: Place, shards: usize) -> Result<Joining, BindError> {
+    let make = |_| match place.transport {
+        Transport::Tcp => join(place),
+        Transport::Udp => new_member(place),
+    };
+    let sockets = (0..shards).map(make).collect::<io::Result<_>>();
+    let sockets = sockets.map_err(|e| error(listener, place, e))?;
+    Ok(Joining { listener: listener.to_owned(), place, sockets })
 }
 
 impl Joining {
-    /// Listens on all of them.
+    /// Has all of them take clients.
     ///
     /// # Errors
     /// The kernel is out of memory.
     pub fn listen(self, backlog: u32) -> Result<Vec<OwnedFd>, BindError> {
-        let Joining { listener, addr, sockets } = self;
+        let Joining { listener, place, sockets } = self;
         let listen = |socket: Socket| {
-            socket.listen(backlog_arg(backlog)).map_err(|e| error(&listener, addr, e))?;
+            let done = match place.transport {
+                Transport::Tcp => socket.listen(backlog_arg(backlog)),
+                Transport::Udp => socket.bind(&SockAddr::from(place.address)),
+            };
+            done.map_err(|e| error(&listener, place, e))?;
             Ok(socket.into())
         };
         sockets.into_iter().map(listen).collect()
@@ -132,19 +170,20 @@ pub fn bind_exclusive(
     addr: SocketAddr,
     backlog: u32,
 ) -> Result<(SocketAddr, std::net::TcpListener), BindError> {
+    let place = Place { transport: Transport::Tcp, address: addr };
     let open = || {
-        let (addr, socket) = reserve(addr)?;
+        let (place, socket) = reserve(place)?;
         socket.listen(backlog_arg(backlog))?;
-        Ok((addr, socket.into()))
+        Ok((place.address, socket.into()))
     };
-    open().map_err(|e| error(listener, addr, e))
+    open().map_err(|e| error(listener, place, e))
 }
 
 /// One bound, not yet listening socket for each address of a wish.
 fn reserve_wish(
     wish: &Wanted,
     warnings: &mut Vec<String>,
-) -> Result<Vec<(SocketAddr, Socket)>, BindError> {
+) -> Result<Vec<(Place, Socket)>, BindError> {
     let mut tries = 1;
     loop {
         match reserve_once(wish, warnings) {
@@ -158,22 +197,23 @@ fn reserve_wish(
 fn reserve_once(
     wish: &Wanted,
     warnings: &mut Vec<String>,
-) -> Result<Vec<(SocketAddr, Socket)>, BindError> {
-    let mut made: Vec<(SocketAddr, Socket)> = Vec::new();
+) -> Result<Vec<(Place, Socket)>, BindError> {
+    let mut made: Vec<(Place, Socket)> = Vec::new();
     for &addr in &wish.addresses {
         let port = match (addr.port(), made.first()) {
-            (0, Some((first, _))) => first.port(),
+            (0, Some((first, _))) => first.address.port(),
             (port, _) => port,
         };
         let addr = SocketAddr::new(addr.ip(), port);
-        match reserve(addr) {
+        let place = Place { transport: wish.transport, address: addr };
+        match reserve(place) {
             Ok(socket) => made.push(socket),
             Err(e) if wish.may_skip(addr, &e) => warnings.push(format!(
                 "listener `{}`: this host has no IPv6, so [::]:{port} is left out; \
                  to silence this, take `::` out of vip_address",
                 wish.listener
             )),
-            Err(e) => return Err(error(&wish.listener, addr, e)),
+            Err(e) => return Err(error(&wish.listener, place, e)),
         }
     }
     Ok(made)
@@ -193,49 +233,68 @@ impl Wanted {
     }
 }
 
-/// Binds without SO_REUSEPORT: fails while anybody listens there. SO_REUSEADDR is set, or
-/// connections of an earlier run that linger in TIME_WAIT would keep the port busy for a minute.
-fn reserve(addr: SocketAddr) -> io::Result<(SocketAddr, Socket)> {
-    let socket = new_socket(addr)?;
-    socket.bind(&SockAddr::from(addr))?;
-    let bound = socket.local_addr()?.as_socket().unwrap_or(addr);
-    Ok((bound, socket))
+/// Binds without SO_REUSEPORT: fails while anybody listens there.
+fn reserve(place: Place) -> io::Result<(Place, Socket)> {
+    let socket = new_socket(place)?;
+    socket.bind(&SockAddr::from(place.address))?;
+    let address = socket.local_addr()?.as_socket().unwrap_or(place.address);
+    Ok((Place { address, ..place }, socket))
 }
 
 /// Listens exclusively with `first`, then lets the sockets of the other shards join.
 fn open_group(
-    addr: SocketAddr,
+    place: Place,
     first: Socket,
     shards: usize,
     backlog: u32,
 ) -> io::Result<Vec<OwnedFd>> {
     let backlog = backlog_arg(backlog);
-    first.listen(backlog)?;
+    let listens = place.transport == Transport::Tcp;
+    if listens {
+        first.listen(backlog)?;
+    }
     // Also on a single socket: another shard may join at a reload.
     first.set_reuse_port(true)?;
     let mut sockets = vec![OwnedFd::from(first)];
     for _ in 1..shards {
-        let socket = join(addr)?;
-        socket.listen(backlog)?;
+        let socket = join(place)?;
+        if listens {
+            socket.listen(backlog)?;
+        }
         sockets.push(socket.into());
     }
     Ok(sockets)
 }
 
-fn join(addr: SocketAddr) -> io::Result<Socket> {
-    let socket = new_socket(addr)?;
-    socket.set_reuse_port(true)?;
-    socket.bind(&SockAddr::from(addr))?;
+fn join(place: Place) -> io::Result<Socket> {
+    let socket = new_member(place)?;
+    socket.bind(&SockAddr::from(place.address))?;
     Ok(socket)
 }
 
-fn new_socket(addr: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if addr.is_ipv6() {
+/// A socket that may be bound beside others.
+fn new_member(place: Place) -> io::Result<Socket> {
+    let socket = new_socket(place)?;
+    socket.set_reuse_port(true)?;
+    Ok(socket)
+}
+
+/// TCP: SO_REUSEADDR is set, or connections of an earlier run that linger in TIME_WAIT would keep
+/// the port busy for a minute. On a UDP socket it would let anybody who sets it take our datagrams.
+fn new_socket(place: Place) -> io::Result<Socket> {
+    let domain = Domain::for_address(place.address);
+    let socket = match place.transport {
+        Transport::Tcp => {
+            let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_reuse_address(true)?;
+            socket.set_tcp_nodelay(true)?;
+            socket
+        }
+        Transport::Udp => Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?,
+    };
+    if place.address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    socket.set_tcp_nodelay(true)?;
     Ok(socket)
 }
 
@@ -247,19 +306,20 @@ fn in_use(e: &io::Error) -> bool {
     e.kind() == io::ErrorKind::AddrInUse
 }
 
-fn error(listener: &str, addr: SocketAddr, source: io::Error) -> BindError {
-    let owner = if in_use(&source) { owner::of_tcp(addr) } else { None };
-    BindError { listener: listener.to_owned(), addr, source, owner }
+fn error(listener: &str, place: Place, source: io::Error) -> BindError {
+    let owner = if in_use(&source) { owner::of(place) } else { None };
+    BindError { listener: listener.to_owned(), place, source, owner }
 }
 
 impl std::error::Error for BindError {}
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BindError { listener, addr, source, owner } = self;
-        write!(f, "listener `{listener}`: cannot listen on {addr}: ")?;
+        let BindError { listener, place, source, owner } = self;
+        let addr = place.address;
+        write!(f, "listener `{listener}`: cannot listen on {place}: ")?;
         match source.raw_os_error() {
-            Some(libc::EADDRINUSE) => in_use_text(f, *addr, owner.as_ref()),
+            Some(libc::EADDRINUSE) => in_use_text(f, *place, owner.as_ref()),
             Some(libc::EACCES | libc::EPERM) => denied_text(f, addr.port()),
             Some(libc::EADDRNOTAVAIL) => write!(
                 f,
@@ -284,8 +344,12 @@ impl fmt::Display for BindError {
     }
 }
 
-fn in_use_text(f: &mut fmt::Formatter<'_>, addr: SocketAddr, owner: Option<&Owner>) -> fmt::Result {
-    let port = addr.port();
+fn in_use_text(f: &mut fmt::Formatter<'_>, place: Place, owner: Option<&Owner>) -> fmt::Result {
+    let port = place.address.port();
+    let kind = match place.transport {
+        Transport::Tcp => 't',
+        Transport::Udp => 'u',
+    };
     match owner {
         Some(o) if o.pid == std::process::id() => write!(
             f,
@@ -298,7 +362,8 @@ fn in_use_text(f: &mut fmt::Formatter<'_>, addr: SocketAddr, owner: Option<&Owne
         None => write!(
             f,
             "port {port} is in use by a process that could not be found out. \
-             See who it is (as root: ss -ltnp 'sport = :{port}'), stop it, or choose another port"
+             See who it is (as root: ss -l{kind}np 'sport = :{port}'), stop it, or choose another \
+             port"
         ),
     }
 }

@@ -10,7 +10,7 @@ const BACKLOG: u32 = 128;
 
 fn wish(addresses: &[&str]) -> Wanted {
     let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
-    Wanted { listener: "web".into(), addresses, shards: 1 }
+    Wanted { listener: "web".into(), transport: Transport::Tcp, addresses, shards: 1 }
 }
 
 /// All of `wanted`, on so many shards each.
@@ -19,8 +19,12 @@ fn bind_all(wanted: &[Wanted], shards: usize, backlog: u32) -> Result<Bound, Bin
     super::bind_all(&wanted, backlog)
 }
 
+fn tcp(address: SocketAddr) -> Place {
+    Place { transport: Transport::Tcp, address }
+}
+
 fn port_of(bound: &Bound) -> u16 {
-    bound.groups[0].addr.port()
+    bound.groups[0].place.address.port()
 }
 
 #[test]
@@ -37,7 +41,7 @@ fn port_zero_is_shared_by_all_shards() {
 #[test]
 fn the_first_socket_takes_part_in_the_group() {
     let bound = bind_all(&[wish(&["127.0.0.1:0"])], 2, BACKLOG).unwrap();
-    let addr = bound.groups[0].addr;
+    let addr = bound.groups[0].place.address;
     let clients: Vec<_> = (0..64).map(|_| TcpStream::connect(addr).unwrap()).collect();
     let sockets = bound.groups.into_iter().flat_map(|g| g.sockets).map(TcpListener::from);
     let counts: Vec<usize> = sockets
@@ -54,7 +58,7 @@ fn the_first_socket_takes_part_in_the_group() {
 fn addresses_of_one_listener_share_the_port() {
     let wanted = [wish(&["127.0.0.1:0", "127.0.0.2:0", "[::1]:0"])];
     let bound = bind_all(&wanted, 2, BACKLOG).unwrap();
-    let ports: BTreeSet<_> = bound.groups.iter().map(|g| g.addr.port()).collect();
+    let ports: BTreeSet<_> = bound.groups.iter().map(|g| g.place.address.port()).collect();
     assert_eq!((bound.groups.len(), ports.len()), (3, 1));
 }
 
@@ -128,7 +132,7 @@ fn a_failure_closes_what_was_bound_before() {
 #[test]
 fn time_wait_does_not_keep_the_port_busy() {
     let bound = bind_all(&[wish(&["127.0.0.1:0"])], 1, BACKLOG).unwrap();
-    let addr = bound.groups[0].addr;
+    let addr = bound.groups[0].place.address;
     let listener = TcpListener::from(bound.groups.into_iter().next().unwrap().sockets.remove(0));
     let mut client = TcpStream::connect(addr).unwrap();
     let (mut server, _) = listener.accept().unwrap();
@@ -186,10 +190,11 @@ fn every_refusal_names_a_cure() {
         (libc::EMFILE, "LimitNOFILE"),
     ] {
         let error =
-            error("web", "127.0.0.1:1".parse().unwrap(), io::Error::from_raw_os_error(code));
+            error("web", tcp("127.0.0.1:1".parse().unwrap()), io::Error::from_raw_os_error(code));
         assert!(error.to_string().contains(words), "{error}");
     }
-    let denied = error("web", "127.0.0.1:80".parse().unwrap(), io::Error::from_raw_os_error(13));
+    let denied =
+        error("web", tcp("127.0.0.1:80".parse().unwrap()), io::Error::from_raw_os_error(13));
     let text = denied.to_string();
     assert!(text.contains("CAP_NET_BIND_SERVICE") || text.contains("permission"), "{text}");
 }
@@ -206,8 +211,8 @@ fn a_free_port_is_none_that_another_wish_names() {
 #[test]
 fn who_joins_gets_connections_only_when_it_listens() {
     let bound = bind_all(&[wish(&["127.0.0.1:0"])], 1, BACKLOG).unwrap();
-    let addr = bound.groups[0].addr;
-    let joining = bind_join("web", addr, 1).unwrap();
+    let addr = bound.groups[0].place.address;
+    let joining = bind_join("web", tcp(addr), 1).unwrap();
     let early: Vec<_> = (0..32).map(|_| TcpStream::connect(addr).unwrap()).collect();
     let count = |fd: std::os::fd::OwnedFd| {
         let listener = TcpListener::from(fd);
@@ -218,4 +223,31 @@ fn who_joins_gets_connections_only_when_it_listens() {
     let first = bound.groups.into_iter().flat_map(|group| group.sockets);
     assert_eq!(first.map(count).sum::<usize>(), early.len());
     assert_eq!(joined.into_iter().map(count).sum::<usize>(), 0);
+}
+
+/// UDP ports are their own: taken beside a TCP listener, refused where another UDP socket is, and
+/// shared by the sockets of a group.
+#[test]
+fn udp_ports_are_bound_like_tcp_ones() {
+    let tcp = bind_all(&[wish(&["127.0.0.1:0"])], 1, BACKLOG).unwrap();
+    let addr = tcp.groups[0].place.address;
+    let wish = Wanted { transport: Transport::Udp, ..wish(&[&addr.to_string()]) };
+    let bound = bind_all(std::slice::from_ref(&wish), 2, BACKLOG).unwrap();
+    let error = bind_all(&[wish], 2, BACKLOG).unwrap_err();
+    assert_eq!(error.owner.as_ref().unwrap().pid, std::process::id());
+    let sockets = bound.groups.into_iter().flat_map(|group| group.sockets);
+    let sockets: Vec<_> = sockets.map(std::net::UdpSocket::from).collect();
+    for _ in 0..64 {
+        let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.send_to(b"x", addr).unwrap();
+    }
+    let counts: Vec<usize> = sockets
+        .iter()
+        .map(|socket| {
+            socket.set_nonblocking(true).unwrap();
+            std::iter::from_fn(|| socket.recv(&mut [0]).ok()).count()
+        })
+        .collect();
+    assert_eq!(counts.iter().sum::<usize>(), 64);
+    assert!(counts.iter().all(|&n| n > 0), "one shard got nothing: {counts:?}");
 }

@@ -8,4 +8,6 @@ pub mod owner;
 pub mod relay;
 pub mod sys;
 
-pub use bind::{BindError, Bound, Group, Joining, Wanted, bind_all, bind_exclusive, bind_join};
+pub use bind::{
+    BindError, Bound, Group, Joining, Place, Transport, Wanted, bind_all, bind_exclusive, bind_join,
+};

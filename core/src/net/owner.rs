@@ -1,9 +1,12 @@
-//! Who holds a TCP port: reads `/proc/net/tcp*` and the descriptors under `/proc`. Best effort, for
-//! error messages only: without the right to look into other processes the answer is `None`.
+//! Who holds a port: reads `/proc/net/tcp*` or `udp*` and the descriptors under `/proc`. Best
+//! effort, for error messages only: without the right to look into other processes the answer is
+//! `None`.
 
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::{Place, Transport};
 
 /// The kernel's number for a listening socket in `/proc/net/tcp`.
 const LISTEN: u8 = 0x0A;
@@ -32,9 +35,14 @@ struct Row {
 }
 
 /// The process whose socket keeps `addr` busy: a listening one first, then any other.
-pub fn of_tcp(addr: SocketAddr) -> Option<Owner> {
+pub fn of(place: Place) -> Option<Owner> {
+    let addr = place.address;
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let tables = [read("/proc/net/tcp"), read("/proc/net/tcp6")];
+    let tables = match place.transport {
+        Transport::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
+        Transport::Udp => ["/proc/net/udp", "/proc/net/udp6"],
+    };
+    let tables = tables.map(read);
     let rows = || tables.iter().flat_map(|t| t.lines()).filter_map(parse_row);
     let clashing = |row: &Row| clashes(row.local, addr) && row.inode != 0;
     let listening = rows().find(|row| clashing(row) && row.state == LISTEN);
@@ -123,7 +131,8 @@ mod tests {
     #[test]
     fn our_own_listener_is_found() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let owner = of_tcp(socket.local_addr().unwrap()).unwrap();
+        let owner =
+            of(Place { transport: Transport::Tcp, address: socket.local_addr().unwrap() }).unwrap();
         assert_eq!(owner.pid, std::process::id());
         assert!(!owner.name.is_empty());
     }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::{EndingCounters, Histogram};
+use super::{DatagramCounters, EndingCounters, Histogram};
 use crate::acl::Refusal;
 use crate::counter::{Counter, Gauge};
 
@@ -127,6 +127,8 @@ pub struct ListenerCounters {
     pub silent_closes: Counter,
     /// Layer 4: how connections and flows ended.
     pub endings: EndingCounters,
+    /// UDP: datagrams.
+    pub datagrams: DatagramCounters,
     /// Requests for which a member was asked at least once; the others are in `local`.
     pub forwarded: Counter,
     /// Status codes of requests for which no member was asked (R4.2-1).

@@ -4,6 +4,7 @@
 
 mod board;
 mod counters;
+mod datagrams;
 mod endings;
 mod histogram;
 mod spool;
@@ -13,6 +14,7 @@ pub use counters::{
     ListenerCounters, MemberCounters, RefusalCounters, StatusCounters, Sticky, StickyCounters,
     Times,
 };
+pub use datagrams::{DatagramCounters, DatagramDrop};
 pub use endings::{Ending, EndingCounters};
 pub use histogram::{BOUNDS_US, Distribution, Histogram};
 pub use spool::{Block, Pipe, Spool};

@@ -52,8 +52,9 @@ pub struct Flow<P> {
 pub enum Begun<P> {
     /// It is there; one that was silent longest may have made room for it.
     Flow(FlowId, Option<Flow<P>>),
-    /// All sockets carry a flow to this member, and none of them has been silent for long.
-    Full(P),
+    /// All sockets carry a flow to this member, and none of them has been silent for long. If the
+    /// table was full, too, a flow has ended all the same.
+    Full(P, Option<Flow<P>>),
 }
 
 /// No flow.
@@ -139,6 +140,11 @@ impl<P> Table<P> {
         self.flows.get_mut(flow.0 as usize)?.as_mut()
     }
 
+    /// All flows, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Flow<P>> {
+        self.flows.iter().flatten()
+    }
+
     /// Flows over this socket; at 0 it can be closed.
     #[must_use]
     pub fn users(&self, socket: SocketId) -> u32 {
@@ -157,7 +163,7 @@ impl<P> Table<P> {
             evicted = self.oldest_to(member).and_then(|flow| self.end(flow));
             socket = self.sockets.take(member);
         }
-        let Some(socket) = socket else { return Begun::Full(payload) };
+        let Some(socket) = socket else { return Begun::Full(payload, evicted) };
         let flow = Flow { client, member, socket, used: now, payload, newer: NONE, older: NONE };
         let at = self.place(flow);
         self.by_client.insert(client, at);
@@ -194,7 +200,7 @@ impl<P> Table<P> {
         self.at(self.oldest).map(|flow| flow.used.plus(self.idle))
     }
 
-    /// Ends any one flow that `which` names; `None` when there is none (left). Costs O(flows).
+    /// Ends the flows that `which` names. Costs O(flows).
     pub fn end_where(&mut self, which: impl Fn(&Flow<P>) -> bool) -> Vec<Flow<P>> {
         let named = |(at, flow): (u32, &Option<Flow<P>>)| {
             flow.as_ref().is_some_and(&which).then_some(FlowId(at))

@@ -17,8 +17,8 @@ keys! {
         ID_DOC;
     "name": Name, Required, ALL, Replace, "", Now,
         "Name, unique among pools.";
-    "protocol": Choice(&["TCP", "HTTP"], &[("UDP", "Layer 4"), ("QUIC", "Layer 4"),
-        ("HTTPS", "TLS"), ("GRPC", "HTTP/2")]),
+    "protocol": Choice(&["TCP", "UDP", "HTTP"], &[("QUIC", "Layer 4"), ("HTTPS", "TLS"),
+        ("GRPC", "HTTP/2")]),
         Required, ALL, Replace, "R6.8-5", Now,
         "Protocol that members speak; must go with the listener's: TCP with TCP, UDP with UDP \
             and (dedicated) QUIC, HTTP with HTTP, HTTPS with HTTP and (dedicated) HTTPS and GRPC.";

@@ -55,7 +55,7 @@ keys! {
         Absent("`default`; required where the file has a `[[loadbalancer]]`"),
         ALL, Replace, "", Now,
         "The balancer whose addresses are bound.";
-    "protocol": Choice(&["TCP", "HTTP"], &[("UDP", "Layer 4"), ("HTTPS", "TLS")]),
+    "protocol": Choice(&["TCP", "UDP", "HTTP"], &[("HTTPS", "TLS")]),
         Required, ALL, Replace, "R6.8-5", Now,
         "Protocol that clients speak.";
     "protocol_port": Integer(0, 65535), Absent("**required** without `port_ranges`"),

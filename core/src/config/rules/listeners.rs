@@ -222,6 +222,11 @@ fn check_flavor(
     findings: &mut Findings,
 ) {
     let table = &text.head.table;
+    if protocol == Protocol::Udp && object.proxy_protocol.accept {
+        table
+            .error("proxy_protocol", "is not accepted by UDP listeners", findings)
+            .help("take it out; only connections begin with a header");
+    }
     let shared = balancer.flavor == Flavor::Shared;
     if shared && protocol == Protocol::Udp {
         object.keepalive_timeout = Duration::from_secs(10); // R6.7-2, C22

@@ -1,0 +1,368 @@
+//! One UDP listener on one shard: its flows, the upstream sockets that they share, its doors.
+//! Owns the sockets' tasks; what a flow is, and which one a datagram belongs to, is the table's
+//! business, which member it goes to `choice`'s.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use weir_core::model::Handle;
+use weir_core::obs::{DatagramDrop, Ending};
+use weir_core::rt::{self, Arrival, Datagram, Refusal, TaskHandle, UdpOptions, UdpSocket};
+use weir_core::table::{Site, Ticket};
+use weir_core::time::clock::Mono;
+
+use super::SocketId;
+use super::table::{Begun, Client, Flow, FlowId, Table};
+use crate::choice::{Choice, choose};
+use crate::limits::{DRAIN_IDLE, FLOWS, SOCKET_REST};
+
+/// What is kept with a flow.
+#[derive(Debug)]
+struct Kept {
+    choice: Choice,
+    _ticket: Ticket,
+    /// The member has answered.
+    answered: bool,
+}
+
+/// A socket and the task that receives from it.
+#[derive(Debug)]
+struct Open {
+    socket: Rc<UdpSocket>,
+    task: TaskHandle,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A listener's flows on this shard.
+#[derive(Debug)]
+pub(super) struct Room {
+    pub(super) site: Rc<Site>,
+    flows: RefCell<Table<Kept>>,
+    doors: RefCell<HashMap<u32, Open>>,
+    upstream: RefCell<Vec<Option<Open>>>,
+    /// Until when flows of members that leave may run.
+    leaving: RefCell<HashMap<Handle, Mono>>,
+    /// The task that ends flows when their time comes.
+    reaper: Cell<Option<TaskHandle>>,
+    draining: Cell<bool>,
+}
+
+impl Room {
+    pub(super) fn new(site: Rc<Site>) -> Rc<Room> {
+        let flows = RefCell::new(Table::new(FLOWS, site.keepalive_timeout()));
+        Rc::new(Room {
+            site,
+            flows,
+            doors: RefCell::default(),
+            upstream: RefCell::default(),
+            leaving: RefCell::default(),
+            reaper: Cell::new(None),
+            draining: Cell::new(false),
+        })
+    }
+
+    /// Serves clients that come by `socket`.
+    pub(super) fn open(self: &Rc<Self>, door: u32, socket: Rc<UdpSocket>) {
+        let (room, own) = (Rc::clone(self), Rc::clone(&socket));
+        let task = rt::spawn(async move {
+            loop {
+                match own.recv().await {
+                    Ok(Arrival::Datagram(got)) => room.client_says(door, got),
+                    Ok(Arrival::Refused(_)) => {}
+                    Err(error) => rest(&error).await,
+                }
+            }
+        });
+        self.doors.borrow_mut().insert(door, Open { socket, task });
+    }
+
+    /// Serves nobody by this door any more; the flows that came by it end.
+    pub(super) fn close(&self, door: u32) {
+        let open = self.doors.borrow_mut().remove(&door);
+        drop(open);
+        self.end_where(|flow| flow.client.door == door, Ending::Deleted);
+    }
+
+    /// Flows that there are.
+    pub(super) fn flows(&self) -> usize {
+        self.flows.borrow().len()
+    }
+
+    /// Ends everything at once (R6.3-1).
+    pub(super) fn stop(&self, ending: Ending) {
+        self.doors.borrow_mut().clear();
+        self.end_where(|_| true, ending);
+        if let Some(reaper) = self.reaper.take() {
+            reaper.abort();
+        }
+    }
+
+    /// No new flows; those that there are end when they have been silent for a moment.
+    pub(super) fn begin_drain(self: &Rc<Self>) {
+        self.draining.set(true);
+        self.follow(rt::now());
+    }
+
+    /// The tables have changed: idle times, and members that leave.
+    pub(super) fn follow(self: &Rc<Self>, now: Mono) {
+        let idle = self.site.keepalive_timeout();
+        let idle = if self.draining.get() { idle.min(DRAIN_IDLE) } else { idle };
+        self.flows.borrow_mut().set_idle(idle);
+        self.note_leaving(now);
+        // The reaper may sleep for longer than it should now.
+        if let Some(reaper) = self.reaper.take() {
+            reaper.abort();
+        }
+        self.reap();
+    }
+
+    /// R7.14-4: flows of a member that leaves run until they are idle, or with `connection_drain`
+    /// at most so long.
+    fn note_leaving(&self, now: Mono) {
+        let flows = self.flows.borrow();
+        let mut leaving = self.leaving.borrow_mut();
+        let former = std::mem::take(&mut *leaving);
+        let Some(pool) = self.site.pool() else { return };
+        let drain = pool.drain();
+        if !drain.enable {
+            return;
+        }
+        for flow in flows.iter() {
+            let member = flow.payload.choice.held.member();
+            if member.is_leaving() {
+                let end = || former.get(&member.handle).copied();
+                let end = || end().unwrap_or_else(|| now.plus(drain.timeout));
+                leaving.entry(member.handle).or_insert_with(end);
+            }
+        }
+    }
+
+    fn client_says(self: &Rc<Self>, door: u32, got: Datagram) {
+        let counters = &self.site.counters;
+        counters.datagrams.received.add(1);
+        counters.bytes_received.add(got.data.len() as u64);
+        if got.truncated {
+            return counters.datagrams.drop(DatagramDrop::Truncated);
+        }
+        let client = Client { peer: got.peer, local: got.local, door };
+        let Some(flow) = self.flow_of(client, rt::now()) else { return };
+        let flows = self.flows.borrow();
+        let Some(flow) = flows.get(flow) else { return };
+        let member = &flow.payload.choice.held.member().counters;
+        member.bytes_sent.add(got.data.len() as u64);
+        let upstream = self.upstream.borrow();
+        if let Some(Some(open)) = upstream.get(flow.socket.index()) {
+            // What the socket cannot take is counted by the runtime.
+            let _sent = open.socket.send(got.data, flow.member, None);
+        }
+    }
+
+    /// The client's flow; a new one when it has none, or its member was found down.
+    fn flow_of(self: &Rc<Self>, client: Client, now: Mono) -> Option<FlowId> {
+        let known = self.flows.borrow_mut().of_client(&client, now);
+        let Some(flow) = known else { return self.begin(client, now) };
+        let is_up = (self.flows.borrow().get(flow))
+            .is_some_and(|flow| flow.payload.choice.held.member().is_up());
+        if is_up {
+            return Some(flow);
+        }
+        // R2.2-1.
+        self.end(flow, Ending::MemberRst);
+        self.begin(client, now)
+    }
+
+    fn begin(self: &Rc<Self>, client: Client, now: Mono) -> Option<FlowId> {
+        let counters = &self.site.counters;
+        if self.draining.get() {
+            counters.datagrams.drop(DatagramDrop::Draining);
+            return None;
+        }
+        // Refusals are counted where they are found.
+        let ticket = self.site.admit(client.peer.ip(), now).ok()?;
+        let pool = self.site.pool();
+        let (source, ipv6) = (client.peer.ip(), client.peer.is_ipv6());
+        let choice = pool.and_then(|pool| choose(&pool, source, ipv6, std::iter::empty(), now));
+        let Some(choice) = choice else {
+            counters.endings.count(Ending::ConnectFailed);
+            counters.datagrams.drop(DatagramDrop::NoMember);
+            return None;
+        };
+        counters.sticky.count(choice.sticky);
+        let member = choice.held.member();
+        let (address, blocks) = (member.address, std::sync::Arc::clone(&member.counters));
+        let kept = Kept { choice, _ticket: ticket, answered: false };
+        let begun = self.flows.borrow_mut().begin(client, address, kept, now);
+        let (flow, evicted) = match begun {
+            Begun::Flow(flow, evicted) => (Some(flow), evicted),
+            Begun::Full(_, evicted) => (None, evicted),
+        };
+        if let Some(evicted) = evicted {
+            self.ended(evicted, Ending::Evicted);
+        }
+        let Some(flow) = flow else {
+            counters.datagrams.drop(DatagramDrop::NoSocket);
+            return None;
+        };
+        blocks.connections.add(1);
+        blocks.active_connections.rise();
+        self.reap();
+        self.provide_socket(flow).then_some(flow)
+    }
+
+    /// Opens the flow's socket if it is not open yet. If that fails the flow ends.
+    fn provide_socket(self: &Rc<Self>, flow: FlowId) -> bool {
+        let Some(id) = self.flows.borrow().get(flow).map(|flow| flow.socket) else { return false };
+        let index = id.index();
+        let mut upstream = self.upstream.borrow_mut();
+        if upstream.len() <= index {
+            upstream.resize_with(index + 1, || None);
+        }
+        let Some(place) = upstream.get_mut(index) else { return false };
+        if place.is_some() {
+            return true;
+        }
+        match self.open_upstream(id) {
+            Ok(open) => *place = Some(open),
+            Err(error) => {
+                drop(upstream);
+                tracing::debug!("no socket towards members: {error}");
+                self.site.counters.datagrams.drop(DatagramDrop::NoSocket);
+                self.end(flow, Ending::ConnectFailed);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn open_upstream(self: &Rc<Self>, id: SocketId) -> std::io::Result<Open> {
+        let any: SocketAddr = match id.is_ipv6() {
+            true => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+            false => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
+        };
+        let options = UdpOptions { errors: true, ..UdpOptions::default() };
+        let socket = Rc::new(UdpSocket::bind(any, options)?);
+        let (room, own) = (Rc::clone(self), Rc::clone(&socket));
+        let task = rt::spawn(async move {
+            loop {
+                match own.recv().await {
+                    Ok(Arrival::Datagram(got)) => room.member_says(id, got),
+                    Ok(Arrival::Refused(refusal)) => room.refused(id, refusal),
+                    Err(error) => rest(&error).await,
+                }
+            }
+        });
+        Ok(Open { socket, task })
+    }
+
+    fn member_says(&self, socket: SocketId, got: Datagram) {
+        let counters = &self.site.counters;
+        let now = rt::now();
+        let mut flows = self.flows.borrow_mut();
+        let flow = flows.of_member(socket, got.peer, now);
+        let Some(flow) = flow.and_then(|flow| flows.get_mut(flow)) else {
+            return counters.datagrams.drop(DatagramDrop::Stray);
+        };
+        let kept = &mut flow.payload;
+        let bytes = got.data.len() as u64;
+        kept.choice.held.member().counters.bytes_received.add(bytes);
+        if got.truncated {
+            return counters.datagrams.drop(DatagramDrop::Truncated);
+        }
+        if !std::mem::replace(&mut kept.answered, true) {
+            kept.choice.bind(now);
+        }
+        let doors = self.doors.borrow();
+        if let Some(door) = doors.get(&flow.client.door)
+            && door.socket.send(got.data, flow.client.peer, Some(flow.client.local))
+        {
+            counters.datagrams.sent.add(1);
+            counters.bytes_sent.add(bytes);
+        }
+    }
+
+    /// A member, or somebody on the way to it, says that nobody listens there: the client's next
+    /// datagram begins a new flow.
+    fn refused(&self, socket: SocketId, refusal: Refusal) {
+        if refusal.error != std::io::ErrorKind::ConnectionRefused {
+            return;
+        }
+        let Some(flow) = self.flows.borrow().refused(socket, refusal.peer) else { return };
+        if let Some(flow) = self.flows.borrow().get(flow) {
+            flow.payload.choice.held.member().counters.connect_failures.add(1);
+        }
+        self.end(flow, Ending::MemberRst);
+    }
+
+    fn end(&self, flow: FlowId, ending: Ending) {
+        let ended = self.flows.borrow_mut().end(flow);
+        if let Some(ended) = ended {
+            self.ended(ended, ending);
+        }
+    }
+
+    fn end_where(&self, which: impl Fn(&Flow<Kept>) -> bool, ending: Ending) {
+        let ended = self.flows.borrow_mut().end_where(which);
+        ended.into_iter().for_each(|flow| self.ended(flow, ending));
+    }
+
+    /// Counts the end of a flow, and closes its socket when that carries no other.
+    fn ended(&self, flow: Flow<Kept>, ending: Ending) {
+        self.site.counters.endings.count(ending);
+        flow.payload.choice.held.member().counters.active_connections.fall();
+        if self.flows.borrow().users(flow.socket) == 0
+            && let Some(place) = self.upstream.borrow_mut().get_mut(flow.socket.index())
+        {
+            *place = None;
+        }
+    }
+
+    /// Sees to it that flows end when their time comes, as long as there are some.
+    fn reap(self: &Rc<Self>) {
+        if self.reaper.get().is_some() || self.flows.borrow().is_empty() {
+            return;
+        }
+        let room = Rc::clone(self);
+        self.reaper.set(Some(rt::spawn(async move {
+            while let Some(wait) = room.end_what_is_due(rt::now()) {
+                rt::sleep(wait).await;
+            }
+            room.reaper.set(None);
+        })));
+    }
+
+    /// Ends what is due; how long until the next is, `None` when there is no flow any more.
+    fn end_what_is_due(&self, now: Mono) -> Option<Duration> {
+        let ending = if self.draining.get() { Ending::Shutdown } else { Ending::Idle };
+        loop {
+            let expired = self.flows.borrow_mut().expire(now);
+            let Some(expired) = expired else { break };
+            self.ended(expired, ending);
+        }
+        let due: Vec<Handle> = {
+            let leaving = self.leaving.borrow();
+            leaving.iter().filter(|(_, end)| **end <= now).map(|(member, _)| *member).collect()
+        };
+        for member in due {
+            self.leaving.borrow_mut().remove(&member);
+            let of_it = |flow: &Flow<Kept>| flow.payload.choice.held.member().handle == member;
+            self.end_where(of_it, Ending::Drained);
+        }
+        let next = self.flows.borrow().next_expiry()?;
+        let next = self.leaving.borrow().values().copied().min().map_or(next, |end| end.min(next));
+        Some(next.since(now).max(Duration::from_millis(1)))
+    }
+}
+
+/// After an error of a whole socket, which the runtime could not handle itself.
+async fn rest(error: &std::io::Error) {
+    tracing::warn!("UDP: {error}");
+    rt::sleep(SOCKET_REST).await;
+}

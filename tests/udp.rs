@@ -1,0 +1,424 @@
+//! UDP listeners, end to end: real sockets, a real DNS server, reloads under way.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod process;
+
+use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use process::{LIMIT, RUN_DIR, Server, address_after, count, until};
+
+/// A member that answers each datagram with its name, the datagram, and whom it came from.
+struct Member {
+    addr: SocketAddr,
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Member {
+    fn start(name: &'static str) -> Member {
+        Member::at("127.0.0.77:0".parse().unwrap(), name)
+    }
+
+    fn at(addr: SocketAddr, name: &'static str) -> Member {
+        let socket = UdpSocket::bind(addr).unwrap();
+        let addr = socket.local_addr().unwrap();
+        let over = Arc::new(AtomicBool::new(false));
+        let end = Arc::clone(&over);
+        let thread = std::thread::spawn(move || {
+            let mut buf = vec![0; 65_536];
+            while let Ok((len, from)) = socket.recv_from(&mut buf) {
+                if end.load(Relaxed) {
+                    return;
+                }
+                let mut answer = format!("{name} {from} ").into_bytes();
+                answer.extend_from_slice(&buf[..len.min(60_000)]);
+                let _asker_is_gone = socket.send_to(&answer, from);
+            }
+        });
+        Member { addr, over, thread: Some(thread) }
+    }
+
+    /// Nobody listens any more.
+    fn kill(&mut self) {
+        self.over.store(true, Relaxed);
+        let waker = UdpSocket::bind((self.addr.ip(), 0)).unwrap();
+        waker.send_to(b"end", self.addr).unwrap();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn client(addr: SocketAddr) -> UdpSocket {
+    let any: IpAddr = if addr.is_ipv4() { [127, 0, 0, 1].into() } else { "::1".parse().unwrap() };
+    client_from(any, addr)
+}
+
+fn client_from(ip: IpAddr, addr: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((ip, 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    socket.connect(addr).unwrap();
+    socket
+}
+
+/// The answer to `question`, asked again as long as there is none: who answered, and whom it saw.
+fn ask(socket: &UdpSocket, question: &str) -> (String, SocketAddr) {
+    let mut answer = None;
+    until("an answer", || {
+        // An ICMP error about an earlier datagram may come first.
+        if socket.send(question.as_bytes()).is_err() {
+            return false;
+        }
+        answer = receive(socket, question);
+        answer.is_some()
+    });
+    answer.unwrap()
+}
+
+fn receive(socket: &UdpSocket, question: &str) -> Option<(String, SocketAddr)> {
+    let mut buf = [0; 2_000];
+    loop {
+        let len = match socket.recv(&mut buf) {
+            Ok(len) => len,
+            Err(e) if e.kind() == ErrorKind::ConnectionRefused => continue,
+            Err(_) => return None,
+        };
+        let text = std::str::from_utf8(&buf[..len]).unwrap();
+        let mut words = text.splitn(3, ' ');
+        let (name, from) = (words.next().unwrap(), words.next().unwrap());
+        if words.next() == Some(question) {
+            return Some((name.to_owned(), from.parse().unwrap()));
+        }
+    }
+}
+
+fn file(
+    vip: &str,
+    flavor: &str,
+    listener: &str,
+    pool: &str,
+    members: &[(SocketAddr, u8)],
+) -> String {
+    let mut text = format!(
+        "[runtime]\ncores = \"auto\"\nshutdown_timeout = 10\nrun_dir = \"{RUN_DIR}\"\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\n\
+         [[loadbalancer]]\nname = \"front\"\nvip_address = \"{vip}\"\nflavor = \"{flavor}\"\n\
+         [[listener]]\nname = \"dns\"\nloadbalancer = \"front\"\nprotocol = \"UDP\"\n\
+         protocol_port = 0\ndefault_pool = \"app\"\n{listener}\n\
+         [[pool]]\nname = \"app\"\nprotocol = \"UDP\"\n{pool}\n"
+    );
+    for (addr, weight) in members {
+        text += &format!(
+            "[[pool.members]]\naddress = \"{}\"\nprotocol_port = {}\nweight = {weight}\n",
+            addr.ip(),
+            addr.port()
+        );
+    }
+    text
+}
+
+fn plain(pool: &str, members: &[(SocketAddr, u8)]) -> String {
+    file("127.0.0.1", "dedicated", "", pool, members)
+}
+
+fn start(text: &str) -> (Server, SocketAddr) {
+    let server = Server::start(text);
+    let addr = address_after(&server.ready, "dns udp://");
+    (server, addr)
+}
+
+/// How often each member is asked by `clients` of their own port.
+fn spread(addr: SocketAddr, clients: usize) -> (HashMap<String, usize>, Vec<UdpSocket>) {
+    let mut counts = HashMap::new();
+    let mut kept = Vec::new();
+    for _ in 0..clients {
+        let socket = client(addr);
+        *counts.entry(ask(&socket, "who").0).or_default() += 1;
+        kept.push(socket);
+    }
+    (counts, kept)
+}
+
+/// R6.8-2, R5.2-1, R9.1-1: datagrams of every size come back; the member sees an address of the
+/// balancer. A flow keeps its member and its source port there.
+#[test]
+fn a_flow_keeps_its_member() {
+    let (a, b) = (Member::start("a"), Member::start("b"));
+    let (server, addr) = start(&plain("", &[(a.addr, 1), (b.addr, 1)]));
+    let socket = client(addr);
+    let first = ask(&socket, "first");
+    assert_ne!(first.1.port(), socket.local_addr().unwrap().port());
+    for n in 0..20 {
+        assert_eq!(ask(&socket, &format!("{n}")), first);
+    }
+    let long = "x".repeat(1_400);
+    assert_eq!(ask(&socket, &long), first);
+    // R7.12-2: an active flow is an active connection, on both sides.
+    assert_eq!(server.sum("weir_active_connections"), 1.0);
+}
+
+/// R6.1-3, R2.1-4: new flows go by weight.
+#[test]
+fn new_flows_follow_the_weights() {
+    let members = [Member::start("a"), Member::start("b"), Member::start("c")];
+    let weights = [(members[0].addr, 1), (members[1].addr, 3), (members[2].addr, 0)];
+    let (_server, addr) = start(&plain("", &weights));
+    let (counts, _) = spread(addr, 80);
+    let share = counts["a"];
+    assert!((10..=30).contains(&share), "{counts:?}");
+    assert!(!counts.contains_key("c"));
+}
+
+/// Least connections counts the flows that there are.
+#[test]
+fn new_flows_go_where_there_are_fewest() {
+    let (a, b) = (Member::start("a"), Member::start("b"));
+    let least = "lb_algorithm = \"LEAST_CONNECTIONS\"";
+    let (_server, addr) = start(&plain(least, &[(a.addr, 1), (b.addr, 1)]));
+    let (counts, _kept) = spread(addr, 20);
+    assert_eq!((counts["a"], counts["b"]), (10, 10));
+}
+
+/// R5.9-1 and stickiness by the client's address (R6.1-M1): all ports of an address go to one
+/// member, several addresses to several.
+#[test]
+fn one_address_goes_to_one_member() {
+    let members = [Member::start("a"), Member::start("b"), Member::start("c")];
+    let all: Vec<_> = members.iter().map(|member| (member.addr, 1)).collect();
+    let source = "lb_algorithm = \"SOURCE_IP\"";
+    let sticky = "session_persistence = { type = \"SOURCE_IP\", persistence_timeout = 1 }";
+    for pool in [source, sticky] {
+        let (_server, addr) = start(&plain(pool, &all));
+        let mut seen = HashSet::new();
+        for n in 1..12u8 {
+            let ip: IpAddr = [127, 1, 1, n].into();
+            let names: HashSet<String> =
+                (0..4).map(|_| ask(&client_from(ip, addr), "who").0).collect();
+            assert_eq!(names.len(), 1, "{ip} under {pool}");
+            seen.extend(names);
+        }
+        assert!(seen.len() > 1, "{seen:?} under {pool}");
+    }
+}
+
+/// R3.17-2, R3.17-3: IPv6 clients reach IPv6 members, IPv4 clients IPv4 ones, by one listener.
+#[test]
+fn each_family_keeps_to_itself() {
+    let four = Member::start("four");
+    let six = Member::at("[::1]:0".parse().unwrap(), "six");
+    let text = plain("", &[(four.addr, 1), (six.addr, 1)])
+        .replace("\"127.0.0.1\"\nflavor", "[\"127.0.0.1\", \"::1\"]\nflavor");
+    let vips = text.replace("vip_address = \"[", "vip_address = [");
+    let (_server, addr) = start(&vips);
+    for (ip, name) in [("127.0.0.1", "four"), ("::1", "six")] {
+        let at = SocketAddr::new(ip.parse().unwrap(), addr.port());
+        for _ in 0..4 {
+            assert_eq!(ask(&client(at), "who").0, name);
+        }
+    }
+}
+
+/// R2.2-1: the next datagram after a member refused goes to another one.
+#[test]
+fn a_member_that_refuses_loses_its_flows() {
+    let (mut a, b) = (Member::start("a"), Member::start("b"));
+    let (server, addr) = start(&plain("", &[(a.addr, 1), (b.addr, 1)]));
+    let (_, sockets) = spread(addr, 6);
+    a.kill();
+    for socket in &sockets {
+        assert_eq!(ask(socket, "again").0, "b");
+    }
+    assert!(server.sum("weir_member_connect_failures_total") >= 1.0);
+}
+
+/// R6.3-1: what came by a deleted listener ends at once, and its port is free.
+#[test]
+fn a_deleted_listener_stops_at_once() {
+    let a = Member::start("a");
+    let with = plain("", &[(a.addr, 1)]);
+    let (server, addr) = start(&with);
+    let socket = client(addr);
+    ask(&socket, "here");
+    let start = with.find("[[listener]]").unwrap();
+    let end = with.find("[[pool]]").unwrap();
+    let without = format!("{}{}", &with[..start], &with[end..]);
+    let (code, _, err) = server.reload(&without);
+    assert_eq!(code, Some(0), "{err}");
+    until("the port to be free", || UdpSocket::bind(addr).is_ok());
+    assert_eq!(server.sum("weir_active_connections"), 0.0);
+}
+
+/// R7.14-2, R7.14-4, C12: established flows stay with their member through weights, weight 0 and
+/// its removal; new ones go by what is new. No reload drops or moves a flow.
+#[test]
+fn reloads_move_no_flow() {
+    let (a, b) = (Member::start("a"), Member::start("b"));
+    let (server, addr) = start(&plain("", &[(a.addr, 1), (b.addr, 1)]));
+    let (_, sockets) = spread(addr, 16);
+    let homes: Vec<_> = sockets.iter().map(|socket| ask(socket, "home")).collect();
+    let other = "[[listener]]\nname = \"more\"\nloadbalancer = \"front\"\nprotocol = \"UDP\"\n\
+                 protocol_port = 0\ndefault_pool = \"app\"\n";
+    let plans = [
+        plain("", &[(a.addr, 5), (b.addr, 1)]),
+        plain("", &[(a.addr, 0), (b.addr, 1)]),
+        plain("", &[(b.addr, 1)]),
+        plain("", &[(b.addr, 1)]).replace("[[pool]]", &format!("{other}[[pool]]")),
+        plain("lb_algorithm = \"SOURCE_IP\"", &[(a.addr, 1), (b.addr, 1)]),
+    ];
+    for (n, text) in plans.iter().cycle().take(count(10, 200)).enumerate() {
+        let (code, _, err) = server.reload(text);
+        assert_eq!(code, Some(0), "{err}");
+        for (socket, home) in sockets.iter().zip(&homes) {
+            assert_eq!(&ask(socket, &format!("after {n}")), home, "moved by\n{text}");
+        }
+    }
+    let (code, _, err) = server.reload(&plain("", &[(a.addr, 0), (b.addr, 1)]));
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(spread(addr, 8).0["b"], 8);
+}
+
+/// R6.7-2, R6.7-3, R6.7-15, C22: a flow ends when it was silent for so long, 10 s on a shared
+/// balancer; R7.14-4: with `connection_drain` one of a member that left after its time, though it
+/// is not silent.
+#[test]
+fn silent_flows_end() {
+    let a = Member::start("a");
+    let members = [(a.addr, 1)];
+    let dedicated = file("127.0.0.1", "dedicated", "keepalive_timeout = 10", "", &members);
+    let shared = file("127.0.0.1", "shared", "", "", &members);
+    let drain = "connection_drain = { enable = true, timeout = 10 }";
+    let drained = plain(drain, &members);
+    let servers = [start(&dedicated), start(&shared), start(&drained)];
+    let sockets: Vec<_> = servers.iter().map(|(_, addr)| client(*addr)).collect();
+    let begun = weir_core::time::clock::mono();
+    sockets.iter().for_each(|socket| drop(ask(socket, "here")));
+    let b = Member::start("b");
+    let (code, _, err) = servers[2].0.reload(&plain(drain, &[(b.addr, 1)]));
+    assert_eq!(code, Some(0), "{err}");
+    for (server, _) in &servers {
+        assert_eq!(server.sum("weir_active_connections"), 1.0);
+    }
+    for (server, _) in &servers[..2] {
+        until("the flow's end", || server.sum("weir_active_connections") == 0.0);
+        let lived = weir_core::time::clock::mono().since(begun);
+        assert!(lived >= Duration::from_secs(10), "{lived:?}");
+        assert_eq!(
+            server.metric("weir_ended_connections_total{listener=\"dns\",how=\"idle\"}"),
+            1.0
+        );
+    }
+    until("the member's flow to end", || ask(&sockets[2], "busy").0 == "b");
+    let lived = weir_core::time::clock::mono().since(begun);
+    assert!(lived >= Duration::from_secs(10), "{lived:?}");
+}
+
+/// R7.13-1: who is not on the list gets nothing, and no member hears of it.
+#[test]
+fn access_lists_hold() {
+    let a = Member::start("a");
+    let listener = "ipgroup = { name = [\"office\"], type = \"white\" }";
+    let group = "[[ipgroup]]\nname = \"office\"\nip_list = [\"127.1.1.1\"]\n";
+    let text = file("127.0.0.1", "dedicated", listener, "", &[(a.addr, 1)]) + group;
+    let (server, addr) = start(&text);
+    client_from([127, 2, 2, 2].into(), addr).send(b"let me in").unwrap();
+    assert_eq!(ask(&client_from([127, 1, 1, 1].into(), addr), "hello").0, "a");
+    until("the refusal", || server.sum("weir_refused_connections_total") == 1.0);
+    assert_eq!(server.sum("weir_active_connections"), 1.0);
+}
+
+/// A process that is told to stop waits for no silent flow.
+#[test]
+fn a_drain_waits_for_no_silent_flow() {
+    let a = Member::start("a");
+    let (server, addr) = start(&plain("", &[(a.addr, 1)]));
+    ask(&client(addr), "here");
+    server.signal("TERM");
+    let (status, log, _) = server.wait();
+    assert!(status.success(), "{log}");
+}
+
+/// A DNS server of Debian's.
+struct Dns(Child, SocketAddr);
+
+impl Dns {
+    /// On a port that is free; somebody else may take it before the server does.
+    fn start() -> Dns {
+        (0..20).find_map(|_| Dns::try_start()).expect("dnsmasq does not start")
+    }
+
+    fn try_start() -> Option<Dns> {
+        let addr = UdpSocket::bind("127.0.0.78:0").unwrap().local_addr().unwrap();
+        let mut command = Command::new("dnsmasq");
+        command.args([
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+        ]);
+        command.args(["--pid-file", "--bind-interfaces", "--listen-address=127.0.0.78"]);
+        command.args(["--user=root", "--group=root", "--address=/weir.test/192.0.2.7"]);
+        command.arg(format!("--port={}", addr.port()));
+        let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut dns = Dns(child, addr);
+        let socket = client(addr);
+        let mut answers = false;
+        until("dnsmasq", || {
+            let _not_there_yet = socket.send(&query(1));
+            answers = socket.recv(&mut [0; 512]).is_ok();
+            answers || dns.0.try_wait().unwrap().is_some()
+        });
+        answers.then_some(dns)
+    }
+}
+
+impl Drop for Dns {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+/// A question for the address of `weir.test` (RFC 1035, section 4).
+fn query(id: u16) -> Vec<u8> {
+    let mut bytes = id.to_be_bytes().to_vec();
+    bytes.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    bytes.extend(b"\x04weir\x04test\0\0\x01\0\x01");
+    bytes
+}
+
+/// Thousands of queries to a real DNS server, by an address that is one of many: none is lost, and
+/// each answer comes from the address that was asked (connected sockets see no other).
+#[test]
+fn a_dns_server_answers_every_query_from_the_address_that_was_asked() {
+    let servers = [Dns::start(), Dns::start()];
+    let members: Vec<_> = servers.iter().map(|dns| (dns.1, 1)).collect();
+    let (server, addr) = start(&file("0.0.0.0", "dedicated", "", "", &members));
+    let asked = SocketAddr::from(([127, 9, 9, 9], addr.port()));
+    let (clients, each) = (8, count(500, 1_250));
+    let threads: Vec<_> = (0..clients)
+        .map(|_| std::thread::spawn(move || (0..each).map(|n| resolve(asked, n)).sum::<u32>()))
+        .collect();
+    let lost: u32 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert_eq!(lost, 0);
+    let total = f64::from(clients * u32::from(each));
+    assert_eq!(server.sum("weir_datagrams_received_total"), total);
+    assert_eq!(server.sum("weir_datagrams_sent_total"), total);
+}
+
+/// One query from a port of its own, every fourth time from the last one; 1 if it was lost.
+fn resolve(asked: SocketAddr, n: u16) -> u32 {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    socket.connect(asked).unwrap();
+    socket.send(&query(n)).unwrap();
+    let mut buf = [0; 512];
+    let Ok(len) = socket.recv(&mut buf) else { return 1 };
+    assert_eq!(buf[..2], n.to_be_bytes());
+    assert!(buf[..len].ends_with(&[192, 0, 2, 7]), "{:?}", &buf[..len]);
+    0
+}
