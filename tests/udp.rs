@@ -240,7 +240,7 @@ fn a_member_that_refuses_loses_its_flows() {
 #[test]
 fn a_deleted_listener_stops_at_once() {
     let a = Member::start("a");
-    let with = plain("", &[(a.addr, 1)]);
+    let with = format!("{}[connection_log]\npath = \"{RUN_DIR}.log\"\n", plain("", &[(a.addr, 1)]));
     let (server, addr) = start(&with);
     let socket = client(addr);
     ask(&socket, "here");
@@ -251,6 +251,16 @@ fn a_deleted_listener_stops_at_once() {
     assert_eq!(code, Some(0), "{err}");
     until("the port to be free", || UdpSocket::bind(addr).is_ok());
     assert_eq!(server.sum("weir_active_connections"), 0.0);
+    // The flow's line in the connection log.
+    let path = server.file.run_dir().with_file_name("run.log");
+    let text = || std::fs::read_to_string(&path).unwrap_or_default();
+    until("the line of the connection log", || text().ends_with('\n'));
+    let line: serde_json::Value = serde_json::from_str(text().trim_end()).unwrap();
+    assert_eq!(line["remote_port"], socket.local_addr().unwrap().port());
+    assert_eq!(line["upstream_addr"], a.addr.to_string());
+    assert_eq!(line["ended"], "deleted");
+    assert!(line["bytes_received"].as_u64().unwrap() >= 4, "{line}");
+    assert!(line["bytes_sent"].as_u64().unwrap() > 4, "{line}");
 }
 
 /// R7.14-2, R7.14-4, C12: established flows stay with their member through weights, weight 0 and

@@ -273,7 +273,7 @@ fn many_flows_share_few_sockets() {
         }
     }
     assert_eq!(highest / 2 + 1, 60_000 / 8);
-    let flow = size_of::<Flow<[u64; 10]>>();
+    let flow = size_of::<Flow<[u64; 16]>>();
     // Two maps at their emptiest, the list of free places, and the sockets' heaps.
     let maps = 2 * (size_of::<(Client, u32)>() + size_of::<(SocketId, SocketAddr, u32)>() + 2);
     assert!(flow + maps + 16 <= 512, "{flow} + {maps}");

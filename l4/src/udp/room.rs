@@ -9,21 +9,26 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use weir_core::model::Handle;
+use weir_core::net::relay::Moved;
 use weir_core::obs::{DatagramDrop, Ending};
 use weir_core::rt::{self, Arrival, Datagram, Refusal, TaskHandle, UdpOptions, UdpSocket};
-use weir_core::table::{Site, Ticket};
+use weir_core::table::{Pool, Site, Ticket};
 use weir_core::time::clock::Mono;
 
 use super::SocketId;
 use super::table::{Begun, Client, Flow, FlowId, Table};
 use crate::choice::{Choice, choose};
 use crate::limits::{DRAIN_IDLE, FLOWS, SOCKET_REST};
+use crate::record::Record;
 
 /// What is kept with a flow.
 #[derive(Debug)]
 struct Kept {
     choice: Choice,
+    pool: Rc<Pool>,
     _ticket: Ticket,
+    begun: Mono,
+    moved: Moved,
     /// The member has answered.
     answered: bool,
 }
@@ -154,10 +159,12 @@ impl Room {
         }
         let client = Client { peer: got.peer, local: got.local, door };
         let Some(flow) = self.flow_of(client, rt::now()) else { return };
-        let flows = self.flows.borrow();
-        let Some(flow) = flows.get(flow) else { return };
-        let member = &flow.payload.choice.held.member().counters;
-        member.bytes_sent.add(got.data.len() as u64);
+        let mut flows = self.flows.borrow_mut();
+        let Some(flow) = flows.get_mut(flow) else { return };
+        let bytes = got.data.len() as u64;
+        flow.payload.moved.from_client += bytes;
+        flow.payload.moved.to_member += bytes;
+        flow.payload.choice.held.member().counters.bytes_sent.add(bytes);
         let upstream = self.upstream.borrow();
         if let Some(Some(open)) = upstream.get(flow.socket.index()) {
             // What the socket cannot take is counted by the runtime.
@@ -187,10 +194,12 @@ impl Room {
         }
         // Refusals are counted where they are found.
         let ticket = self.site.admit(client.peer.ip(), now).ok()?;
-        let pool = self.site.pool();
         let (source, ipv6) = (client.peer.ip(), client.peer.is_ipv6());
-        let choice = pool.and_then(|pool| choose(&pool, source, ipv6, std::iter::empty(), now));
-        let Some(choice) = choice else {
+        let choice = self
+            .site
+            .pool()
+            .and_then(|pool| Some((choose(&pool, source, ipv6, std::iter::empty(), now)?, pool)));
+        let Some((choice, pool)) = choice else {
             counters.endings.count(Ending::ConnectFailed);
             counters.datagrams.drop(DatagramDrop::NoMember);
             return None;
@@ -198,7 +207,8 @@ impl Room {
         counters.sticky.count(choice.sticky);
         let member = choice.held.member();
         let (address, blocks) = (member.address, std::sync::Arc::clone(&member.counters));
-        let kept = Kept { choice, _ticket: ticket, answered: false };
+        let moved = Moved::default();
+        let kept = Kept { choice, pool, _ticket: ticket, begun: now, moved, answered: false };
         let begun = self.flows.borrow_mut().begin(client, address, kept, now);
         let (flow, evicted) = match begun {
             Begun::Flow(flow, evicted) => (Some(flow), evicted),
@@ -273,6 +283,7 @@ impl Room {
         let kept = &mut flow.payload;
         let bytes = got.data.len() as u64;
         kept.choice.held.member().counters.bytes_received.add(bytes);
+        kept.moved.from_member += bytes;
         if got.truncated {
             return counters.datagrams.drop(DatagramDrop::Truncated);
         }
@@ -283,6 +294,7 @@ impl Room {
         if let Some(door) = doors.get(&flow.client.door)
             && door.socket.send(got.data, flow.client.peer, Some(flow.client.local))
         {
+            flow.payload.moved.to_client += bytes;
             counters.datagrams.sent.add(1);
             counters.bytes_sent.add(bytes);
         }
@@ -316,12 +328,33 @@ impl Room {
     /// Counts the end of a flow, and closes its socket when that carries no other.
     fn ended(&self, flow: Flow<Kept>, ending: Ending) {
         self.site.counters.endings.count(ending);
+        self.log(&flow, ending);
         flow.payload.choice.held.member().counters.active_connections.fall();
         if self.flows.borrow().users(flow.socket) == 0
             && let Some(place) = self.upstream.borrow_mut().get_mut(flow.socket.index())
         {
             *place = None;
         }
+    }
+
+    /// Writes the line of the connection log, if there is one.
+    fn log(&self, flow: &Flow<Kept>, ending: Ending) {
+        let Some(log) = self.site.log() else { return };
+        let kept = &flow.payload;
+        let record = Record {
+            log: &log,
+            source: flow.client.peer,
+            member: Some(kept.choice.held.member()),
+            pool: Some(&kept.pool),
+            moved: kept.moved,
+            duration: rt::now().since(kept.begun),
+            connect_time: None,
+            rtt_us: None,
+            attempts: 1,
+            sticky: kept.choice.sticky,
+            ending,
+        };
+        log.pipe.line(|out| record.write(out));
     }
 
     /// Sees to it that flows end when their time comes, as long as there are some.

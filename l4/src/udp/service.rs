@@ -91,3 +91,10 @@ impl Udp {
         }
     }
 }
+
+impl Drop for Udp {
+    /// The process ends: what is still there is counted and logged.
+    fn drop(&mut self) {
+        self.rooms.get_mut().values().for_each(|room| room.stop(Ending::Shutdown));
+    }
+}
