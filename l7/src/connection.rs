@@ -44,19 +44,19 @@ pub(crate) struct Client {
 struct Entry {
     service: Rc<Service>,
     ticket: Ticket,
-    place: u32,
+    /// `None` until its task runs.
+    place: Option<u32>,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.service.crowd.leave(self.place);
+        self.place.into_iter().for_each(|place| self.service.crowd.leave(place));
     }
 }
 
 impl Client {
     fn new(service: Rc<Service>, ticket: Ticket, stream: TcpStream, peer: SocketAddr) -> Client {
-        let place = service.crowd.enter();
-        let entry = Entry { service, ticket, place };
+        let entry = Entry { service, ticket, place: None };
         Client {
             entry,
             stream,
@@ -110,11 +110,25 @@ impl Client {
     }
 }
 
-/// Serves `stream` until it ends.
-pub(crate) async fn run(service: Rc<Service>, ticket: Ticket, stream: TcpStream, peer: SocketAddr) {
-    let client = Client::new(service, ticket, stream, peer);
-    let end = requests(&client).await;
-    close(client, end).await;
+/// Serves `stream` until it ends. The client is made before the future: what an async function is
+/// given lies in its future once more, and an idle connection is little else.
+pub(crate) fn run(
+    service: Rc<Service>,
+    ticket: Ticket,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> impl Future<Output = ()> {
+    let mut client = Client::new(service, ticket, stream, peer);
+    async move {
+        client.entry.place = Some(client.service().crowd.enter());
+        let end = requests(&client).await;
+        match parting(&client, end).await {
+            Parting::Close => {}
+            Parting::Reset => reset(client),
+            // Rare, and large: not part of every connection's future.
+            Parting::Linger => Box::pin(linger(client)).await,
+        }
+    }
 }
 
 /// Exchanges requests until the connection is to end.
@@ -219,26 +233,32 @@ async fn all_taken(client: &Client) -> bool {
     .await
 }
 
-/// Ends the connection in the way that `end` asks for.
-async fn close(client: Client, end: End) {
+/// How a connection is closed.
+enum Parting {
+    Close,
+    Reset,
+    Linger,
+}
+
+/// How the connection is to be closed after `end`, once what is posted has been taken.
+async fn parting(client: &Client, end: End) -> Parting {
     match end {
-        // Closed in the middle, an answer that ends by close would look whole: hence the reset.
-        End::Next(_) | End::Close | End::Linger if !all_taken(&client).await => {
-            let Client { entry, stream, .. } = client;
-            stream.reset();
-            drop(entry);
-        }
-        End::Next(_) | End::Close => {}
-        // Rare, and large: not part of every connection's future.
-        End::Linger => {
-            let Client { entry, stream, .. } = client;
-            Box::pin(stream.close_lingering(LINGER_BYTES, LINGER_TIME)).await;
-            drop(entry);
-        }
-        End::Abort => {
-            let Client { entry, stream, .. } = client;
-            stream.reset();
-            drop(entry);
-        }
+        // Closed in the middle, an answer that ends by close would look whole.
+        End::Next(_) | End::Close | End::Linger if !all_taken(client).await => Parting::Reset,
+        End::Next(_) | End::Close => Parting::Close,
+        End::Linger => Parting::Linger,
+        End::Abort => Parting::Reset,
     }
+}
+
+fn reset(client: Client) {
+    let Client { entry, stream, .. } = client;
+    stream.reset();
+    drop(entry);
+}
+
+async fn linger(client: Client) {
+    let Client { entry, stream, .. } = client;
+    stream.close_lingering(LINGER_BYTES, LINGER_TIME).await;
+    drop(entry);
 }

@@ -422,5 +422,5 @@ fn an_idle_connection_is_small() {
         });
     })));
     let size = told.recv_timeout(support::SOON).unwrap();
-    assert!(size <= 700, "{size} bytes");
+    assert!(size <= 400, "{size} bytes");
 }
