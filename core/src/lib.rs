@@ -2,9 +2,8 @@
 //!
 //! A module uses only modules named earlier in this list:
 //! `limits` → `counter` → `time` → `model` → `policy` → `config` → `pool` → `acl` → `proxy` →
-//! `rt` → `net` → `obs` → `control` → `table`.
-//! A blank line between the declarations keeps rustfmt from sorting them. (`tls` joins with the
-//! issue that needs it.)
+//! `rt` → `tls` → `net` → `obs` → `control` → `table`.
+//! A blank line between the declarations keeps rustfmt from sorting them.
 
 pub mod limits;
 
@@ -25,6 +24,8 @@ pub mod acl;
 pub mod proxy;
 
 pub mod rt;
+
+pub mod tls;
 
 pub mod net;
 

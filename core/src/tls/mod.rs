@@ -1,0 +1,15 @@
+//! TLS on a shard: what a handshake needs, and the streams it makes. Certificates are `cert`'s;
+//! what a listener shows and accepts is put together by `control` and reaches the shards as
+//! [`Server`]. The only user of rustls on the data path.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the handshakes of one HTTPS listener need. Built by control, shared by all shards.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Versions, suites, certificates, tickets, who must show a certificate.
+    pub config: Arc<rustls::ServerConfig>,
+    /// Time for a whole handshake: 1–300 s.
+    pub handshake_timeout: Duration,
+}
