@@ -25,6 +25,7 @@ mod driver;
 mod events;
 mod fault;
 mod features;
+mod flight;
 mod inbox;
 mod listener;
 mod mailbox;

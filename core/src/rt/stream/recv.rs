@@ -14,7 +14,8 @@ use super::StreamInner;
 use crate::limits;
 use crate::rt::buffers::{LARGE, Lease, Left, SMALL};
 use crate::rt::events::EventQueue;
-use crate::rt::ops::{Op, OpId};
+use crate::rt::flight::Flight;
+use crate::rt::ops::Op;
 use crate::rt::place::Place;
 use crate::rt::ring::Completion;
 use crate::rt::shard::{self, Shard};
@@ -37,12 +38,11 @@ enum Notify {
 /// Half of a stream. Fields are cells, since completions arrive while handles exist.
 #[derive(Debug, Default)]
 pub(super) struct RecvHalf {
-    op: Cell<Option<OpId>>,
+    op: Flight,
     /// The group that the armed receive takes its buffers from.
     group: Cell<u16>,
     /// It goes on receiving by itself.
     multishot: Cell<bool>,
-    cancelling: Cell<bool>,
     starved: Cell<bool>,
     /// Large leases are wanted.
     bulk: Cell<bool>,
@@ -58,7 +58,7 @@ pub(super) struct RecvHalf {
 
 impl RecvHalf {
     pub(super) fn in_flight(&self) -> bool {
-        self.op.get().is_some()
+        self.op.is_on()
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -87,15 +87,7 @@ impl RecvHalf {
     pub(super) fn abandon(&self, shard: &Shard) {
         self.notify.take();
         self.queue.take();
-        self.cancel(shard);
-    }
-
-    fn cancel(&self, shard: &Shard) {
-        if let Some(id) = self.op.get()
-            && !self.cancelling.replace(true)
-        {
-            shard.cancel(id);
-        }
+        self.op.cancel(shard);
     }
 
     fn wanted_group(&self, shard: &Shard) -> u16 {
@@ -174,7 +166,7 @@ impl StreamInner {
         if half.in_flight() {
             // A receive for one lease ends by itself.
             if half.multishot.get() && wanted != SMALL {
-                half.cancel(shard);
+                half.op.cancel(shard);
             }
         } else if !half.starved.get() {
             self.arm(shard, wanted);
@@ -206,11 +198,10 @@ impl StreamInner {
                 .flags(squeue::Flags::BUFFER_SELECT)
         };
         half.group.set(group);
-        half.cancelling.set(false);
         // SAFETY: the kernel writes into buffers of the registered group only, which outlive the
         // ring.
         let id = unsafe { shard.submit(Op::Recv(Rc::clone(self)), || entry) };
-        half.op.set(Some(id));
+        half.op.begin(id);
     }
 
     /// Another try for a stream that found no buffer, with one of those `left`; any kind will do.
@@ -232,7 +223,7 @@ impl StreamInner {
     ) {
         let half = &self.recv;
         if last {
-            half.op.set(None);
+            half.op.end();
         }
         if let Some(buffer) = done.buffer() {
             self.take_buffer(shard, buffer, done.result);
@@ -262,7 +253,7 @@ impl StreamInner {
         } else if half.has_event() {
             half.tell();
             if !last && half.queue.borrow().len() >= limits::RECEIVE_QUEUE {
-                half.cancel(shard);
+                half.op.cancel(shard);
             }
         } else if last && half.is_awaited() && !half.starved.get() {
             self.arm(shard, half.wanted_group(shard));

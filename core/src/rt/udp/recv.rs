@@ -15,7 +15,8 @@ use super::wire::{self, CONTROL_ROOM, DATA_AT, NAME_ROOM};
 use super::{Arrival, Datagram, UdpInner, errors};
 use crate::limits;
 use crate::rt::buffers::{DATAGRAMS, Lease};
-use crate::rt::ops::{Op, OpId};
+use crate::rt::flight::Flight;
+use crate::rt::ops::Op;
 use crate::rt::place::Place;
 use crate::rt::ring::Completion;
 use crate::rt::shard::{self, Shard};
@@ -75,9 +76,8 @@ impl Message {
 /// Half of a socket. Fields are cells, since completions arrive while handles exist.
 #[derive(Debug, Default)]
 pub(super) struct RecvHalf {
-    op: Cell<Option<OpId>>,
+    op: Flight,
     multishot: Cell<bool>,
-    cancelling: Cell<bool>,
     starved: Cell<bool>,
     message: Place<Box<Message>>,
     queue: RefCell<VecDeque<Arrival>>,
@@ -88,22 +88,14 @@ pub(super) struct RecvHalf {
 
 impl RecvHalf {
     pub(super) fn in_flight(&self) -> bool {
-        self.op.get().is_some()
+        self.op.is_on()
     }
 
     /// The handle is gone: drops what waits, cancels what is armed.
     pub(super) fn abandon(&self, shard: &Shard) {
         self.waiter.clear();
         self.queue.take();
-        self.cancel(shard);
-    }
-
-    fn cancel(&self, shard: &Shard) {
-        if let Some(id) = self.op.get()
-            && !self.cancelling.replace(true)
-        {
-            shard.cancel(id);
-        }
+        self.op.cancel(shard);
     }
 
     /// Keeps an arrival for whoever asks next.
@@ -154,12 +146,11 @@ impl UdpInner {
         };
         half.message.put(message);
         half.multishot.set(multishot);
-        half.cancelling.set(false);
         // SAFETY: the message is boxed in this socket, which the operation keeps alive, and is not
         // touched before the completion; datagrams go to buffers of the registered group only,
         // which outlive the ring.
         let id = unsafe { shard.submit(Op::RecvFrom(Rc::clone(self)), || entry) };
-        half.op.set(Some(id));
+        half.op.begin(id);
     }
 
     /// Another try for a socket that found no buffer.
@@ -179,7 +170,7 @@ impl UdpInner {
     ) {
         let half = &self.recv;
         if last {
-            half.op.set(None);
+            half.op.end();
         }
         match -done.result {
             ..=0 => self.take_datagram(shard, done),
@@ -204,7 +195,7 @@ impl UdpInner {
         } else if half.has_event() {
             half.waiter.wake();
             if !last && half.queue.borrow().len() >= limits::DATAGRAM_QUEUE {
-                half.cancel(shard);
+                half.op.cancel(shard);
             }
         } else if last && half.waiter.is_set() && !half.starved.get() {
             self.arm(shard);
