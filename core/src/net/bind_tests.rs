@@ -101,8 +101,9 @@ fn a_foreign_socket_with_reuseport_is_not_joined() {
 }
 
 #[test]
-fn of_two_that_race_one_wins() {
+fn two_that_race_never_both_win() {
     const ROUNDS: usize = 50;
+    let mut won = 0;
     for round in 0..ROUNDS {
         let port = port_of(&bind_all(&[wish(&["127.0.0.3:0"])], 1, BACKLOG).unwrap());
         let wanted = [wish(&[&format!("127.0.0.3:{port}")])];
@@ -115,8 +116,13 @@ fn of_two_that_race_one_wins() {
             let other = s.spawn(contend);
             (contend(), other.join().unwrap())
         });
-        assert_eq!([&a, &b].iter().filter(|r| r.is_ok()).count(), 1, "round {round}: {a:?} {b:?}");
+        let winners = [&a, &b].iter().filter(|r| r.is_ok()).count();
+        // Both may lose: the kernel marks a socket as listening before it looks for a conflict, so
+        // that each can find the other.
+        assert!(winners <= 1, "round {round}: {a:?} {b:?}");
+        won += winners;
     }
+    assert!(won > 0, "nobody ever won");
 }
 
 #[test]
