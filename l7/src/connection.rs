@@ -11,8 +11,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use weir_core::limits::REQUESTS_PER_TURN;
-use weir_core::rt::{self, Lease, Payload, TcpStream, Timer};
+use weir_core::rt::{self, Lease, Payload, Timer};
 use weir_core::table::{Site, Ticket};
+use weir_core::tls::Stream;
 
 use crate::exchange::End;
 use crate::limits::{DRAIN_IDLE, LINGER_BYTES, LINGER_TIME};
@@ -24,7 +25,7 @@ use crate::service::Service;
 #[derive(Debug)]
 pub(crate) struct Client {
     entry: Entry,
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     /// Address of whose connection it is …
     pub(crate) address: IpAddr,
     /// … and its port.
@@ -55,7 +56,7 @@ impl Drop for Entry {
 }
 
 impl Client {
-    fn new(service: Rc<Service>, ticket: Ticket, stream: TcpStream, peer: SocketAddr) -> Client {
+    fn new(service: Rc<Service>, ticket: Ticket, stream: Stream, peer: SocketAddr) -> Client {
         let entry = Entry { service, ticket, place: None };
         Client {
             entry,
@@ -115,7 +116,7 @@ impl Client {
 pub(crate) fn run(
     service: Rc<Service>,
     ticket: Ticket,
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
 ) -> impl Future<Output = ()> {
     let mut client = Client::new(service, ticket, stream, peer);

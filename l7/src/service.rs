@@ -9,9 +9,10 @@ use std::time::UNIX_EPOCH;
 
 use weir_core::model::TcpKeepalive;
 use weir_core::net::crowd::Crowd;
-use weir_core::rt::{self, Lease, TaskHandle, TcpStream};
+use weir_core::rt::{self, Lease, TaskHandle};
 use weir_core::table::{Member, Ticket};
 use weir_core::time::clock;
+use weir_core::tls::Stream;
 
 use crate::connection::{self, Client};
 use crate::exchange::Exchange;
@@ -69,11 +70,11 @@ impl Service {
     pub fn serve(
         self: Rc<Self>,
         ticket: Ticket,
-        stream: TcpStream,
+        stream: impl Into<Stream>,
         peer: SocketAddr,
     ) -> impl Future<Output = ()> {
         // Passed on as it is: a future around it would hold everything twice.
-        connection::run(self, ticket, stream, peer)
+        connection::run(self, ticket, stream.into(), peer)
     }
 
     /// Closes the idle connections to members that may not be used any more (C38). Requests on

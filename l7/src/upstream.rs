@@ -13,6 +13,7 @@ use weir_core::model::TcpKeepalive;
 use weir_core::rt::{self, ConnectOptions, EventQueue, TcpStream, Timer};
 use weir_core::table::{Keep, Member};
 use weir_core::time::clock::Mono;
+use weir_core::tls::Stream;
 
 use crate::error::Error;
 use crate::limits::{MAX_IDLE_PER_MEMBER, SWEEP_INTERVAL};
@@ -24,7 +25,7 @@ const NONE: u32 = Keep::NONE;
 #[derive(Debug)]
 pub(crate) struct Connection {
     /// The socket.
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     /// Whom it leads to.
     pub(crate) member: Rc<Member>,
 }
@@ -48,7 +49,7 @@ pub(crate) fn connect(member: Rc<Member>, limit: Duration, keepalive: TcpKeepali
             Ok(stream) => {
                 member.counters.connections.add(1);
                 member.counters.active_connections.rise();
-                Ok(Connection { stream, member })
+                Ok(Connection { stream: stream.into(), member })
             }
             Err(error) => {
                 member.counters.connect_failures.add(1);

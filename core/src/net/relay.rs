@@ -14,8 +14,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::limits::RELAY_PIECES;
-use crate::rt::{self, Payload, TcpStream, Timer};
+use crate::rt::{self, Payload, Timer};
 use crate::time::clock::Mono;
+use crate::tls::Stream;
 
 /// The two sides of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +43,9 @@ pub enum End {
 #[derive(Clone, Copy, Debug)]
 pub struct Streams<'a> {
     /// Towards the client.
-    pub client: &'a TcpStream,
+    pub client: &'a Stream,
     /// Towards the member.
-    pub member: &'a TcpStream,
+    pub member: &'a Stream,
 }
 
 /// How long a session may be quiet, as of now: limits may change while it lives.
@@ -218,8 +219,8 @@ impl Way {
     fn drive(
         &mut self,
         cx: &mut Context<'_>,
-        from: &TcpStream,
-        to: &TcpStream,
+        from: &Stream,
+        to: &Stream,
         budget: &mut usize,
     ) -> bool {
         let mut moved = false;
@@ -238,7 +239,7 @@ impl Way {
     }
 
     /// Takes the next piece, or notes the end; false while there is neither.
-    fn receive(&mut self, cx: &mut Context<'_>, from: &TcpStream) -> bool {
+    fn receive(&mut self, cx: &mut Context<'_>, from: &Stream) -> bool {
         match from.poll_recv(cx) {
             Poll::Pending => return false,
             Poll::Ready(Ok(Some(lease))) => {
@@ -252,7 +253,7 @@ impl Way {
     }
 
     /// Sends what is due, be it bytes or the end; false while the receiver has to be waited for.
-    fn send(&mut self, cx: &mut Context<'_>, to: &TcpStream, budget: &mut usize) -> bool {
+    fn send(&mut self, cx: &mut Context<'_>, to: &Stream, budget: &mut usize) -> bool {
         let done = match (self.held.is_some(), self.flow) {
             (false, Flow::Ending) => to.poll_shutdown_write(cx),
             _ => to.poll_send_ready(cx),

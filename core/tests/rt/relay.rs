@@ -8,6 +8,7 @@ use std::time::Duration;
 use weir_core::net::relay::{End, Moved, Patience, Peer, Relay, Streams};
 use weir_core::rt::{self, ConnectOptions, SendBuf, TcpStream, Timer};
 use weir_core::time::clock;
+use weir_core::tls::Stream;
 
 use crate::support::{listener, on_shard};
 
@@ -17,15 +18,15 @@ const LONG: Patience = Patience { limit: Duration::from_secs(30), look: Duration
 struct Session {
     client: TcpStream,
     member: TcpStream,
-    near: TcpStream,
-    far: TcpStream,
+    near: Stream,
+    far: Stream,
 }
 
 impl Session {
     async fn new() -> Session {
         let (client, near) = pair().await;
         let (far, member) = pair().await;
-        Session { client, member, near, far }
+        Session { client, member, near: near.into(), far: far.into() }
     }
 }
 
@@ -36,7 +37,7 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 /// Relays to the end.
-async fn run(near: &TcpStream, far: &TcpStream, patience: impl Fn() -> Patience) -> (End, Moved) {
+async fn run(near: &Stream, far: &Stream, patience: impl Fn() -> Patience) -> (End, Moved) {
     let mut relay = Relay::new(None, None);
     let timer = Timer::new();
     let streams = Streams { client: near, member: far };

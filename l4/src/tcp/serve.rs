@@ -15,6 +15,7 @@ use weir_core::proxy;
 use weir_core::rt::{self, ConnectOptions, Payload, SendBuf, TcpStream, Timer};
 use weir_core::table::{Member, Pool, Ticket};
 use weir_core::time::clock::{self, Mono};
+use weir_core::tls::Stream;
 
 use super::Tcp;
 use super::session::{Close, Event, Look, Outside, Session, Step};
@@ -47,7 +48,7 @@ struct Live {
     /// Its place among the service's connections, once it runs.
     place: Option<u32>,
     ticket: Ticket,
-    client: TcpStream,
+    client: Stream,
     origin: Origin,
     session: Session,
     tried: [Option<Handle>; TCP_ATTEMPTS],
@@ -71,7 +72,7 @@ struct Live {
 
 /// A connection to a member, counted as long as it lives.
 struct Upstream {
-    stream: TcpStream,
+    stream: Stream,
     member: Rc<Member>,
 }
 
@@ -115,7 +116,7 @@ impl Live {
             epoch: service.epoch.get(),
             service,
             ticket,
-            client,
+            client: client.into(),
             origin,
             session: Session::default(),
             tried: [None; TCP_ATTEMPTS],
@@ -181,7 +182,7 @@ impl Live {
                 member.counters.connections.add(1);
                 member.counters.active_connections.rise();
                 self.connect_time = Some(rt::now().since(begun));
-                self.connected(Upstream { stream, member });
+                self.connected(Upstream { stream: stream.into(), member });
                 self.on(Event::Connected(true))
             }
         }

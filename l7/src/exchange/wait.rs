@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use weir_core::rt;
 use weir_core::time::clock::Mono;
+use weir_core::tls::Stream;
 
 use super::{Exchange, Step};
 use crate::connection::Client;
@@ -95,7 +96,7 @@ impl Exchange {
             Waits::Reader => Some(&client.stream),
             Waits::Taker => self.upstream().map(|connection| &connection.stream),
         };
-        let (now, sent) = (rt::now(), stream.map_or(0, rt::TcpStream::bytes_sent));
+        let (now, sent) = (rt::now(), stream.map_or(0, Stream::bytes_sent));
         // A reader that takes a little now and then doesn't get a new limit for it.
         if fresh || waits == Waits::Taker || self.watch.departures.are_brisk(now, sent) {
             self.watch.departures = Departures::begin(now, sent);

@@ -1,0 +1,148 @@
+//! A connection as whoever speaks a protocol sees it: plain TCP, or TLS over it, with one
+//! interface. Bytes in and out are the protocol's own; the counts `bytes_*` are the wire's, which
+//! is what the kernel's figures can be compared with.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::rt::{EventQueue, Lease, Payload, TcpInfo, TcpStream};
+
+/// A connection on this shard. As [`TcpStream`] in all that is not said here.
+#[derive(Debug)]
+pub struct Stream {
+    tcp: TcpStream,
+}
+
+impl From<TcpStream> for Stream {
+    fn from(tcp: TcpStream) -> Stream {
+        Stream { tcp }
+    }
+}
+
+impl Stream {
+    /// The next bytes; `None` once the peer has ended its side in order.
+    ///
+    /// # Errors
+    /// The connection's, for good.
+    pub async fn recv(&self) -> io::Result<Option<Lease>> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// As [`Stream::recv`]. One task may wait at a time.
+    #[inline]
+    pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Lease>>> {
+        self.tcp.poll_recv(cx)
+    }
+
+    /// Puts bytes back in front: the next `recv` yields them. An empty lease is dropped.
+    pub fn unread(&self, lease: Lease) {
+        self.tcp.unread(lease);
+    }
+
+    /// Says that a large body is about to come (`true`).
+    #[inline]
+    pub fn expect_bulk(&self, bulk: bool) {
+        self.tcp.expect_bulk(bulk);
+    }
+
+    /// Ready when `post` may be called, or with the error of an earlier post. One task may wait at
+    /// a time.
+    #[inline]
+    pub fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp.poll_send_ready(cx)
+    }
+
+    /// Posts without waiting. An empty payload is dropped.
+    ///
+    /// # Errors
+    /// `WouldBlock` while an earlier post is in flight; else that post's error.
+    #[inline]
+    pub fn post(&self, payload: impl Into<Payload>) -> io::Result<()> {
+        self.tcp.post(payload)
+    }
+
+    /// Waits until the kernel has taken everything posted.
+    ///
+    /// # Errors
+    /// Those of the posts.
+    pub async fn flush(&self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_send_ready(cx)).await
+    }
+
+    /// Bytes of the wire that the kernel has taken so far, those of a post under way included.
+    #[inline]
+    pub fn bytes_sent(&self) -> u64 {
+        self.tcp.bytes_sent()
+    }
+
+    /// Bytes of the wire that have come from the kernel so far, delivered or not.
+    #[inline]
+    pub fn bytes_received(&self) -> u64 {
+        self.tcp.bytes_received()
+    }
+
+    /// Flushes, then ends our side; receiving goes on. Once ready, not to be called again.
+    ///
+    /// # Errors
+    /// Those of the posts, and `NotConnected` when the connection is gone.
+    pub fn poll_shutdown_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp.poll_shutdown_write(cx)
+    }
+
+    /// Closes with RST; what has not gone out is dropped.
+    pub fn reset(self) {
+        self.tcp.reset();
+    }
+
+    /// Closing will send RST, whoever closes; what has not gone out then is dropped.
+    pub fn reset_on_close(&self) {
+        self.tcp.reset_on_close();
+    }
+
+    /// Flushes, ends our side, and discards what the peer still sends until its FIN, `max_bytes`
+    /// of the wire, or `limit`; then closes.
+    pub async fn close_lingering(self, max_bytes: u64, limit: Duration) {
+        self.tcp.close_lingering(max_bytes, limit).await;
+    }
+
+    /// True when bytes, the end or an error are here already.
+    #[inline]
+    pub fn has_event(&self) -> bool {
+        self.tcp.has_event()
+    }
+
+    /// Until the next `recv`, reports any event (bytes, the end, an error) as `token` to `queue`;
+    /// keeps a receive armed for that.
+    #[inline]
+    pub fn watch(&self, queue: &Rc<EventQueue>, token: u32) {
+        self.tcp.watch(queue, token);
+    }
+
+    /// Our own address.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// What the kernel measures on the connection.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn tcp_info(&self) -> io::Result<TcpInfo> {
+        self.tcp.tcp_info()
+    }
+
+    /// The connection's smoothed round-trip time in microseconds.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn rtt_us(&self) -> io::Result<u32> {
+        self.tcp.rtt_us()
+    }
+}
