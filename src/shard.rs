@@ -422,6 +422,8 @@ async fn accept(
             Ok((stream, peer)) => {
                 let admitted = site.borrow().admit(peer.ip(), rt::now());
                 match admitted {
+                    // Nothing of a listener for TLS may pass in clear text.
+                    Ok(ticket) if ticket.site().is_tls() => stream.reset(),
                     Ok(ticket) if ticket.site().expects_proxy_header() => {
                         let until_served = FallOnDrop::rise(&done.0);
                         let services = services.clone();

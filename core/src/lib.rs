@@ -1,8 +1,8 @@
 //! The ground that every other package of Weir stands on.
 //!
 //! A module uses only modules named earlier in this list:
-//! `limits` → `counter` → `time` → `model` → `policy` → `config` → `pool` → `acl` → `proxy` →
-//! `rt` → `tls` → `net` → `obs` → `control` → `table`.
+//! `limits` → `counter` → `time` → `model` → `policy` → `cert` → `config` → `pool` → `acl` →
+//! `proxy` → `rt` → `tls` → `net` → `obs` → `control` → `table`.
 //! A blank line between the declarations keeps rustfmt from sorting them.
 
 pub mod limits;
@@ -14,6 +14,8 @@ pub mod time;
 pub mod model;
 
 pub mod policy;
+
+pub mod cert;
 
 pub mod config;
 

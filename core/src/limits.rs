@@ -108,6 +108,15 @@ pub const SOURCE_LINES: usize = 32_768;
 /// … and addresses of one line, which is a cache line: 262,144 addresses in 2 MiB. An address that
 /// finds its line full of others is let in and not counted.
 pub const SOURCES_PER_LINE: usize = 8;
+/// Bytes of a file with certificates, a key or an OCSP response; a chain has some thousand, the
+/// bundle of all public CAs some 200,000.
+pub const MAX_PEM_BYTES: u64 = 1 << 20;
+/// Certificates of a chain that clients are shown; each costs every handshake its bytes.
+pub const MAX_CHAIN: usize = 10;
+/// Certificates of a CA bundle.
+pub const MAX_BUNDLE: usize = 1_000;
+/// Days before its end from which a certificate is warned of.
+pub const EXPIRY_WARNING_DAYS: i64 = 30;
 /// Bytes of log lines at which a shard hands a block of them to the writer.
 pub const LOG_BLOCK: usize = 65_536;
 /// Blocks of one shard and log target, 2 MiB of lines; when all are under way lines are dropped.

@@ -102,7 +102,6 @@ fn every_mistake_of_a_file_is_reported_at_its_place() {
         (15, 29, "loadbalancer[0].vip_address", Some("R3.17-1")),
         (17, 1, "listener[0].default_certificate", Some("R12.1-1")),
         (19, 16, "listener[0].loadbalancer", None),
-        (20, 12, "listener[0].protocol", Some("R6.8-5")),
         (21, 17, "listener[0].protocol_port", Some("R2.1-1")),
         (22, 16, "listener[0].default_pool", None),
         (23, 21, "listener[0].keepalive_timeout", Some("R6.7-4")),

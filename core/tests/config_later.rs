@@ -102,41 +102,20 @@ fn a_wrong_value_of_a_later_key_is_wrong_and_nothing_else() {
     }
 }
 
-/// Sections that come later, and the key that the error names.
-const SECTIONS: &[(&str, &str, &str)] = &[(
-    "",
-    "[[certificate]]\nname = \"site\"\ntype = \"server\"\ncertificate = \"site.pem\"\n\
-         private_key = \"site.key\"\ndomain = \"\"\nocsp_response = \"\"",
-    "certificate[0]",
-)];
-
 #[test]
-fn sections_that_come_later_are_refused_by_name() {
-    for (prelude, lines, key) in SECTIONS {
-        let failure = parse(&format!("{prelude}{lines}\n"), "f").expect_err(lines);
-        assert_eq!(failure.problems().len(), 1, "{lines}: {failure}");
-        let problem = &failure.problems()[0];
-        assert_eq!(problem.key, *key, "{failure}");
-        assert!(problem.message.contains("is not supported yet: it comes with"), "{failure}");
-        assert_eq!((problem.line, problem.column), (1 + prelude.lines().count(), 1), "{failure}");
-    }
-}
-
-#[test]
-fn each_section_that_repeats_is_refused_each_time_and_checked_inside() {
-    let text = "[[certificate]]\nname='a'\ncertificate='a'\nprivate_key='b'\n\
+fn each_section_that_repeats_is_checked_inside() {
+    let text = "[[certificate]]\nname='a'\ncertificate='a'\nprivate_key='b'\nocsp_response='x'\n\
                 [[certificate]]\nnmae='b'\ncertificate=1\nprivate_key='b'\n";
     let failure = parse(text, "f").unwrap_err();
     let found: Vec<_> = failure.problems().iter().map(|p| (p.line, p.key.as_str())).collect();
     let expected = [
-        (1, "certificate[0]"),
-        (5, "certificate[1]"),
-        (5, "certificate[1].name"),
-        (6, "certificate[1].nmae"),
-        (7, "certificate[1].certificate"),
+        (5, "certificate[0].ocsp_response"),
+        (6, "certificate[1].name"),
+        (7, "certificate[1].nmae"),
+        (8, "certificate[1].certificate"),
     ];
     assert_eq!(found, expected);
-    assert_eq!(failure.problems()[3].help.as_deref(), Some("did you mean `name`?"));
+    assert_eq!(failure.problems()[2].help.as_deref(), Some("did you mean `name`?"));
 }
 
 #[test]

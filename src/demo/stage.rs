@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use weir_core::cert::Store;
 use weir_core::model::{
     Balancer, Config, Listener, Member, Monitor, MonitorKind, Pool, Runtime, derive_id,
 };
@@ -78,8 +79,14 @@ impl Stage {
         let origins = Origins::start(Some(cores.clients), specs).context("the demo's members")?;
         let config = Arc::new(config(origins.addrs()));
         let plan = Placing::single(balancer, config.balancers.len());
-        let balancer =
-            launch(Start { config, path: None, plan, signals: None, secret: fresh_secret()? })?;
+        let balancer = launch(Start {
+            config,
+            certificates: Store::default(),
+            path: None,
+            plan,
+            signals: None,
+            secret: fresh_secret()?,
+        })?;
         let listener = balancer.ready.listeners.first();
         let addr = listener.and_then(|l| l.addresses.first().copied());
         let addr = addr.context("the balancer has no address")?;

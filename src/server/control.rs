@@ -9,6 +9,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use weir_core::cert::Store;
+use weir_core::config::Loaded;
 use weir_core::model::{Config, Handles};
 use weir_core::rt::{self, Receiver, Sender, Signals};
 use weir_core::time::clock::{self, Mono};
@@ -45,7 +47,7 @@ pub enum Event {
     /// Health checks have found something.
     Verdicts,
     /// A file was read, for the reload that is under way.
-    Loaded(Box<Result<Config>>),
+    Loaded(Box<Result<Loaded>>),
 }
 
 /// What a user may ask of the running process.
@@ -63,6 +65,8 @@ pub enum Ask {
 pub struct Boot {
     /// What to serve.
     pub config: Arc<Config>,
+    /// What its certificates hold.
+    pub certificates: Store,
     /// The file that it came from, for reloads; `None` = it can't be reloaded.
     pub path: Option<PathBuf>,
     /// The shards, empty.
@@ -103,6 +107,7 @@ pub(super) struct Control {
     /// What was started with: some of it can't change in a running process.
     pub(super) begun_with: Arc<Config>,
     pub(super) config: Arc<Config>,
+    pub(super) certificates: Store,
     pub(super) path: Option<PathBuf>,
     pub(super) fleet: Fleet,
     pub(super) plan: Plan,
@@ -123,7 +128,7 @@ pub(super) struct Control {
 
 /// The control thread's main task.
 pub async fn run(boot: Boot) -> Outcome {
-    let Boot { config, path, fleet, plan, seed, events, signals, book, ready } = boot;
+    let Boot { config, certificates, path, fleet, plan, seed, events, signals, book, ready } = boot;
     let (sender, events) = events;
     if let Some(signals) = signals {
         rt::spawn(listen(signals, sender.clone()));
@@ -134,6 +139,7 @@ pub async fn run(boot: Boot) -> Outcome {
         begun_with: Arc::clone(&config),
         writers: Writers::new(fleet.count()),
         config,
+        certificates,
         path,
         fleet,
         plan,

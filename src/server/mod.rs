@@ -20,6 +20,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, anyhow, bail};
+use weir_core::cert::Store;
+use weir_core::config::Loaded;
 use weir_core::model::{Config, LogLevel, Runtime};
 use weir_core::pool::sticky::Secret;
 use weir_core::rt::{self, ShardConfig, ShardHandle, Signals};
@@ -53,7 +55,8 @@ const EVENTS: usize = 256;
 pub fn serve(path: &Path) -> Result<()> {
     let signals = Signals::block(&SIGNALS).context("cannot take over the signals")?;
     logging::init(LogLevel::Info);
-    let config = Arc::new(load(path)?);
+    let Loaded { config, certificates, .. } = load(path)?;
+    let config = Arc::new(config);
     logging::prepare(&config.log)?.apply();
     host()?;
     let plan = Plan::new(&config, &Machine::read()?)?;
@@ -64,6 +67,7 @@ pub fn serve(path: &Path) -> Result<()> {
     let desk = desk(&config)?;
     let start = Start {
         config: Arc::clone(&config),
+        certificates,
         path: Some(path.to_owned()),
         plan,
         signals: Some(signals),
@@ -96,6 +100,8 @@ fn desk(config: &Config) -> Result<Option<Desk>> {
 pub struct Start {
     /// What to serve.
     pub config: Arc<Config>,
+    /// What its certificates hold.
+    pub certificates: Store,
     /// The file that it came from, for reloads.
     pub path: Option<PathBuf>,
     /// Which shard runs on which core.
@@ -124,7 +130,7 @@ pub struct Running {
 /// The thread, ring or address that could not be had; everything is closed again. Also when a
 /// signal ended it before it was ready.
 pub fn launch(start: Start) -> Result<Running> {
-    let Start { config, path, plan, signals, secret } = start;
+    let Start { config, certificates, path, plan, signals, secret } = start;
     let events = rt::mailbox(EVENTS + plan.cores.len() * REPORTS_PER_SHARD);
     let sender = events.0.clone();
     let reports: Reports = Arc::new(move |report| {
@@ -137,6 +143,7 @@ pub fn launch(start: Start) -> Result<Running> {
     let asks = events.0.clone();
     let boot = Boot {
         config: Arc::clone(&config),
+        certificates,
         path,
         fleet,
         plan: plan.clone(),
@@ -208,12 +215,12 @@ impl Running {
     }
 }
 
-fn load(path: &Path) -> Result<Config> {
+fn load(path: &Path) -> Result<Loaded> {
     let loaded = weir_core::config::load(path)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(loaded.config)
+    Ok(loaded)
 }
 
 /// Shards start their choices at random points, so that they do not all pick the same member.

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
+use weir_core::cert::Store;
+use weir_core::config::Loaded;
 use weir_core::control::State;
 use weir_core::model::{Config, Handle};
 use weir_core::obs::Board;
@@ -63,6 +65,8 @@ pub struct Pending {
 #[derive(Debug)]
 pub struct Staged {
     config: Arc<Config>,
+    certificates: Store,
+    notes: Vec<String>,
     plan: Plan,
     /// What is to be served; the health that checks find meanwhile goes into it.
     pub next: State,
@@ -108,9 +112,9 @@ impl Answer {
 }
 
 impl Control {
-    fn next_state(&mut self, config: &Config, plan: &Plan) -> State {
+    fn next_state(&mut self, config: &Config, certificates: &Store, plan: &Plan) -> State {
         let shards_of = |balancer| plan.shards_of(balancer);
-        self.fleet.state().next(config, &shards_of, &mut self.handles)
+        self.fleet.state().next_with(config, certificates, &shards_of, &mut self.handles)
     }
 
     fn board_for(&self, state: &State) -> Board {
@@ -147,10 +151,10 @@ impl Control {
     }
 
     /// The file was read: puts it into effect, or says why not.
-    pub(super) fn finish_reload(&mut self, loaded: Result<Config>) {
+    pub(super) fn finish_reload(&mut self, loaded: Result<Loaded>) {
         let draining = self.is_draining();
-        let staged = loaded.and_then(|config| match draining {
-            false => self.stage(Arc::new(config)),
+        let staged = loaded.and_then(|loaded| match draining {
+            false => self.stage(loaded),
             true => Err(anyhow!("the process drains")),
         });
         match staged {
@@ -180,28 +184,35 @@ impl Control {
     }
 
     /// Works out what `config` asks for, and has the members asked on whom it depends.
-    fn stage(&mut self, config: Arc<Config>) -> Result<Staged> {
+    fn stage(&mut self, loaded: Loaded) -> Result<Staged> {
+        let Loaded { config, certificates, warnings, .. } = loaded;
+        let config = Arc::new(config);
         if pinning(&config) != pinning(&self.begun_with) {
             // It changes nothing now, but must not keep the next start from coming about.
             Plan::new(&config, &Machine::read()?)?;
         }
         let plan = self.plan.follow(&config)?;
-        let next = self.next_state(&config, &plan);
+        let next = self.next_state(&config, &certificates, &plan);
         let awaited = next.members_of_dead_pools();
-        Ok(self.await_verdicts(config, plan, next, awaited))
+        // Warnings of what its author wrote stand in the log; time alone makes these.
+        let of_certificates = warnings.iter().filter(|one| one.key.starts_with("certificate["));
+        let notes = of_certificates.map(|one| one.headline()).collect();
+        Ok(Staged { notes, ..self.await_verdicts(config, certificates, plan, next, awaited) })
     }
 
     /// The same for the process' start: nobody is served yet, so all first verdicts are awaited.
     pub(super) fn stage_start(&mut self) -> Staged {
         let (config, plan) = (Arc::clone(&self.config), self.plan.clone());
-        let next = self.next_state(&config, &plan);
+        let certificates = self.certificates.clone();
+        let next = self.next_state(&config, &certificates, &plan);
         let awaited = next.checked_members();
-        self.await_verdicts(config, plan, next, awaited)
+        self.await_verdicts(config, certificates, plan, next, awaited)
     }
 
     fn await_verdicts(
         &self,
         config: Arc<Config>,
+        certificates: Store,
         plan: Plan,
         next: State,
         awaited: BTreeSet<Handle>,
@@ -210,7 +221,7 @@ impl Control {
             self.checks.begin_early(self.fleet.state(), &next, &awaited);
         }
         let until = clock::mono().plus(checking::patience(&next, &awaited));
-        Staged { config, plan, next, awaited, until }
+        Staged { config, certificates, notes: Vec::new(), plan, next, awaited, until }
     }
 
     /// Is there a change that waits for first verdicts, and still has to?
@@ -244,14 +255,15 @@ impl Control {
 
     /// Puts the whole of it into effect; what may fail comes first, and changes nothing then.
     fn land(&mut self, staged: Staged) -> Result<Answer> {
-        let Staged { config, plan, next, .. } = staged;
+        let Staged { config, certificates, notes, plan, next, .. } = staged;
         let log = (config.log != self.config.log).then(|| logging::prepare(&config.log));
         let log = log.transpose()?;
         let logs = self.writers.open(&next)?;
         // Last of what opens anything: sockets that join others and close again may cut clients.
         let moves = self.doors.plan(&next, clock::mono())?;
         self.writers.follow(logs)?;
-        let mut notes = self.needs_upgrade(&config);
+        let mut notes = notes;
+        notes.extend(self.needs_upgrade(&config));
         notes.extend(moves.warnings.iter().cloned());
         let mut changes = self.fleet.state().describe(&next);
         if let Some(log) = log {
@@ -269,6 +281,7 @@ impl Control {
             changes.push(format!("[runtime]: max_connections {was} → {most}"));
         }
         self.config = config;
+        self.certificates = certificates;
         self.plan = plan;
         self.put_into_effect(next, moves);
         Ok(Answer { changes, notes, ..Answer::default() })

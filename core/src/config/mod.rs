@@ -1,8 +1,8 @@
 //! Reads configuration files: TOML text in, the validated model or every mistake out.
 //!
 //! A file passes these modules in order: `files` reads it and what it includes, `keys` (what may
-//! stand in it) drives `reader` (one value), `read` types every section, `named` looks for the
-//! files that certificates name, `rules` applies what concerns several objects and builds the
+//! stand in it) drives `reader` (one value), `read` types every section, `named` has the
+//! certificates read that it names, `rules` applies what concerns several objects and builds the
 //! [`model::Config`](crate::model::Config), `problem` shows what was found. Doesn't look at the
 //! machine beyond the files themselves: whether a core, an address or a folder exists is asked by
 //! who uses it. Called by the server (`serve`, `check`, reload) and by tests.
@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeTable;
 
+use crate::cert::Store;
 use crate::model::Config;
 use bounds::MAX_FILE_BYTES;
 use files::Text;
@@ -44,6 +45,8 @@ pub use reference::reference_markdown;
 pub struct Loaded {
     /// The validated configuration.
     pub config: Config,
+    /// What its certificates hold; `None` for each when it was not read from a file.
+    pub certificates: Store,
     /// What is probably not meant so, sorted by place.
     pub warnings: Vec<Problem>,
     /// The files that it was read from: the one that was named, then the included ones in the
@@ -85,24 +88,24 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Failure> {
             .help("read it from a file");
     }
     drop(root);
-    check(&files, findings, |_, _| {})
+    check(&files, findings, |_, _| Store::default())
 }
 
-/// What else is to be looked at in a document.
-type Look = fn(&Document<'_, '_>, &mut Findings);
+/// Reads the certificates of a document.
+type Look = fn(&Document<'_, '_>, &mut Findings) -> Store;
 
 /// Publishes what [`evaluate`] finds.
 fn check(files: &[Text], mut findings: Findings, look: Look) -> Result<Loaded, Failure> {
-    let config = evaluate(files, &mut findings, look);
+    let (config, certificates) = evaluate(files, &mut findings, look);
     let sources: Vec<_> =
         files.iter().map(|file| Source { name: &file.name, text: &file.text }).collect();
     let warnings = findings.publish(&sources)?;
     let files = files.iter().map(|file| file.path.clone()).collect();
-    Ok(Loaded { config, warnings, files })
+    Ok(Loaded { config, certificates, warnings, files })
 }
 
 /// Parses and checks all files. The result is meaningless if `findings` has errors.
-fn evaluate(files: &[Text], findings: &mut Findings, look: Look) -> Config {
+fn evaluate(files: &[Text], findings: &mut Findings, look: Look) -> (Config, Store) {
     let parsed: Vec<_> = files
         .iter()
         .enumerate()
@@ -115,8 +118,8 @@ fn evaluate(files: &[Text], findings: &mut Findings, look: Look) -> Config {
         .map(|(file, (root, text))| Root { entries: root.get_ref(), file, folder: text.folder() })
         .collect();
     let document = Document::read(&roots, findings);
-    look(&document, findings);
-    rules::resolve(document, findings)
+    let certificates = look(&document, findings);
+    (rules::resolve(document, findings), certificates)
 }
 
 /// The TOML crate's words for a key that stands twice.

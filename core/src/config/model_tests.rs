@@ -8,13 +8,14 @@ use super::files::Text;
 use super::keys::{self, Key, Preset, Stage};
 use super::problem::{Findings, Source};
 use super::{evaluate, parse};
+use crate::cert::Store;
 use crate::model::*;
 
 /// The model of a text that has no mistake but being early.
 fn model(text: &str) -> Config {
     let files = [Text::new(Path::new("conf/weir.toml"), text)];
     let mut findings = Findings::default();
-    let config = evaluate(&files, &mut findings, |_, _| {});
+    let (config, _) = evaluate(&files, &mut findings, |_, _| Store::default());
     if let Err(failure) = findings.publish(&[Source { name: "f", text }]) {
         for problem in &failure {
             assert!(problem.message.contains("is not supported yet"), "{text}\n{problem}");

@@ -1,48 +1,35 @@
-//! Files that the configuration names beside itself: certificates, keys, OCSP answers. Looks only
-//! whether they can be read, so that this is found with all other mistakes and not by the first
-//! handshake; what is in them is read by who uses it. Called for configurations that come from
-//! files.
-
-use std::fs::{self, File};
-use std::io;
-use std::path::Path;
+//! Certificates that the configuration names: reads their files, so that what is wrong with them is
+//! found with all other mistakes and not by the first handshake, and puts places to what `cert`
+//! says about them. Called for configurations that come from files.
 
 use super::problem::Findings;
 use super::read::Document;
-use crate::model::Pem;
+use crate::cert::{self, Store};
+use crate::time::clock;
 
-/// Reports each file that this process can't read, at the key that names it.
-pub(super) fn check(document: &Document<'_, '_>, findings: &mut Findings) {
+/// Reads all certificates and reports what is the matter with them, at the keys that it is about.
+pub(super) fn check(document: &Document<'_, '_>, findings: &mut Findings) -> Store {
+    let now = clock::wall();
+    let mut list = Vec::with_capacity(document.certificates.len());
     for text in &document.certificates {
-        let (table, object) = (&text.head.table, &text.object);
-        let files = [
-            ("certificate", file(Some(&object.certificate))),
-            ("private_key", file(object.private_key.as_ref())),
-            ("ocsp_response", object.ocsp_response.as_deref()),
-        ];
-        for (key, path) in files {
-            let Some((path, error)) = path.and_then(|p| Some((p, readable(p).err()?))) else {
-                continue;
-            };
-            let what = format!("{} can't be read: {error}", path.display());
-            findings
-                .error(table.span_of(key), table.at(key), what)
-                .help("name a file that this user may read");
+        // What is wrong with the keys has been told; there may be nothing to read.
+        if !text.is_sound {
+            list.push(None);
+            continue;
         }
+        let table = &text.head.table;
+        let reading = cert::read(&text.object, now);
+        for note in reading.errors {
+            let key = note.part.key();
+            let finding = findings.error(table.span_of(key), table.at(key), note.what);
+            finding.row(note.row).help(note.cure);
+        }
+        for note in reading.warnings {
+            let key = note.part.key();
+            let finding = findings.warning(table.span_of(key), table.at(key), note.what);
+            finding.row(note.row).help(note.cure);
+        }
+        list.push(reading.material);
     }
-}
-
-fn file(pem: Option<&Pem>) -> Option<&Path> {
-    match pem {
-        Some(Pem::File(path)) => Some(path),
-        Some(Pem::Text(_)) | None => None,
-    }
-}
-
-/// Opens a plain file; a pipe would wait for its other end.
-fn readable(path: &Path) -> io::Result<()> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no plain file"));
-    }
-    File::open(path).map(drop)
+    Store(list)
 }

@@ -16,6 +16,7 @@ mod retry;
 mod routes;
 mod state;
 mod stickiness;
+mod tls;
 mod tunnel;
 mod words;
 
@@ -32,4 +33,5 @@ pub use retry::Retry;
 pub use routes::{Fault, Routes};
 pub use state::State;
 pub use stickiness::{By, Stickiness};
+pub use tls::Tls;
 pub use tunnel::Tunnel;

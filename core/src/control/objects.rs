@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Access, Headers, Limits, Log, Retry, Routes, Stickiness, Tunnel};
+use super::{Access, Headers, Limits, Log, Retry, Routes, Stickiness, Tls, Tunnel};
 use crate::model::{
     self, Algorithm, ConnectionDrain, Flavor, Handle, Id, Monitor, Persistence, PoolProtocol,
     Protocol, ProxyHeader, SlowStart,
@@ -47,6 +47,8 @@ pub struct Listener {
     pub routes: Routes,
     /// What requests are given, and whom it believes.
     pub headers: Headers,
+    /// HTTPS: what handshakes need.
+    pub tls: Option<Tls>,
 }
 
 /// The time limits of a listener (R6.7-1 to R6.7-7).

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use super::access::Sets;
 use super::{
     Access, Change, Diff, Headers, Limits, Listener, Log, Member, Pool, Retry, Routes, Stickiness,
-    Timeouts, Tunnel, routes,
+    Timeouts, Tls, Tunnel, routes,
 };
+use crate::cert::Store;
 use crate::model::{
     self, Algorithm, Balancer, Config, Flavor, Handle, Handles, Id, PoolProtocol, Protocol,
     TcpKeepalive,
@@ -96,7 +97,19 @@ impl State {
         changed
     }
 
-    /// The state that `config` asks for, with the next version. Objects that were there before keep
+    /// As [`next_with`](State::next_with), for a configuration without certificates.
+    #[must_use]
+    pub fn next(
+        &self,
+        config: &Config,
+        shards_of: &dyn Fn(usize) -> Vec<usize>,
+        handles: &mut Handles,
+    ) -> State {
+        self.next_with(config, &Store::default(), shards_of, handles)
+    }
+
+    /// The state that `config` asks for, with the next version. `certificates` are what its own
+    /// hold. Objects that were there before keep
     /// their handles and, where nothing about them changed, are the very same. `shards_of` names
     /// the shards that serve a balancer (by its index), ascending.
     ///
@@ -108,9 +121,10 @@ impl State {
     /// served before without them counts as up until they find otherwise, a new one as down until
     /// its first success (R7.10-1, C36).
     #[must_use]
-    pub fn next(
+    pub fn next_with(
         &self,
         config: &Config,
+        certificates: &Store,
         shards_of: &dyn Fn(usize) -> Vec<usize>,
         handles: &mut Handles,
     ) -> State {
@@ -145,6 +159,7 @@ impl State {
             let former = found.and_then(|handle| self.listeners.get(&handle));
             let mine = policies.remove(&index).unwrap_or_default();
             let before = former.map(|former| &former.routes);
+            resolved.tls = Tls::of(listener, certificates, former);
             resolved.routes = Routes::next(before, &mine, config, &pools);
             let handle = found.unwrap_or_else(|| handles.fresh());
             next.listeners.insert(handle, unless_same(former, resolved));
@@ -348,6 +363,7 @@ fn resolve_listener(
         tunnel: Tunnel::of(listener),
         log: Log::of(listener, config),
         routes: Routes::default(),
+        tls: None,
         access: Access::default(),
         headers: Headers::default(),
     }

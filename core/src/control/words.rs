@@ -89,6 +89,9 @@ impl State {
         if a.trusted != b.trusted {
             fields.push("trusted_proxies changed".into());
         }
+        if let (Some(was), Some(now)) = (&was.tls, &now.tls) {
+            fields.extend(was.describe(now));
+        }
         fields
     }
 

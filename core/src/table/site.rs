@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::{Pool, Routes, SiteLog};
 use crate::acl::{Gate, House};
-use crate::control::{self, Access, Headers, Limits, Retry};
+use crate::control::{self, Access, Headers, Limits, Retry, Tls};
 use crate::model::{Handle, Protocol};
 use crate::obs::{Board, ListenerCounters};
+use crate::tls::Server;
 
 /// A listener on one shard. Its settings change in place: connections see the new ones where they
 /// look next (R6.7-14).
@@ -39,6 +40,7 @@ pub struct Site {
     log: RefCell<Option<Rc<SiteLog>>>,
     server_timing: Cell<bool>,
     routes: RefCell<Option<Rc<Routes>>>,
+    tls: RefCell<Option<Tls>>,
 }
 
 impl Site {
@@ -66,6 +68,7 @@ impl Site {
             log: RefCell::default(),
             server_timing: Cell::new(false),
             routes: RefCell::default(),
+            tls: RefCell::default(),
         }
     }
 
@@ -84,6 +87,7 @@ impl Site {
         self.upgrades.replace(Arc::clone(&settings.tunnel.protocols));
         self.server_timing.set(settings.log.server_timing);
         self.headers.replace(Rc::new(settings.headers.clone()));
+        self.tls.replace(settings.tls.clone());
     }
 
     pub(super) fn set_log(&self, log: Option<SiteLog>) {
@@ -173,6 +177,12 @@ impl Site {
         self.protocol.get() == Protocol::Https
     }
 
+    /// What the handshakes of its clients need; `None` = they don't come by TLS.
+    #[inline]
+    pub fn tls(&self) -> Option<Arc<Server>> {
+        self.tls.borrow().as_ref().map(|tls| Arc::clone(&tls.server))
+    }
+
     /// Its access log; `None` = it is off.
     #[inline]
     pub fn log(&self) -> Option<Rc<SiteLog>> {
@@ -203,7 +213,7 @@ impl Site {
         let times = times.map(Cell::get);
         let mut text = format!(
             "listener {}: {}, pool {}, timeouts {times:?} {:?}, {:?}, {:?}, upgrades {:?}, {:?}, \
-             {:?}, log {:?}, server_timing {}",
+             {:?}, log {:?}, server_timing {}, tls {:?}",
             self.name(),
             self.protocol().name(),
             self.pool().map_or("none".into(), |pool| pool.name()),
@@ -214,7 +224,8 @@ impl Site {
             self.access.borrow(),
             self.headers(),
             self.log().map(|log| log.format),
-            self.server_timing()
+            self.server_timing(),
+            self.tls.borrow()
         );
         text += &self.routes().map_or(String::new(), |routes| routes.describe());
         text

@@ -2,11 +2,15 @@
 //! what a listener shows and accepts is put together by `control` and reaches the shards as
 //! [`Server`]. The only user of rustls on the data path.
 
+mod context;
+mod resolver;
 mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use context::{Certificates, server_config};
+pub use resolver::take_chosen;
 pub use stream::Stream;
 
 /// What the handshakes of one HTTPS listener need. Built by control, shared by all shards.

@@ -55,7 +55,7 @@ keys! {
         Absent("`default`; required where the file has a `[[loadbalancer]]`"),
         ALL, Replace, "", Now,
         "The balancer whose addresses are bound.";
-    "protocol": Choice(&["TCP", "UDP", "HTTP"], &[("HTTPS", "TLS")]),
+    "protocol": Choice(&["TCP", "UDP", "HTTP", "HTTPS"], &[]),
         Required, ALL, Replace, "R6.8-5", Now,
         "Protocol that clients speak.";
     "protocol_port": Integer(0, 65535), Absent("**required** without `port_ranges`"),
@@ -124,20 +124,20 @@ keys! {
         YES, L7, Reload, "R13.1-3", Now,
         "This listener's access log.";
     "default_certificate": Reference("certificate"), Absent("**required** for HTTPS"), TLS, Reload,
-        "R6.2-2", CRYPTO,
+        "R6.2-2", Now,
         "Certificate for names that no other one matches (R6.2-1).";
-    "sni_certificates": References("certificate"), NO_ENTRY, TLS, Reload, "R6.2-2", CRYPTO,
+    "sni_certificates": References("certificate"), NO_ENTRY, TLS, Reload, "R6.2-2", Now,
         "Certificates chosen by the requested name; at most 50 (R6.2-1).";
     "client_ca": Reference("certificate"), NONE, TLS, Reload, "R6.2-2", CRYPTO,
         "CA bundle that client certificates must chain to (R12.1-1).";
     "sni_match_algo": Choice(&["wildcard", "longest_suffix"], &[]),
         Absent("`\"wildcard\"`; shared `\"longest_suffix\"`, not changeable (R12.2-5)"), TLS,
-        Reload, "R12.2-3", CRYPTO,
+        Reload, "R12.2-3", Now,
         "How wildcard certificates are matched.";
     "tls_ciphers_policy": Shape("string", "name of a policy"),
         Text("\"tls-1-2-fs-with-1-3\""), TLS, Reload, "", CRYPTO,
         "Protocol versions and cipher suites.";
-    "tls_handshake_timeout": Seconds(1, 300), Number(10), TLS, Reload, "", CRYPTO,
+    "tls_handshake_timeout": Seconds(1, 300), Number(10), TLS, Reload, "", Now,
         "Time for a whole handshake.";
     "ssl_early_data_enable": Bool, NO, TLS, Reload, "", CRYPTO,
         "Accept 0-RTT data.";

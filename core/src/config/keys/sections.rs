@@ -1,6 +1,6 @@
 //! The tables of the format, in the order in which the reference lists them.
 
-use super::Stage::{Later, Now};
+use super::Stage::Now;
 use super::{Section, Stage};
 
 const fn one(name: &'static str, stage: Stage, doc: &'static str) -> Section {
@@ -53,7 +53,7 @@ pub(in crate::config) const SECTIONS: &[Section] = &[
     one("l7policy.redirect_url_config", Now, "The URL that clients are sent to; `${…}` stands for \
         that part of the request's."),
     one("l7policy.fixed_response_config", Now, "An answer of Weir's own."),
-    many("certificate", Later("TLS"), "A server certificate, or a CA bundle for mutual TLS."),
+    many("certificate", Now, "A server certificate, or a CA bundle for mutual TLS."),
     many("ipgroup", Now, "A list of client addresses for access control."),
     many("ipgroup.ip_list", Now, "An entry with a note; a bare string is one without."),
 ];

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::Head;
+use crate::cert;
 use crate::config::bounds::MAX_NAME_CHARS;
 use crate::config::problem::{Findings, Placed};
 use crate::config::reader::{Table, describe};
@@ -18,10 +19,13 @@ use crate::model::{Certificate, CertificateKind, IpGroup, IpGroupEntry, Pem, der
 pub(in crate::config) struct CertificateText<'t, 'i> {
     pub head: Head<'t, 'i>,
     pub object: Certificate,
+    /// All of its keys are right as far as one can see without reading what they name.
+    pub is_sound: bool,
 }
 
 impl<'t, 'i> CertificateText<'t, 'i> {
     pub(super) fn read(table: &Table<'t, 'i>, folder: &Path, findings: &mut Findings) -> Self {
+        let before = findings.errors();
         let head = Head::read(table, findings);
         let kind = match table.choice("type", findings) {
             Some("client") => CertificateKind::Client,
@@ -42,6 +46,7 @@ impl<'t, 'i> CertificateText<'t, 'i> {
             }
             _ => {}
         }
+        let certificate_given = certificate.is_some();
         let response = table.text("ocsp_response", findings, values::or_empty(values::file));
         let name = head.name().to_owned();
         let id = head.id.as_ref().map(|id| id.value);
@@ -54,7 +59,8 @@ impl<'t, 'i> CertificateText<'t, 'i> {
             domain: table.text("domain", findings, domains).unwrap_or_default(),
             ocsp_response: response.flatten().map(|path| folder.join(path)),
         };
-        CertificateText { head, object }
+        let is_sound = certificate_given && findings.errors() == before;
+        CertificateText { head, object, is_sound }
     }
 }
 
@@ -73,7 +79,11 @@ fn domains(text: &str) -> Result<Vec<String>, Fault> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
-    text.split(',').map(|name| values::host_pattern(name.trim())).collect()
+    let name = |name: &str| match cert::ascii(name.trim()) {
+        Some(name) => values::host_pattern(&name),
+        None => values::host_pattern(name.trim()),
+    };
+    text.split(',').map(name).collect()
 }
 
 /// An `[[ipgroup]]` as written.

@@ -1,0 +1,107 @@
+//! The TLS side of an HTTPS listener, built once from the certificates it names.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::Listener;
+use crate::cert::{Identity, Store};
+use crate::model::{self, ListenerTls};
+use crate::tls::{Certificates, Server, server_config};
+
+/// What the handshakes of a listener need. Equal to another that was built from the same.
+#[derive(Clone)]
+pub struct Tls {
+    /// For the shards.
+    pub server: Arc<Server>,
+    basis: Arc<Basis>,
+}
+
+/// What a server is built from.
+#[derive(Debug, PartialEq, Eq)]
+struct Basis {
+    /// References to certificates left out: their places in the file say nothing.
+    settings: ListenerTls,
+    certificates: Certificates,
+}
+
+impl Tls {
+    /// Of an HTTPS listener; the former one's very server where nothing about it changed. `None`
+    /// for other protocols, and without a certificate to show.
+    pub(super) fn of(
+        listener: &model::Listener,
+        store: &Store,
+        former: Option<&Arc<Listener>>,
+    ) -> Option<Tls> {
+        let settings = listener.tls.as_ref()?;
+        let shown =
+            std::iter::once(&settings.default_certificate).chain(&settings.sni_certificates);
+        let shown: Option<Vec<_>> = shown.map(|&index| store.identity(index).cloned()).collect();
+        let client_ca = match settings.client_ca {
+            Some(index) => Some(Arc::clone(store.authorities(index)?)),
+            None => None,
+        };
+        let certificates = Certificates { shown: shown?, client_ca };
+        let settings = ListenerTls {
+            default_certificate: 0,
+            sni_certificates: Vec::new(),
+            client_ca: None,
+            ..settings.clone()
+        };
+        let basis = Basis { settings, certificates };
+        let former = former.and_then(|former| former.tls.as_ref());
+        if let Some(former) = former.filter(|former| *former.basis == basis) {
+            return Some(former.clone());
+        }
+        let config = server_config(&basis.settings, &basis.certificates);
+        let report = |error| tracing::error!("listener {}: no TLS: {error}", listener.name);
+        let config = Arc::new(config.map_err(report).ok()?);
+        let server = Server { config, handshake_timeout: basis.settings.handshake_timeout };
+        Some(Tls { server: Arc::new(server), basis: Arc::new(basis) })
+    }
+}
+
+impl Tls {
+    /// What is different in `now`.
+    pub(super) fn describe(&self, now: &Tls) -> Vec<String> {
+        let mut fields = Vec::new();
+        if self.basis.settings != now.basis.settings {
+            fields.push("TLS settings changed".to_owned());
+        }
+        let (was, now) = (&self.basis.certificates, &now.basis.certificates);
+        let names = |list: &[Arc<Identity>]| -> Vec<String> {
+            list.iter().map(|one| one.name.clone()).collect()
+        };
+        let (a, b) = (names(&was.shown), names(&now.shown));
+        if a != b {
+            fields.push(format!("certificates {} → {}", a.join(" "), b.join(" ")));
+        }
+        for one in &now.shown {
+            let former = was.shown.iter().find(|former| former.name == one.name);
+            if let Some(former) = former.filter(|former| *former != one) {
+                let (name, a, b) = (&one.name, &former.serial, &one.serial);
+                fields.push(match a == b {
+                    true => format!("certificate {name} changed"),
+                    false => format!("certificate {name} serial {a} → {b}"),
+                });
+            }
+        }
+        if was.client_ca != now.client_ca {
+            fields.push("client_ca changed".to_owned());
+        }
+        fields
+    }
+}
+
+impl PartialEq for Tls {
+    fn eq(&self, other: &Tls) -> bool {
+        self.basis == other.basis
+    }
+}
+
+impl Eq for Tls {}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.basis.fmt(formatter)
+    }
+}
