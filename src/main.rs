@@ -2,7 +2,7 @@
 //!
 //! Data path: `main` → [`server`] (process life) → [`shard`] (one core's life) → `weir_l7`.
 //! Beside it: [`admin`] (metrics), [`access_log`] (its writers), [`remote`] (`weir reload`),
-//! [`demo`], `check`.
+//! [`watch`] (files that change), [`demo`], `check`.
 #![forbid(unsafe_code)]
 
 mod access_log;
@@ -18,6 +18,7 @@ mod notify;
 mod remote;
 mod server;
 mod shard;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -33,6 +33,8 @@ pub struct Book {
     state: RwLock<Arc<State>>,
     effective: AtomicU64,
     draining: AtomicBool,
+    /// Name, end, staleness.
+    certificates: RwLock<Arc<Vec<(String, i64, bool)>>>,
     memory: Memory,
     started: SystemTime,
 }
@@ -77,6 +79,7 @@ impl Book {
             state: RwLock::default(),
             effective: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            certificates: RwLock::default(),
             memory: Memory::new(clock::mono()),
             started: clock::wall(),
         }
@@ -108,6 +111,11 @@ impl Book {
     pub fn health(&self, state: &Arc<State>) {
         self.memory.compare(&get(&self.state), state);
         set(&self.state, Arc::clone(state));
+    }
+
+    /// The certificates from now on: name, end in seconds since 1970, are its files unusable?
+    pub fn certificates(&self, list: Vec<(String, i64, bool)>) {
+        set(&self.certificates, Arc::new(list));
     }
 
     /// This version is in effect on every shard.
@@ -148,6 +156,15 @@ impl Book {
         text.single(&names::DRAINING, u8::from(self.is_draining()));
         text.single(&names::CONFIG_VERSION, state.version());
         text.single(&names::CONFIG_EFFECTIVE, self.effective.load(Relaxed));
+        let certificates = get(&self.certificates);
+        let mut family = text.family(&names::CERTIFICATE_NOT_AFTER);
+        for (name, not_after, _) in certificates.iter() {
+            family.sample(&[name], not_after);
+        }
+        let mut family = text.family(&names::CERTIFICATE_STALE);
+        for (name, _, stale) in certificates.iter() {
+            family.sample(&[name], u8::from(*stale));
+        }
     }
 
     fn rings(&self, text: &mut Text) {

@@ -60,6 +60,10 @@ metrics! {
         "Version of the desired state; each reload and each change of a member's health adds one.";
     CONFIG_EFFECTIVE Gauge "weir_config_effective_version" [],
         "The version that is in effect on every shard.";
+    CERTIFICATE_NOT_AFTER Gauge "weir_certificate_not_after_timestamp_seconds" ["certificate"],
+        "When a certificate expires (of a CA bundle the first one), in seconds since 1970.";
+    CERTIFICATE_STALE Gauge "weir_certificate_stale" ["certificate"],
+        "1 while a certificate's files can't be used and the one before is shown, else 0.";
 
     CONNECTIONS Counter "weir_connections_total" ["listener"],
         "Client connections accepted.";

@@ -15,6 +15,7 @@ use weir_core::model::{Config, Handles};
 use weir_core::rt::{self, Receiver, Sender, Signals};
 use weir_core::time::clock::{self, Mono};
 
+use super::certificates::{Found, Keeper};
 use super::checking::Checks;
 use super::doors::Doors;
 use super::fleet::Fleet;
@@ -48,6 +49,10 @@ pub enum Event {
     Verdicts,
     /// A file was read, for the reload that is under way.
     Loaded(Box<Result<Loaded>>),
+    /// Something happened to a file that is watched.
+    FilesChanged,
+    /// The certificates' files were read again.
+    CertificatesRead(Box<Found>),
 }
 
 /// What a user may ask of the running process.
@@ -108,6 +113,7 @@ pub(super) struct Control {
     pub(super) begun_with: Arc<Config>,
     pub(super) config: Arc<Config>,
     pub(super) certificates: Store,
+    pub(super) keeper: Keeper,
     pub(super) path: Option<PathBuf>,
     pub(super) fleet: Fleet,
     pub(super) plan: Plan,
@@ -140,6 +146,7 @@ pub async fn run(boot: Boot) -> Outcome {
         writers: Writers::new(fleet.count()),
         config,
         certificates,
+        keeper: Keeper::default(),
         path,
         fleet,
         plan,
@@ -210,6 +217,7 @@ impl Control {
         if let Some(staged) = self.staged.take() {
             self.put_into_effect(staged.next, moves);
         }
+        self.begin_certificates();
         self.check_what_is_served();
         self.until_effective().await
     }
@@ -308,6 +316,14 @@ impl Control {
             }
             Event::Loaded(loaded) => {
                 self.finish_reload(*loaded);
+                None
+            }
+            Event::FilesChanged => {
+                self.look_at_certificates();
+                None
+            }
+            Event::CertificatesRead(found) => {
+                self.take_certificates(*found);
                 None
             }
         }

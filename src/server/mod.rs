@@ -5,6 +5,7 @@
 //! `serve` and `demo` start a balancer by [`launch`]: the shards, and the control thread that tells
 //! them what to do.
 
+mod certificates;
 mod checking;
 mod checks;
 mod control;

@@ -112,7 +112,12 @@ impl Answer {
 }
 
 impl Control {
-    fn next_state(&mut self, config: &Config, certificates: &Store, plan: &Plan) -> State {
+    pub(super) fn next_state(
+        &mut self,
+        config: &Config,
+        certificates: &Store,
+        plan: &Plan,
+    ) -> State {
         let shards_of = |balancer| plan.shards_of(balancer);
         self.fleet.state().next_with(config, certificates, &shards_of, &mut self.handles)
     }
@@ -171,6 +176,7 @@ impl Control {
         let started = started.unwrap_or_else(clock::mono);
         self.pending.push(Pending { answer, started, replies });
         self.answer_pending(clock::mono());
+        self.look_again();
         if let Some(again) = again {
             self.begin_reload(again);
         }
@@ -284,6 +290,7 @@ impl Control {
         self.certificates = certificates;
         self.plan = plan;
         self.put_into_effect(next, moves);
+        self.begin_certificates();
         Ok(Answer { changes, notes, ..Answer::default() })
     }
 
@@ -305,7 +312,7 @@ impl Control {
         self.checks.begin(self.fleet.state());
     }
 
-    fn publish(&mut self, state: State, doings: Vec<Vec<DoorChange>>) {
+    pub(super) fn publish(&mut self, state: State, doings: Vec<Vec<DoorChange>>) {
         let board = Arc::new(self.board_for(&state).with_spools(self.writers.spools()));
         self.fleet.publish(state, board, doings);
         self.book.show(self.fleet.state(), self.fleet.board());

@@ -2,6 +2,7 @@
 //! its own process id. Also small members and clients on plain threads.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod certs;
 pub mod mirror;
 pub mod mortal;
 
