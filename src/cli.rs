@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::build_info;
+use crate::gencert;
 use crate::remote::call::Whom;
 
 /// Exit code for a bad file or a failed start.
@@ -54,8 +55,14 @@ pub enum Command {
     Reload(Running),
     /// Replace the running program without losing a connection (not supported yet)
     Upgrade(Later),
-    /// Make certificates for trying things out (not supported yet)
-    Gencert(Later),
+    /// Make certificates for trying things out: a CA, and what it issues
+    ///
+    /// Keys are files that only this user can read. Never overwrites a file without --force.
+    Gencert {
+        /// What to make
+        #[command(subcommand)]
+        what: gencert::What,
+    },
     /// Show the state of the running process (not supported yet)
     Status(Later),
     /// Look for the cause of a problem (not supported yet)

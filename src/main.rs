@@ -2,7 +2,7 @@
 //!
 //! Data path: `main` → [`server`] (process life) → [`shard`] (one core's life) → `weir_l7`.
 //! Beside it: [`admin`] (metrics), [`access_log`] (its writers), [`remote`] (`weir reload`),
-//! [`watch`] (files that change), [`demo`], `check`.
+//! [`watch`] (files that change), [`demo`], [`gencert`], `check`.
 #![forbid(unsafe_code)]
 
 mod access_log;
@@ -12,6 +12,7 @@ mod check;
 mod cli;
 mod cores;
 mod demo;
+mod gencert;
 mod greet;
 mod logging;
 mod notify;
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
         Command::Demo { seconds } => demo::run(seconds),
         Command::Reload(whom) => remote::call::reload(&whom.into()),
         Command::Upgrade(_) => return not_yet("upgrade"),
-        Command::Gencert(_) => return not_yet("gencert"),
+        Command::Gencert { what } => gencert::make(&what),
         Command::Status(_) => return not_yet("status"),
         Command::Diagnose(_) => return not_yet("diagnose"),
         Command::Quota(_) => return not_yet("quota"),

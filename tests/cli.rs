@@ -49,7 +49,7 @@ fn a_bad_command_line_is_exit_code_2() {
 
 #[test]
 fn commands_of_later_versions_say_so() {
-    for command in ["upgrade", "gencert", "status", "diagnose", "quota"] {
+    for command in ["upgrade", "status", "diagnose", "quota"] {
         let (code, stderr) = failing(&[command, "--config", "x"]);
         assert_eq!(code, 2);
         assert!(stderr.contains(&format!("`weir {command}` is not supported yet")), "{stderr}");
