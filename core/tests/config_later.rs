@@ -104,12 +104,12 @@ fn a_wrong_value_of_a_later_key_is_wrong_and_nothing_else() {
 
 #[test]
 fn each_section_that_repeats_is_checked_inside() {
-    let text = "[[certificate]]\nname='a'\ncertificate='a'\nprivate_key='b'\nocsp_response='x'\n\
+    let text = "[[certificate]]\nname='a'\ncertificate='a'\nprivate_key='b'\ncolour='x'\n\
                 [[certificate]]\nnmae='b'\ncertificate=1\nprivate_key='b'\n";
     let failure = parse(text, "f").unwrap_err();
     let found: Vec<_> = failure.problems().iter().map(|p| (p.line, p.key.as_str())).collect();
     let expected = [
-        (5, "certificate[0].ocsp_response"),
+        (5, "certificate[0].colour"),
         (6, "certificate[1].name"),
         (7, "certificate[1].nmae"),
         (8, "certificate[1].certificate"),

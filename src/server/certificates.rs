@@ -6,14 +6,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use weir_core::cert::{self, Material, Reading};
 use weir_core::model::{Certificate, Config, Pem};
-use weir_core::time::clock;
+use weir_core::time::clock::{self, Mono};
 
 use super::control::{Control, Event};
 use crate::watch::Watcher;
+
+/// How long after an OCSP response's end it is looked at again.
+const LATE: Duration = Duration::from_secs(1);
 
 /// What control knows about files of certificates.
 #[derive(Default)]
@@ -25,6 +29,8 @@ pub(super) struct Keeper {
     reading: bool,
     /// Something happened meanwhile.
     again: bool,
+    /// When the first OCSP response ends, so that it is not stapled any longer.
+    due: Option<Mono>,
     /// Certificates whose files can't be used as they are, and what was told about them.
     stale: BTreeMap<String, String>,
 }
@@ -171,6 +177,17 @@ impl Control {
         }
     }
 
+    /// When the first of the responses ends that are stapled now.
+    fn first_end(&self) -> Option<Mono> {
+        let untils = self.certificates.0.iter().flatten().filter_map(|one| match one {
+            Material::Server(identity) => identity.ocsp_until,
+            Material::Client(_) => None,
+        });
+        let end = UNIX_EPOCH + Duration::from_secs(untils.min()?.unsigned_abs());
+        let left = end.duration_since(clock::wall()).unwrap_or_default();
+        Some(clock::mono().plus(left + LATE))
+    }
+
     /// Another configuration has come: what was told about the former one's is over.
     pub(super) fn begin_certificates(&mut self) {
         self.keeper.stale.clear();
@@ -186,7 +203,21 @@ impl Control {
         }
     }
 
-    fn show_certificates(&self) {
+    /// How long until something is due without a file having changed.
+    pub(super) fn certificates_left(&self, now: Mono) -> Duration {
+        self.keeper.due.map_or(Duration::MAX, |due| due.since(now))
+    }
+
+    /// Looks at what is due.
+    pub(super) fn look_if_due(&mut self, now: Mono) {
+        if self.keeper.due.is_some_and(|due| due <= now) {
+            self.keeper.due = None;
+            self.look_at_certificates();
+        }
+    }
+
+    fn show_certificates(&mut self) {
+        self.keeper.due = self.first_end();
         let named = self.config.certificates.iter().zip(&self.certificates.0);
         let rows = named.filter_map(|(one, material)| {
             let stale = self.keeper.stale.contains_key(&one.name);

@@ -274,6 +274,7 @@ impl Control {
                 return end;
             }
             self.land_if_due(clock::mono());
+            self.look_if_due(clock::mono());
             self.answer_pending(clock::mono());
         }
     }
@@ -283,7 +284,7 @@ impl Control {
         let tick = match &self.staged {
             _ if self.life.is_draining() => DRAIN_TICK,
             Some(staged) => staged.left(clock::mono()),
-            None => IDLE_TICK,
+            None => IDLE_TICK.min(self.certificates_left(clock::mono())),
         };
         let end = match rt::timeout(tick, self.events.recv()).await {
             Ok(Some(event)) => self.handle(event),

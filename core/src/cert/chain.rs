@@ -34,6 +34,8 @@ pub(super) struct Facts {
     /// The DNS names of its SAN extension; `None` = it has no such extension.
     pub alternative: Option<Vec<String>>,
     pub common_name: Option<String>,
+    /// May it sign OCSP responses for its issuer?
+    pub for_ocsp: bool,
     /// May it be used by servers? `None` = it doesn't say.
     pub for_servers: Option<bool>,
     /// Says where its issuer's certificate can be had: it comes from a public CA.
@@ -63,10 +65,11 @@ pub(super) fn facts(der: &[u8]) -> Option<Facts> {
         spki: parsed.public_key().raw.to_owned(),
         not_before: parsed.validity().not_before.timestamp(),
         not_after: parsed.validity().not_after.timestamp(),
-        serial: parsed.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
+        serial: der::hex(parsed.raw_serial()),
         alternative: alternative
             .map(|san| san.value.general_names.iter().filter_map(dns).collect()),
         common_name: common_name.and_then(|name| name.as_str().ok()).map(str::to_owned),
+        for_ocsp: usage.as_ref().is_some_and(|usage| usage.value.ocsp_signing),
         for_servers: usage.map(|usage| usage.value.server_auth || usage.value.any),
         names_issuer: access.is_some_and(|access| {
             let mut listed = access.accessdescs.iter();

@@ -45,6 +45,11 @@ pub(super) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, content, rest))
 }
 
+/// In hexadecimal, as serial numbers are shown.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The content of a BIT STRING of whole bytes.
 fn whole_bytes(bits: &[u8]) -> Option<&[u8]> {
     bits.split_first().filter(|(unused, _)| **unused == 0).map(|(_, bytes)| bytes)

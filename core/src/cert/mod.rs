@@ -13,6 +13,7 @@ mod index;
 mod key;
 mod material;
 mod names;
+mod ocsp;
 mod pem;
 mod read;
 

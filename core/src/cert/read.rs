@@ -9,8 +9,9 @@ use rustls::sign::CertifiedKey;
 
 use super::chain::{self, Facts, Link};
 use super::material::{Authorities, Identity, Material};
+use super::ocsp::Status;
 use super::pem::Wrong;
-use super::{ascii, covers, der, file, key, names, pem};
+use super::{ascii, covers, der, file, key, names, ocsp, pem};
 use crate::limits::{EXPIRY_WARNING_DAYS, MAX_BUNDLE, MAX_CHAIN};
 use crate::model::{Certificate, CertificateKind, Pem};
 
@@ -28,6 +29,8 @@ pub enum Part {
     PrivateKey,
     /// The names to serve.
     Domain,
+    /// The response to staple.
+    OcspResponse,
 }
 
 impl Part {
@@ -38,6 +41,7 @@ impl Part {
             Part::Certificate => "certificate",
             Part::PrivateKey => "private_key",
             Part::Domain => "domain",
+            Part::OcspResponse => "ocsp_response",
         }
     }
 }
@@ -160,8 +164,11 @@ impl Reader<'_> {
         let key = self.key();
         let (chain, key) = (chain?, key?);
         let facts = self.facts(&chain)?;
-        self.check_chain(&chain, facts, &*key)
-            .map(|leaf| self.finish(leaf, CertifiedKey::new(chain, key)))
+        let (leaf, issuer) = self.check_chain(&chain, facts, &*key)?;
+        let mut certified = CertifiedKey::new(chain, key);
+        let (ocsp, until) = self.ocsp(&leaf, issuer.as_ref()).unzip();
+        certified.ocsp = ocsp;
+        Some(Identity { ocsp_until: until.flatten(), ..self.finish(leaf, certified) })
     }
 
     fn key(&mut self) -> Option<Arc<dyn rustls::sign::SigningKey>> {
@@ -175,13 +182,13 @@ impl Reader<'_> {
         self.wrong(Part::PrivateKey, source, key::signing(&key))
     }
 
-    /// The leaf's facts, if chain and key hold together.
+    /// The facts of the leaf and its issuer, if chain and key hold together.
     fn check_chain(
         &mut self,
         chain: &[CertificateDer<'static>],
         facts: Vec<Facts>,
         key: &dyn rustls::sign::SigningKey,
-    ) -> Option<Facts> {
+    ) -> Option<(Facts, Option<Facts>)> {
         let source = &self.settings.certificate;
         let mut links: Vec<Link<'_>> =
             chain.iter().zip(facts).map(|(der, facts)| Link { der, facts }).collect();
@@ -210,7 +217,7 @@ impl Reader<'_> {
             }
         }
         self.wrong(Part::Certificate, source, chain::check_order(&links))?;
-        let leaf = links.swap_remove(0).facts;
+        let leaf = links.remove(0).facts;
         if chain.len() == 1 && leaf.names_issuer && !leaf.is_root() {
             let what = format!(
                 "{} has the leaf alone; most clients want its issuer \"{}\" too",
@@ -220,7 +227,42 @@ impl Reader<'_> {
             let cure = "add the intermediate certificates behind it (a file named fullchain)";
             self.warn(Part::Certificate, what, cure, "R12.3-5");
         }
-        Some(leaf)
+        let issuer = (!links.is_empty()).then(|| links.swap_remove(0).facts);
+        Some((leaf, issuer))
+    }
+
+    /// The response to staple, and until when it holds. One that is of no use is left out.
+    fn ocsp(&mut self, leaf: &Facts, issuer: Option<&Facts>) -> Option<(Vec<u8>, Option<i64>)> {
+        let path = self.settings.ocsp_response.as_ref()?;
+        let answer = file::read(path).and_then(|text| {
+            let answer = ocsp::answer(&text.bytes, leaf, issuer)?;
+            match answer.until {
+                Some(until) if until <= self.now => {
+                    Err(format!("has expired {} ago", days(self.now - until)))
+                }
+                _ => Ok((text.bytes, answer)),
+            }
+        });
+        match answer {
+            Ok((bytes, answer)) => {
+                if answer.status != Status::Good {
+                    let what = match answer.status {
+                        Status::Revoked => "the certificate is revoked",
+                        _ => "its issuer does not know the certificate",
+                    };
+                    let what = format!("{} says that {what}", path.display());
+                    self.warn(Part::OcspResponse, what, "get another certificate", "R12.3-5");
+                }
+                Some((bytes, answer.until))
+            }
+            Err(wrong) => {
+                let what = format!("{} {wrong}; nothing is stapled", path.display());
+                let cure = "fetch a new one: openssl ocsp -issuer CA.pem -cert SITE.pem -url … \
+                    -respout FILE";
+                self.warn(Part::OcspResponse, what, cure, "R12.3-5");
+                None
+            }
+        }
     }
 
     fn finish(&mut self, leaf: Facts, certified: CertifiedKey) -> Identity {
@@ -246,6 +288,7 @@ impl Reader<'_> {
             not_before: leaf.not_before,
             not_after: leaf.not_after,
             serial: leaf.serial,
+            ocsp_until: None,
             digest: digest(&certified.cert, certified.ocsp.as_deref()),
             certified: Arc::new(certified),
         }

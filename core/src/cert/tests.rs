@@ -312,3 +312,82 @@ fn identities_are_compared_by_content() {
     let text = format!("{:?}", one.material);
     assert!(text.contains("site") && !text.contains("BEGIN"), "{text}");
 }
+
+/// A CA, and a certificate of its with its OCSP response, as openssl makes it.
+fn with_response(folder: &TempDir, status: &str, signer: Option<&Party>) -> (Party, Certificate) {
+    let top = root(ca("Top"));
+    let leaf = top.issues(params("leaf", &["a.example.com"]));
+    let signer = signer.unwrap_or(&top);
+    for (name, text) in [
+        ("top.pem", &top.pem),
+        ("leaf.pem", &leaf.pem),
+        ("signer.pem", &signer.pem),
+        ("signer.key", &signer.key),
+    ] {
+        write(folder, name, text, 0o600);
+    }
+    let serial = reading(&leaf.pem, &leaf.key);
+    let serial = identity(&serial).serial.to_uppercase();
+    let revoked = if status == "R" { "260101000000Z" } else { "" };
+    let index = format!("{status}\t400101000000Z\t{revoked}\t{serial}\tunknown\t/CN=leaf\n");
+    write(folder, "index", &index, 0o600);
+    openssl(folder, "ocsp -issuer top.pem -cert leaf.pem -reqout request");
+    let by = "-rsigner signer.pem -rkey signer.key -CA top.pem";
+    openssl(folder, &format!("ocsp -index index {by} -reqin request -respout response -ndays 7"));
+    let mut settings = settings(leaf.pem.clone() + &top.pem, leaf.key.clone());
+    settings.ocsp_response = Some(folder.path().join("response"));
+    (leaf, settings)
+}
+
+fn openssl(folder: &TempDir, args: &str) {
+    let mut command = std::process::Command::new("openssl");
+    let out = command.args(args.split(' ')).current_dir(folder.path()).output().unwrap();
+    assert!(out.status.success(), "{args}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// A response that is about the certificate, signed by its issuer and in force is stapled; any
+/// other is told about and left out.
+#[test]
+fn ocsp_responses_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (leaf, settings) = with_response(&folder, "V", None);
+    let now = clock::wall();
+    let stapled = |found: &Reading| {
+        let told = found.warnings.iter().map(|one| one.what.as_str()).collect::<String>();
+        assert!(found.warnings.iter().all(|one| one.part == Part::OcspResponse), "{told}");
+        (identity(found).certified.ocsp.is_some(), told)
+    };
+    let found = read(&settings, now);
+    assert_eq!(stapled(&found), (true, String::new()));
+    let until = identity(&found).ocsp_until.unwrap();
+    let week = now + 7 * DAY;
+    let week = week.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    assert!((until - i64::try_from(week).unwrap()).abs() < 60, "{until}");
+    // Another response makes another identity.
+    let without = Certificate { ocsp_response: None, ..settings.clone() };
+    assert_ne!(found.material, read(&without, now).material);
+    let (sent, told) = stapled(&read(&settings, now + 8 * DAY));
+    assert!(!sent && told.contains("has expired 1 day ago; nothing is stapled"), "{told}");
+    // Without the issuer's certificate its signature can't be checked.
+    let alone = Certificate { certificate: Pem::Text(leaf.pem.clone()), ..settings.clone() };
+    assert_eq!(stapled(&read(&alone, now)), (true, String::new()));
+
+    let other = tempfile::tempdir().unwrap();
+    let (_, revoked) = with_response(&other, "R", None);
+    let (sent, told) = stapled(&read(&revoked, now));
+    assert!(sent && told.contains("the certificate is revoked"), "{told}");
+    let mixed = Certificate { ocsp_response: revoked.ocsp_response.clone(), ..alone };
+    let (sent, told) = stapled(&read(&mixed, now));
+    assert!(!sent && told.contains("is not about this certificate"), "{told}");
+    let (_, forged) = with_response(&other, "V", Some(&root(ca("Mallory"))));
+    let (sent, told) = stapled(&read(&forged, now));
+    assert!(!sent && told.contains("is not signed by the issuer"), "{told}");
+    let bytes = fs::read(folder.path().join("response")).unwrap();
+    for length in 0..bytes.len() {
+        fs::write(folder.path().join("response"), &bytes[..length]).unwrap();
+        assert!(!stapled(&read(&settings, now)).0, "{length} bytes");
+    }
+    fs::remove_file(folder.path().join("response")).unwrap();
+    let (sent, told) = stapled(&read(&settings, now));
+    assert!(!sent && told.contains("can't be read"), "{told}");
+}

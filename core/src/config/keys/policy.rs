@@ -3,7 +3,7 @@
 use super::Effect::{Reload, Replace};
 use super::Kind::{Bool, Choice, Integer, Name, Reference, Shape, Table, Tables, Uuid};
 use super::Preset::{Absent, Number, Required, Text};
-use super::Stage::{Later, Now};
+use super::Stage::Now;
 use super::{ALL, EMPTY, ID, ID_DOC, Key, NO, NO_ENTRY, NONE, keys};
 
 keys! {
@@ -95,9 +95,8 @@ keys! {
     "domain": Shape("string", "host names by `,`, may begin with `*.`"), EMPTY, ALL, Reload, "",
         Now,
         "Names that it serves; empty = those inside.";
-    "ocsp_response": Shape("string", "path from this file"), EMPTY, ALL, Reload, "",
-        Later("OCSP"),
-        "Response to staple; empty = none.";
+    "ocsp_response": Shape("string", "path from this file"), EMPTY, ALL, Reload, "", Now,
+        "OCSP response to staple, DER; empty = none. One that is of no use is left out.";
 
     ["ipgroup"]
     "id": Uuid, ID, ALL, Replace, "", Now,
