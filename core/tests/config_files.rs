@@ -363,3 +363,53 @@ fn a_large_broken_installation_is_checked_quickly() {
     assert!(failure.problems().len() + failure.more() > 20_000);
     assert!(took.as_secs() < 60, "{took:?}");
 }
+
+/// A certificate for these names with its key, as a `[[certificate]]` with its text.
+fn certificate(name: &str, names: &[&str], rsa: bool) -> String {
+    let kind = if rsa { &rcgen::PKCS_RSA_SHA256 } else { &rcgen::PKCS_ECDSA_P256_SHA256 };
+    let key = rcgen::KeyPair::generate_for(kind).unwrap();
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let pem = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap().pem();
+    format!(
+        "[[certificate]]\nname='{name}'\ncertificate='''{pem}'''\nprivate_key='''{}'''\n",
+        key.serialize_pem()
+    )
+}
+
+/// R6.2-1: what no client will ever get is told, where it is named.
+#[test]
+fn certificates_that_others_hide_are_warned_of() {
+    let listener = "[[listener]]\nname='s'\nprotocol='HTTPS'\nprotocol_port=0\ndefault_pool='app'\n\
+                    default_certificate='a'\nsni_certificates=['b', 'c', 'd']\n";
+    let all = certificate("a", &["a.example", "b.example"], false)
+        + &certificate("b", &["b.example"], false)
+        + &certificate("c", &["b.example"], true)
+        + &certificate("d", &["127.0.0.1"], false);
+    let folder = folder(&[("weir.toml", &format!("{listener}{POOL}{all}"))]);
+    let loaded = loaded(&folder);
+    let told = loaded.warnings.iter().map(|one| (one.line, one.column, one.message.as_str()));
+    let told: Vec<_> = told.collect();
+    let others = "is never shown: others before it have its names and the same kind of key";
+    assert_eq!(told, [(7, 19, others), (7, 29, "is never shown: it has no names")]);
+    assert!(loaded.warnings.iter().all(|one| one.key == "listener[0].sni_certificates"));
+    assert!(loaded.certificates.identity(3).is_some());
+}
+
+/// R12.3-5: what `cert` says stands at the key that it is about.
+#[test]
+fn mistakes_of_certificates_have_places() {
+    let good = certificate("a", &["a.example"], false);
+    let other = certificate("b", &["a.example"], false);
+    let key = other.split_once("private_key=").unwrap().1;
+    let text = format!("{}private_key={key}", good.split_once("private_key=").unwrap().0);
+    let folder = folder(&[("weir.toml", &text)]);
+    let failure = refused(&folder);
+    assert_eq!(failure.problems().len(), 1, "{failure}");
+    let problem = &failure.problems()[0];
+    assert_eq!(
+        (problem.key.as_str(), problem.row),
+        ("certificate[0].private_key", Some("R12.3-5"))
+    );
+    assert!(problem.line > 3 && problem.column == 13, "{failure}");
+    assert!(problem.message.starts_with("the text is not the key of"), "{failure}");
+}

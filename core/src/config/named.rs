@@ -2,8 +2,10 @@
 //! found with all other mistakes and not by the first handshake, and puts places to what `cert`
 //! says about them. Called for configurations that come from files.
 
-use super::problem::Findings;
-use super::read::Document;
+use std::collections::HashSet;
+
+use super::problem::{Findings, Placed};
+use super::read::{Document, ListenerText};
 use crate::cert::{self, Store};
 use crate::time::clock;
 
@@ -31,5 +33,40 @@ pub(super) fn check(document: &Document<'_, '_>, findings: &mut Findings) -> Sto
         }
         list.push(reading.material);
     }
-    Store(list)
+    let store = Store(list);
+    for listener in &document.listeners {
+        warn_hidden(listener, document, &store, findings);
+    }
+    store
+}
+
+/// Warns of certificates of a listener that no client gets, since others go before them.
+fn warn_hidden(
+    listener: &ListenerText<'_, '_>,
+    document: &Document<'_, '_>,
+    store: &Store,
+    findings: &mut Findings,
+) {
+    let find = |wanted: &Placed<String>| {
+        let mut all = document.certificates.iter();
+        store.identity(all.position(|one| one.head.name() == wanted.value)?)
+    };
+    let mut served = HashSet::new();
+    for wanted in listener.default_certificate.iter().chain(&listener.sni_certificates) {
+        let Some(identity) = find(wanted) else { continue };
+        let kind = u8::from(identity.certified.key.algorithm());
+        let new = identity.names.iter().filter(|name| served.insert((*name, kind))).count();
+        // The default one may have no names: it is shown to those who ask for none.
+        if new == 0
+            && listener.default_certificate.as_ref().map(|one| one.span) != Some(wanted.span)
+        {
+            let what = match identity.names.is_empty() {
+                true => "is never shown: it has no names",
+                false => "is never shown: others before it have its names and the same kind of key",
+            };
+            let path = listener.head.table.at("sni_certificates");
+            let finding = findings.warning(wanted.span, path, what);
+            finding.row("R6.2-1").help("take it out, or put it first");
+        }
+    }
 }
