@@ -25,8 +25,8 @@ pub struct Identity {
     pub not_after: i64,
     /// Serial number in hexadecimal.
     pub serial: String,
-    /// Until when the OCSP response holds, in seconds since 1970; `None` = there is none, or it does
-    /// not say.
+    /// Until when the OCSP response holds, in seconds since 1970; `None` = there is none, or it
+    /// does not say.
     pub ocsp_until: Option<i64>,
     /// SHA-256 of the chain and the OCSP response.
     pub digest: [u8; 32],
