@@ -137,6 +137,8 @@ pub const MAX_CHAIN: usize = 10;
 pub const MAX_BUNDLE: usize = 1_000;
 /// Days before its end from which a certificate is warned of.
 pub const EXPIRY_WARNING_DAYS: i64 = 30;
+/// Tickets that one member's TLS sessions are kept by on one shard: eight for each of eight names.
+pub const MEMBER_SESSIONS: usize = 64;
 /// Bytes of log lines at which a shard hands a block of them to the writer.
 pub const LOG_BLOCK: usize = 65_536;
 /// Blocks of one shard and log target, 2 MiB of lines; when all are under way lines are dropped.

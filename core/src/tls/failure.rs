@@ -1,6 +1,6 @@
 //! Why handshakes fail: what is counted, and what logs say.
 
-use rustls::{CertificateError, Error, PeerIncompatible};
+use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
 /// Why a handshake failed. The order is that of the counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +23,12 @@ pub enum Failure {
     CertificateExpired,
     /// The peer's certificate is of nobody that is trusted.
     CertificateUnknown,
+    /// The peer's certificate is for other names.
+    CertificateName,
     /// The peer's certificate doesn't hold for another reason.
     CertificateInvalid,
+    /// The peer wants a certificate and was shown none.
+    CertificateWanted,
     /// The peer refused by an alert.
     Refused,
     /// The peer closed or reset within the handshake.
@@ -39,7 +43,7 @@ pub enum Failure {
 
 impl Failure {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Failure; 15] = [
+    pub const ALL: [Failure; 17] = [
         Failure::PlainHttp,
         Failure::Malformed,
         Failure::Oversize,
@@ -49,7 +53,9 @@ impl Failure {
         Failure::CertificateMissing,
         Failure::CertificateExpired,
         Failure::CertificateUnknown,
+        Failure::CertificateName,
         Failure::CertificateInvalid,
+        Failure::CertificateWanted,
         Failure::Refused,
         Failure::Closed,
         Failure::Silent,
@@ -76,7 +82,9 @@ impl Failure {
             Failure::CertificateMissing => "certificate_missing",
             Failure::CertificateExpired => "certificate_expired",
             Failure::CertificateUnknown => "certificate_unknown",
+            Failure::CertificateName => "certificate_name",
             Failure::CertificateInvalid => "certificate_invalid",
+            Failure::CertificateWanted => "certificate_wanted",
             Failure::Refused => "refused",
             Failure::Closed => "closed",
             Failure::Silent => "silent",
@@ -98,7 +106,9 @@ impl Failure {
             Failure::CertificateMissing => "TLS handshake: no certificate was shown",
             Failure::CertificateExpired => "TLS handshake: certificate expired or not yet valid",
             Failure::CertificateUnknown => "TLS handshake: certificate of an unknown issuer",
+            Failure::CertificateName => "TLS handshake: certificate for another name",
             Failure::CertificateInvalid => "TLS handshake: certificate does not hold",
+            Failure::CertificateWanted => "TLS handshake: the peer wants a certificate",
             Failure::Refused => "TLS handshake: the peer refused by an alert",
             Failure::Closed => "TLS handshake: the peer closed the connection",
             Failure::Silent => "TLS handshake: the peer closed without a byte",
@@ -119,8 +129,15 @@ impl From<&Error> for Failure {
                 | CertificateError::NotValidYet
                 | CertificateError::NotValidYetContext { .. } => Failure::CertificateExpired,
                 CertificateError::UnknownIssuer => Failure::CertificateUnknown,
+                CertificateError::NotValidForName
+                | CertificateError::NotValidForNameContext { .. } => Failure::CertificateName,
                 _ => Failure::CertificateInvalid,
             },
+            Error::AlertReceived(AlertDescription::CertificateRequired) => {
+                Failure::CertificateWanted
+            }
+            Error::AlertReceived(AlertDescription::ProtocolVersion) => Failure::Version,
+            Error::AlertReceived(AlertDescription::NoApplicationProtocol) => Failure::Protocol,
             Error::AlertReceived(_) => Failure::Refused,
             Error::NoApplicationProtocol => Failure::Protocol,
             Error::General(_)

@@ -78,7 +78,8 @@ pub async fn connect(tcp: TcpStream, client: &Client) -> Result<Stream, Failure>
     match shake.run().await {
         Ok(()) => shake.into_stream(),
         Err(failure) => {
-            part(shake.tcp, failure).await;
+            // Somebody waits for the answer, and may ask another server for it.
+            rt::spawn(part(shake.tcp, failure));
             Err(failure)
         }
     }
@@ -98,6 +99,9 @@ trait Side: std::ops::Deref<Target = UnbufferedConnectionCommon<Self::Data>> + S
     type Data;
     const IS_CLIENT: bool;
 
+    /// What came first from the peer is no TLS.
+    fn is_clear_text(first: &[u8]) -> bool;
+
     fn process<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
 
     /// Early data, which is appended to `early`.
@@ -112,6 +116,11 @@ trait Side: std::ops::Deref<Target = UnbufferedConnectionCommon<Self::Data>> + S
 impl Side for UnbufferedServerConnection {
     type Data = ServerConnectionData;
     const IS_CLIENT: bool = false;
+
+    /// No record begins with a letter; each method does.
+    fn is_clear_text(first: &[u8]) -> bool {
+        first.first().is_some_and(u8::is_ascii_alphabetic)
+    }
 
     fn process<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(bytes)
@@ -136,6 +145,11 @@ impl Side for UnbufferedServerConnection {
 impl Side for UnbufferedClientConnection {
     type Data = ClientConnectionData;
     const IS_CLIENT: bool = true;
+
+    /// Servers may greet in any way where TLS is not spoken.
+    fn is_clear_text(first: &[u8]) -> bool {
+        first.first().is_some_and(|kind| !(20..=24).contains(kind))
+    }
 
     fn process<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(bytes)
@@ -207,8 +221,7 @@ impl<S: Side> Shake<S> {
                 Ok(None) if !heard => return Err(Failure::Silent),
                 Ok(None) | Err(_) => return Err(Failure::Closed),
             };
-            // No record begins with a letter; each method does.
-            if !S::IS_CLIENT && !heard && lease.first().is_some_and(u8::is_ascii_alphabetic) {
+            if !heard && S::is_clear_text(&lease) {
                 self.tcp.unread(lease);
                 return Err(Failure::PlainHttp);
             }

@@ -22,6 +22,7 @@ mod keys;
 mod outgoing;
 mod resolver;
 mod stream;
+mod trust;
 mod turns;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use failure::Failure;
 pub use handshake::{Failed, accept, connect};
 pub use resolver::take_chosen;
 pub use stream::Stream;
+pub use trust::{Bond, Trust, without_port};
 
 /// What the handshakes of one HTTPS listener need. Built by control, shared by all shards.
 #[derive(Clone, Debug)]
