@@ -8,6 +8,7 @@
 //! - `route`: which pool, which member; `policy`: what forwarding policies look at, and answer.
 //! - `upstream`: connections to members and the idle ones among them.
 //! - `body`: framing, decoding, framing anew; pure but for `body::relay`.
+//! - `h2`: HTTP/2: frames, header compression, streams; pure.
 //! - `pace`: how slow a client may be.
 //! - `error`: everything that can go wrong, in one table with status and reason.
 //! - `record`: a request's line in the access log; pure.
@@ -32,6 +33,9 @@ mod policy;
 mod upstream;
 
 mod body;
+
+#[allow(dead_code, reason = "the connections that speak HTTP/2 call it; they come one by one")]
+mod h2;
 
 mod pace;
 

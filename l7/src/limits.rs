@@ -54,6 +54,9 @@ pub(crate) const LINGER_TIME: Duration = Duration::from_secs(5);
 pub(crate) const HALF_CLOSE: Duration = Duration::from_millis(100);
 /// Bytes of request texts for the log that a kept exchange holds; more is given back.
 pub(crate) const KEPT_TEXT_BYTES: usize = 4_096;
+/// A head of HTTP/2 that is larger than its limit is answered, as long as it is not larger than so
+/// many times that; beyond, its connection ends.
+pub(crate) const H2_EXCESS: usize = 4;
 
 const _: () = assert!(USUAL_HEADERS < MAX_HEADERS);
 const _: () = assert!(COPY_MAX <= LARGE_LEASE);

@@ -4,9 +4,9 @@
 mod decode;
 mod relay;
 
-pub(crate) use decode::BadBody;
 #[cfg(feature = "fuzz")]
 pub(crate) use decode::Decoder;
+pub(crate) use decode::{BadBody, is_token};
 pub(crate) use relay::Relay;
 
 use crate::message::append_hex;

@@ -1,6 +1,8 @@
 //! Pure: header fields as offsets, told apart by name. Owns the line-end check and what both kinds
 //! of head have in common (Connection, Content-Length, Transfer-Encoding).
 
+use std::ops::Range;
+
 use httparse::Header;
 use weir_core::control::Inserted;
 
@@ -41,6 +43,26 @@ pub(crate) struct Field {
     pub(super) value: Span,
     /// Its meaning.
     pub(super) kind: Kind,
+}
+
+impl Field {
+    /// The field whose name and value stand at these places of `raw`.
+    #[inline]
+    pub(crate) fn of_line(raw: &[u8], name: Range<usize>, value: Range<usize>) -> Field {
+        let kind = classify(raw.get(name.clone()).unwrap_or_default());
+        let [name, value] = [name, value].map(|part| Span::new(part.start, part.end));
+        Field { name, value, kind }
+    }
+
+    /// What it means to a proxy.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its name and its value; `raw` is the head that it is a part of.
+    pub(crate) fn text<'a>(&self, raw: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        (self.name.get(raw), self.value.get(raw))
+    }
 }
 
 /// What both kinds of head say about connection and body.
@@ -198,7 +220,7 @@ impl Common {
 }
 
 /// Digits only, at least one; `None` also when the number doesn't fit.
-fn decimal(value: &[u8]) -> Option<u64> {
+pub(crate) fn decimal(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 20 {
         return None;
     }

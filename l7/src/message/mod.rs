@@ -26,7 +26,7 @@ pub(crate) use request::{Request, RequestFacts};
 pub(crate) use response::{ClientSide, Response, ResponseFacts};
 pub(crate) use write::{append_decimal, append_hex};
 
-pub(crate) use fields::Field;
+pub(crate) use fields::{Field, Kind, decimal};
 
 /// A part of a head, as offsets into it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    fn new(start: usize, end: usize) -> Span {
+    pub(crate) fn new(start: usize, end: usize) -> Span {
         // A head is bounded by a limit of 1 MiB at most and a lease behind it, so offsets fit.
         Span { start: start as u32, end: end as u32 }
     }
@@ -56,7 +56,7 @@ impl Span {
         self.end as usize
     }
 
-    fn get(self, raw: &[u8]) -> &[u8] {
+    pub(crate) fn get(self, raw: &[u8]) -> &[u8] {
         raw.get(self.start()..self.end()).unwrap_or_default()
     }
 }
