@@ -16,6 +16,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("policy_match", weir_l7::fuzz::policy_match),
     ("cookies", weir_l7::fuzz::cookies),
     ("proxy_header", weir_core::proxy::proxy_header),
+    ("quic_datagram", weir_l4::quic::quic_datagram),
 ];
 
 /// Bytes that mean something to one parser or another.

@@ -1,5 +1,5 @@
 # Sourced by tests/run, tests/soak and the test that needs python_tests: the programs that the tests run, the Debian
-# packages they come from, and Python's library for WebSocket.
+# packages they come from, and Python's libraries for WebSocket and QUIC.
 
 # program:package
 needed_programs="
@@ -23,7 +23,7 @@ sshd:openssh-server
 
 # Where python_tests makes its environment, from the project's root; and what it gets there, from PyPI.
 python_folder=target/tests-venv
-python_library=websockets==15.0.1
+python_libraries="websockets==15.0.1 aioquic==1.2.0"
 
 # missing_packages : those whose program is not there, one a line.
 missing_packages() {
@@ -34,13 +34,13 @@ missing_packages() {
   python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
 }
 
-# python_tests : makes the environment with the library, unless it is there; its python is in $python_folder/bin.
+# python_tests : makes the environment with the libraries, unless it is there; its python is in $python_folder/bin.
 python_tests() {
   local python=$python_folder/bin/python
-  "$python" -c 'import websockets' 2>/dev/null && return 0
-  echo "making $python_folder with $python_library"
-  python3 -m venv "$python_folder" && "$python" -m pip -q --disable-pip-version-check install "$python_library" && return 0
-  echo "could not make $python_folder; it needs python3-venv and PyPI, or a $python that has $python_library" >&2
+  "$python" -c 'import websockets, aioquic' 2>/dev/null && return 0
+  echo "making $python_folder with $python_libraries"
+  python3 -m venv "$python_folder" && "$python" -m pip -q --disable-pip-version-check install $python_libraries && return 0
+  echo "could not make $python_folder; it needs python3-venv and PyPI, or a $python that has $python_libraries" >&2
   return 1
 }
 

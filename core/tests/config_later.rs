@@ -120,12 +120,11 @@ fn each_section_that_repeats_is_checked_inside() {
 
 #[test]
 fn words_that_come_later_are_refused_by_name() {
-    // R6.8-4, R6.8-6
-    let quic = POOL.replace("'HTTP'", "'QUIC'");
-    let pools = [(quic, "pool[0].protocol", "QUIC", "Layer 4", 3)];
+    // R6.8-4
+    let https = (POOL.replace("'HTTP'", "'HTTPS'"), "pool[0].protocol", "HTTPS", "TLS", 3);
     let grpc = format!("{}healthmonitor={{type='TCP'}}", POOL.replace("'HTTP'", "'GRPC'"));
-    let more = [(grpc, "pool[0].protocol", "GRPC", "HTTP/2", 3)];
-    for (text, key, word, part, line) in pools.into_iter().chain(more) {
+    let grpc = (grpc, "pool[0].protocol", "GRPC", "HTTP/2", 3);
+    for (text, key, word, part, line) in [https, grpc] {
         let failure = parse(&text, "f").unwrap_err();
         assert_eq!(failure.problems().len(), 1, "{failure}");
         let problem = &failure.problems()[0];
@@ -134,7 +133,7 @@ fn words_that_come_later_are_refused_by_name() {
         assert_eq!(problem.message, what);
         assert!(problem.row.is_some() && problem.help.is_some(), "{failure}");
     }
-    for (word, pool) in [("UDP_CONNECT", "UDP"), ("GRPC", "GRPC")] {
+    for (word, pool) in [("UDP_CONNECT", "UDP"), ("HTTPS", "HTTP"), ("GRPC", "GRPC")] {
         let pool = POOL.replace("'HTTP'", &format!("'{pool}'"));
         let failure = parse(&format!("{pool}healthmonitor={{type='{word}'}}\n"), "f").unwrap_err();
         let problem = failure.problems().last().unwrap();

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_core::control::{By, Stickiness};
-use weir_core::model::Handle;
+use weir_core::model::{Algorithm, Handle};
 use weir_core::obs::Sticky;
-use weir_core::pool::hash_address;
+use weir_core::pool::{hash_address, hash_bytes};
 use weir_core::table::{Held, Pool};
 use weir_core::time::clock::Mono;
+
+use crate::quic::{self, Aim};
 
 /// A member that was chosen.
 #[derive(Debug)]
@@ -78,6 +80,33 @@ impl Choice {
     }
 }
 
+/// As [`choose`], for a datagram with such an aim: in a QUIC pool the member that has issued its
+/// id, else the one that the id hashes to, or that another algorithm of the pool's finds (R6.8-6).
+/// `None` also for what leads nowhere.
+pub(crate) fn choose_by_id(
+    pool: &Pool,
+    aim: Aim<'_>,
+    source: IpAddr,
+    ipv6: bool,
+    now: Mono,
+) -> Option<Choice> {
+    let part = match aim {
+        Aim::Nowhere => return None,
+        Aim::Source => return choose(pool, source, ipv6, std::iter::empty(), now),
+        Aim::Part(part) => part,
+    };
+    let found = pool.connections().map(|known| quic::bound(pool, &known, part, ipv6, now));
+    let (bound, sticky) = found.unwrap_or((None, Sticky::None));
+    if let Some(held) = bound {
+        return Some(Choice { held, sticky, bond: None });
+    }
+    if pool.algorithm() != Algorithm::QuicCid {
+        return choose(pool, source, ipv6, std::iter::empty(), now);
+    }
+    let held = pool.pick_family(hash_bytes(part), ipv6, std::iter::empty()).ok()?;
+    Some(Choice { held, sticky, bond: None })
+}
+
 fn table(pool: &Pool) -> Option<(Arc<Stickiness>, Arc<weir_core::pool::sticky::Bindings>)> {
     let stickiness = pool.stickiness()?;
     match &stickiness.by {
@@ -90,7 +119,7 @@ fn table(pool: &Pool) -> Option<(Arc<Stickiness>, Arc<weir_core::pool::sticky::B
 }
 
 /// Seconds of the turn's clock.
-fn seconds(now: Mono) -> u32 {
+pub(crate) fn seconds(now: Mono) -> u32 {
     u32::try_from(Duration::from_nanos(now.nanos()).as_secs()).unwrap_or(u32::MAX)
 }
 

@@ -12,6 +12,8 @@ pub const FLOWS: usize = 131_072;
 pub const FLOW_SOCKETS: u32 = 8_192;
 /// Flows that are looked at, the longest silent first, for one to take the place of.
 pub const EVICTION_REACH: usize = 64;
+/// Connection ids of its member that a flow to a QUIC pool keeps bound.
+pub const FLOW_IDS: usize = 4;
 /// After so much silence a flow ends while the process drains.
 pub const DRAIN_IDLE: Duration = Duration::from_secs(1);
 /// How long a socket rests after an error that the runtime did not handle itself.

@@ -28,7 +28,7 @@ fn client(n: u64) -> Client {
         0 => SocketAddr::from(([0xfd, 0, 0, 0, 0, 0, 0, 1], 1_000 + n as u16)),
         _ => SocketAddr::from(([10, 0, 0, (n % 7) as u8], 1_000 + (n / 7) as u16)),
     };
-    Client { peer, local: [127, 0, 0, (n % 3) as u8].into(), door: (n % 2) as u32 }
+    Client { peer, local: [127, 0, 0, (n % 3) as u8].into(), door: (n % 2) as u32, branch: 0 }
 }
 
 fn member(n: u64) -> SocketAddr {
@@ -263,7 +263,7 @@ fn many_flows_share_few_sockets() {
     let mut highest = 0;
     for n in 0..60_000u32 {
         let peer = SocketAddr::from(((10u32 << 24 | n).to_be_bytes(), 5_000));
-        let client = Client { peer, local: [127, 0, 0, 1].into(), door: 0 };
+        let client = Client { peer, local: [127, 0, 0, 1].into(), door: 0, branch: 0 };
         let member = SocketAddr::from(([10, 9, 0, (n % 8) as u8], 53));
         match table.begin(client, member, (), Mono::from_nanos(1)) {
             Begun::Flow(flow, None) => {

@@ -2,28 +2,20 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use weir_core::time::clock;
 
-use crate::process::{LIMIT, Server, config, count, pass_time, run, until};
+use crate::process::{self, LIMIT, Server, config, count, pass_time, run, until};
 use crate::{alone, core_choices};
 
 /// Mebibytes of the largest frame.
 const FRAME: usize = 16;
 
-/// Python with the library, made by `tests/packages.sh` where it is missing.
 fn python() -> Command {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let make = ". tests/packages.sh && python_tests";
-    let (code, out, err) = run(Command::new("bash").args(["-c", make]).current_dir(&root));
-    assert_eq!(code, Some(0), "{out}{err}");
-    let mut command = Command::new(root.join("target/tests-venv/bin/python"));
-    command.arg(root.join("tests/e2e/websocket.py"));
-    command
+    process::python("tests/e2e/websocket.py")
 }
 
 /// An echo server; it ends when its input does.

@@ -38,6 +38,18 @@ pub fn weir() -> Command {
     command
 }
 
+/// Python with its libraries and a script of the project's, made by `tests/packages.sh` where it is
+/// missing.
+pub fn python(script: &str) -> Command {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let make = ". tests/packages.sh && python_tests";
+    let (code, out, err) = run(Command::new("bash").args(["-c", make]).current_dir(&root));
+    assert_eq!(code, Some(0), "{out}{err}");
+    let mut command = Command::new(root.join("target/tests-venv/bin/python"));
+    command.arg(root.join(script));
+    command
+}
+
 /// A configuration with one listener on a free port of loopback in front of `members`.
 pub fn config(cores: &str, timeout: u64, port: u16, members: &[(SocketAddr, u8)]) -> String {
     let member = |(at, (addr, weight)): (usize, &(SocketAddr, u8))| {

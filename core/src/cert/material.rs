@@ -91,10 +91,9 @@ impl Material {
 }
 
 /// What all certificates of a configuration hold, by their index there. `None` where a
-/// configuration that did not come from a file names one. Behind them the host's own bundle, if a
-/// pool asks for it.
+/// configuration that did not come from a file names one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Store(pub Vec<Option<Material>>, pub Option<Arc<Authorities>>);
+pub struct Store(pub Vec<Option<Material>>);
 
 impl Store {
     /// A server certificate.

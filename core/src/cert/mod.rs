@@ -16,7 +16,6 @@ mod names;
 mod ocsp;
 mod pem;
 mod read;
-mod system;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -26,4 +25,3 @@ pub use index::Index;
 pub use material::{Authorities, Identity, Material, Store};
 pub use names::{ascii, covers};
 pub use read::{Note, Part, Reading, read};
-pub use system::system;

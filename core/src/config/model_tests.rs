@@ -312,7 +312,7 @@ fn a_pool_is_modelled() {
         member_max_connections: 4,
         queue_timeout: Duration::from_millis(20),
         proxy_protocol: ProxyHeader::V2,
-        tls: Some(MemberTls { verify: true, ca: Some(0), server_name: "a.example".to_owned() }),
+        tls: MemberTls { verify: true, ca: Some(0), server_name: "a.example".to_owned() },
         ..Pool::default()
     };
     assert_eq!(config.pools[0], expected);
@@ -320,7 +320,8 @@ fn a_pool_is_modelled() {
         "[[pool]]\nname='p'\nprotocol='QUIC'\nlb_algorithm='QUIC_CID'\n\
          quic_cid_hash_strategy={len=8}\nhealthmonitor={type='UDP_CONNECT'}\n",
     );
-    assert_eq!(quic.pools[0].algorithm, Algorithm::QuicCid { len: 8, offset: 1 });
+    assert_eq!(quic.pools[0].algorithm, Algorithm::QuicCid);
+    assert_eq!(quic.pools[0].cid_slice, CidSlice { len: 8, offset: 1 });
     assert_eq!(quic.pools[0].monitor.as_ref().unwrap().timeout, seconds(10));
     let slow = model("[[pool]]\nname='p'\nprotocol='HTTP'\nslow_start={enable=true,duration=31}\n");
     assert_eq!(slow.pools[0].slow_start, Some(SlowStart { duration: seconds(31) }));

@@ -8,6 +8,7 @@
 
 mod access;
 mod change;
+mod connections;
 mod headers;
 mod limits;
 mod log;
@@ -17,7 +18,6 @@ mod routes;
 mod state;
 mod stickiness;
 mod tls;
-mod trust;
 mod tunnel;
 mod words;
 
@@ -26,6 +26,7 @@ mod tests;
 
 pub use access::Access;
 pub use change::{Change, Diff};
+pub use connections::Connections;
 pub use headers::{ForwardedFor, Headers, InsertSet, Inserted};
 pub use limits::Limits;
 pub use log::Log;

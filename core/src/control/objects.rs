@@ -5,13 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Access, Headers, Limits, Log, Retry, Routes, Stickiness, Tls, Tunnel};
+use super::{Access, Connections, Headers, Limits, Log, Retry, Routes, Stickiness, Tls, Tunnel};
 use crate::model::{
     self, Algorithm, ConnectionDrain, Flavor, Handle, Id, Monitor, Persistence, PoolProtocol,
     Protocol, ProxyHeader, SlowStart,
 };
 use crate::pool::Ring;
-use crate::tls::Trust;
 
 /// A listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,14 +92,12 @@ pub struct Pool {
     pub persistence: Option<Persistence>,
     /// The same, as the data path needs it: for cookies.
     pub stickiness: Option<Arc<Stickiness>>,
+    /// How connections are told; QUIC pools.
+    pub connections: Option<Arc<Connections>>,
     /// Flows of a removed or weight-0 member.
     pub drain: ConnectionDrain,
     /// The PROXY header that connections to members begin with.
     pub proxy_header: ProxyHeader,
-    /// Members are spoken to inside TLS, in this way.
-    pub trust: Option<Trust>,
-    /// Its checks are made inside TLS, in this way.
-    pub check_trust: Option<Trust>,
     /// Health checks; `None` = all members count as up.
     pub monitor: Option<Arc<Monitor>>,
     /// A listener uses it. If not, its members are not probed (R8.1-17).

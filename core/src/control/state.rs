@@ -6,10 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::access::Sets;
-use super::trust::Trusts;
 use super::{
-    Access, Change, Diff, Headers, Limits, Listener, Log, Member, Pool, Retry, Routes, Stickiness,
-    Timeouts, Tls, Tunnel, routes,
+    Access, Change, Connections, Diff, Headers, Limits, Listener, Log, Member, Pool, Retry, Routes,
+    Stickiness, Timeouts, Tls, Tunnel, routes,
 };
 use crate::cert::Store;
 use crate::model::{
@@ -139,10 +138,7 @@ impl State {
             let found = old.get(&PoolKey::of_model(pool)).copied();
             let former = found.and_then(|handle| self.pools.get(&handle));
             let handle = found.unwrap_or_else(|| handles.fresh());
-            let resolved = {
-                let attached = used.contains(&index);
-                resolve_pool(pool, attached, certificates, former, handles, &self.secret)
-            };
+            let resolved = resolve_pool(pool, used.contains(&index), former, handles, &self.secret);
             self.carry_health(former, &resolved, &mut next.down);
             next.pools.insert(handle, unless_same(former, resolved));
             pools.push(handle);
@@ -291,7 +287,6 @@ fn unless_same<T: PartialEq>(former: Option<&Arc<T>>, now: T) -> Arc<T> {
 fn resolve_pool(
     pool: &model::Pool,
     attached: bool,
-    certificates: &Store,
     former: Option<&Arc<Pool>>,
     handles: &mut Handles,
     secret: &Secret,
@@ -312,16 +307,11 @@ fn resolve_pool(
         address: m.address,
         weight: m.weight,
     };
-    let mut members: Vec<Member> = pool.members.iter().map(member).collect();
-    let trusts = Trusts::of(pool, certificates, former).unwrap_or_else(|error| {
-        // Nothing may go to them in clear text that is to be inside TLS.
-        tracing::error!("pool {}: no TLS, so no member gets anything: {error}", pool.name);
-        members.clear();
-        Trusts::default()
-    });
+    let members: Vec<Member> = pool.members.iter().map(member).collect();
     Pool {
         ring: ring(pool, former),
         stickiness: Stickiness::of(pool, &members, former, secret),
+        connections: Connections::of(pool, &members, former, secret),
         members,
         id: pool.id,
         name: pool.name.clone(),
@@ -331,8 +321,6 @@ fn resolve_pool(
         persistence: pool.persistence.clone(),
         drain: pool.drain,
         proxy_header: pool.proxy_protocol,
-        trust: trusts.requests,
-        check_trust: trusts.checks,
         monitor: pool.monitor.clone().map(Arc::new),
         attached,
     }
@@ -340,7 +328,7 @@ fn resolve_pool(
 
 /// The ring that the algorithm asks for; the former one where its members are the same.
 fn ring(pool: &model::Pool, former: Option<&Arc<Pool>>) -> Option<Arc<Ring>> {
-    if !matches!(pool.algorithm, Algorithm::SourceIp | Algorithm::QuicCid { .. }) {
+    if !matches!(pool.algorithm, Algorithm::SourceIp | Algorithm::QuicCid) {
         return None;
     }
     let keys = || pool.members.iter().map(|member| member.id.as_u128());

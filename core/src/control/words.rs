@@ -129,13 +129,12 @@ fn pool_fields(was: &Pool, now: &Pool) -> Vec<String> {
     let mut fields = Vec::new();
     field(&mut fields, "name", &was.name, &now.name);
     field(&mut fields, "lb_algorithm", &was.algorithm.name(), &now.algorithm.name());
+    let slice = |pool: &Pool| pool.connections.as_ref().map(|known| known.slice);
+    field(&mut fields, "quic_cid_hash_strategy", &slice(was), &slice(now));
     field(&mut fields, "slow_start", &was.slow_start, &now.slow_start);
     field(&mut fields, "session_persistence", &was.persistence, &now.persistence);
     field(&mut fields, "connection_drain", &was.drain, &now.drain);
     field(&mut fields, "proxy_protocol", &was.proxy_header, &now.proxy_header);
-    if was.trust != now.trust {
-        fields.push("tls changed".into());
-    }
     monitor_fields(&mut fields, was.monitor.as_deref(), now.monitor.as_deref());
     fields
 }

@@ -27,8 +27,8 @@ pub use listener::{
 pub use monitor::{Codes, Monitor, MonitorKind, MonitorMethod};
 pub use policy::{Action, Compare, FixedResponse, Policy, RedirectUrl, Rule, RuleKind};
 pub use pool::{
-    Algorithm, ConnectionDrain, Member, MemberTls, OutlierDetection, Persistence, PersistenceKind,
-    Pool, PoolProtocol, ProxyHeader, SlowStart,
+    Algorithm, CidSlice, ConnectionDrain, Member, MemberTls, OutlierDetection, Persistence,
+    PersistenceKind, Pool, PoolProtocol, ProxyHeader, SlowStart,
 };
 pub use process::{
     AccessLog, AccessLogFormat, Admin, Compat, CoreChoice, Log, LogFormat, LogLevel, LogTarget,

@@ -16,6 +16,8 @@ pub struct Pool {
     pub protocol: PoolProtocol,
     /// How a member is chosen.
     pub algorithm: Algorithm,
+    /// What of a connection id tells a connection; QUIC pools.
+    pub cid_slice: CidSlice,
     /// Gives a new member its share gradually; `None` = off.
     pub slow_start: Option<SlowStart>,
     /// Sends a session always to the same member; `None` = off (R6.1-1).
@@ -36,9 +38,8 @@ pub struct Pool {
     pub queue_timeout: Duration,
     /// The PROXY protocol towards members (R9.1-16).
     pub proxy_protocol: ProxyHeader,
-    /// TLS towards members: always of HTTPS pools, of GRPC pools where the file has the table.
-    /// `None` = clear text.
-    pub tls: Option<MemberTls>,
+    /// TLS towards members; HTTPS and GRPC.
+    pub tls: MemberTls,
 }
 
 impl Default for Pool {
@@ -49,6 +50,7 @@ impl Default for Pool {
             name: String::new(),
             protocol: PoolProtocol::Http,
             algorithm: Algorithm::RoundRobin,
+            cid_slice: CidSlice::default(),
             slow_start: None,
             persistence: None,
             drain: ConnectionDrain::default(),
@@ -59,7 +61,7 @@ impl Default for Pool {
             member_max_connections: 0,
             queue_timeout: Duration::from_secs(1),
             proxy_protocol: ProxyHeader::default(),
-            tls: None,
+            tls: MemberTls::default(),
         }
     }
 }
@@ -77,7 +79,7 @@ pub enum PoolProtocol {
     Http,
     /// HTTP inside TLS; dedicated only (R3.14-1).
     Https,
-    /// gRPC over HTTP/2, in clear text or inside TLS.
+    /// gRPC over HTTP/2.
     Grpc,
 }
 
@@ -111,13 +113,8 @@ pub enum Algorithm {
     LeastConnections,
     /// Consistent hash of the client's address (R5.9-1).
     SourceIp,
-    /// Consistent hash of `len` bytes at `offset` of the QUIC connection id (R6.8-6).
-    QuicCid {
-        /// 1–20 bytes.
-        len: u8,
-        /// 0–19.
-        offset: u8,
-    },
+    /// Consistent hash of a slice of the QUIC connection id (R6.8-6).
+    QuicCid,
 }
 
 impl Algorithm {
@@ -128,8 +125,23 @@ impl Algorithm {
             Algorithm::RoundRobin => "ROUND_ROBIN",
             Algorithm::LeastConnections => "LEAST_CONNECTIONS",
             Algorithm::SourceIp => "SOURCE_IP",
-            Algorithm::QuicCid { .. } => "QUIC_CID",
+            Algorithm::QuicCid => "QUIC_CID",
         }
+    }
+}
+
+/// `quic_cid_hash_strategy`: what of a QUIC connection id tells a connection (R6.8-6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CidSlice {
+    /// 1–20 bytes (default 3); with `offset` at most 20.
+    pub len: u8,
+    /// Where they begin: 0–19 (default 1).
+    pub offset: u8,
+}
+
+impl Default for CidSlice {
+    fn default() -> Self {
+        CidSlice { len: 3, offset: 1 }
     }
 }
 

@@ -15,16 +15,19 @@ pub enum DatagramDrop {
     Stray,
     /// It would have begun a flow while the process drains.
     Draining,
+    /// It is for a QUIC pool, and no QUIC, or leads to no connection.
+    NotQuic,
 }
 
 impl DatagramDrop {
     /// All of them, in the order of the counters.
-    pub const ALL: [DatagramDrop; 5] = [
+    pub const ALL: [DatagramDrop; 6] = [
         DatagramDrop::Truncated,
         DatagramDrop::NoMember,
         DatagramDrop::NoSocket,
         DatagramDrop::Stray,
         DatagramDrop::Draining,
+        DatagramDrop::NotQuic,
     ];
 
     /// The word in metrics.
@@ -36,6 +39,7 @@ impl DatagramDrop {
             DatagramDrop::NoSocket => "no_socket",
             DatagramDrop::Stray => "stray",
             DatagramDrop::Draining => "draining",
+            DatagramDrop::NotQuic => "not_quic",
         }
     }
 }

@@ -49,7 +49,7 @@ impl Picker {
         let way = match algorithm {
             Algorithm::RoundRobin => Way::RoundRobin(Wrr::new(seed)),
             Algorithm::LeastConnections => Way::Least(Least::new(seed)),
-            Algorithm::SourceIp | Algorithm::QuicCid { .. } => {
+            Algorithm::SourceIp | Algorithm::QuicCid => {
                 Way::Hash(ring.unwrap_or_else(|| Arc::new(Ring::new([]))))
             }
         };

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{Held, Member};
-use crate::control::{self, Stickiness};
+use crate::control::{self, Connections, Stickiness};
 use crate::limits::MAX_ATTEMPTS;
-use crate::model::{Algorithm, ConnectionDrain, Handle, ProxyHeader, SlowStart};
+use crate::model::{Algorithm, CidSlice, ConnectionDrain, Handle, ProxyHeader, SlowStart};
 use crate::pool::{Ask, Candidate, Picker, ramp, sticky};
 use crate::time::clock::Mono;
 
@@ -20,6 +20,8 @@ pub struct Pool {
     label: RefCell<Rc<str>>,
     algorithm: Cell<Algorithm>,
     stickiness: RefCell<Option<Arc<Stickiness>>>,
+    connections: RefCell<Option<Arc<Connections>>>,
+    cid_slice: Cell<Option<CidSlice>>,
     slow_start: Cell<Option<SlowStart>>,
     drain: Cell<ConnectionDrain>,
     proxy_header: Cell<ProxyHeader>,
@@ -46,6 +48,8 @@ impl Pool {
             label: RefCell::new("".into()),
             algorithm: Cell::new(algorithm),
             stickiness: RefCell::default(),
+            connections: RefCell::default(),
+            cid_slice: Cell::new(None),
             slow_start: Cell::new(None),
             drain: Cell::default(),
             proxy_header: Cell::default(),
@@ -59,6 +63,8 @@ impl Pool {
         self.label.replace(format!("pool_{}", settings.id).into());
         self.algorithm.set(settings.algorithm);
         self.stickiness.replace(settings.stickiness.clone());
+        self.cid_slice.set(settings.connections.as_ref().map(|known| known.slice));
+        self.connections.replace(settings.connections.clone());
         self.slow_start.set(settings.slow_start);
         self.drain.set(settings.drain);
         self.proxy_header.set(settings.proxy_header);
@@ -102,9 +108,10 @@ impl Pool {
         let sticky = self.stickiness();
         let sticky = sticky.as_ref().map(|sticky| (&sticky.cookie, sticky.timeout, &sticky.ids));
         format!(
-            "pool {}: {}, slow_start {:?}, stickiness {sticky:?}: {}",
+            "pool {}: {}, {:?}, slow_start {:?}, stickiness {sticky:?}: {}",
             self.name(),
             self.algorithm().name(),
+            self.cid_slice(),
             self.slow_start.get(),
             members.join(", ")
         )
@@ -151,6 +158,17 @@ impl Pool {
         self.stickiness.borrow().clone()
     }
 
+    /// What of a connection id tells the connection, where members speak QUIC.
+    #[inline]
+    pub fn cid_slice(&self) -> Option<CidSlice> {
+        self.cid_slice.get()
+    }
+
+    /// Whose the connections are, where members speak QUIC.
+    pub fn connections(&self) -> Option<Arc<Connections>> {
+        self.connections.borrow().clone()
+    }
+
     /// The member that a session is bound to by `mark` (see [`Stickiness::place`]), if it is still
     /// there and may get requests (C12).
     pub fn bound(&self, stickiness: &Stickiness, mark: u64) -> Option<Held> {
@@ -182,7 +200,7 @@ impl Pool {
     }
 
     /// The member at this position with its load raised, if it may get requests.
-    fn hold(&self, place: usize) -> Option<Held> {
+    pub fn hold(&self, place: usize) -> Option<Held> {
         let members = self.members.borrow();
         let member = members.get(place).filter(|member| member.is_usable())?;
         member.load.rise();

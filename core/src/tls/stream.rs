@@ -9,41 +9,21 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::channel::Channel;
-use super::facts::Facts;
 use crate::rt::{EventQueue, Lease, Payload, TcpInfo, TcpStream};
 
 /// A connection on this shard. As [`TcpStream`] in all that is not said here.
 #[derive(Debug)]
 pub struct Stream {
     tcp: TcpStream,
-    /// `None`: plain.
-    tls: Option<Box<Channel>>,
 }
 
 impl From<TcpStream> for Stream {
     fn from(tcp: TcpStream) -> Stream {
-        Stream { tcp, tls: None }
+        Stream { tcp }
     }
 }
 
 impl Stream {
-    pub(super) fn secured(tcp: TcpStream, tls: Box<Channel>) -> Stream {
-        Stream { tcp, tls: Some(tls) }
-    }
-
-    /// What its handshake came to; `None` when it is plain.
-    #[inline]
-    pub fn tls(&self) -> Option<&Facts> {
-        self.tls.as_ref().map(|tls| &tls.facts)
-    }
-
-    /// The application protocol that its handshake agreed on, if any.
-    #[inline]
-    pub fn alpn(&self) -> Option<&[u8]> {
-        self.tls().and_then(|facts| facts.alpn.as_deref())
-    }
-
     /// The next bytes; `None` once the peer has ended its side in order.
     ///
     /// # Errors
@@ -55,18 +35,12 @@ impl Stream {
     /// As [`Stream::recv`]. One task may wait at a time.
     #[inline]
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Lease>>> {
-        match &self.tls {
-            None => self.tcp.poll_recv(cx),
-            Some(tls) => tls.poll_recv(&self.tcp, cx),
-        }
+        self.tcp.poll_recv(cx)
     }
 
     /// Puts bytes back in front: the next `recv` yields them. An empty lease is dropped.
     pub fn unread(&self, lease: Lease) {
-        match &self.tls {
-            None => self.tcp.unread(lease),
-            Some(tls) => tls.unread(lease),
-        }
+        self.tcp.unread(lease);
     }
 
     /// Says that a large body is about to come (`true`).
@@ -88,10 +62,7 @@ impl Stream {
     /// `WouldBlock` while an earlier post is in flight; else that post's error.
     #[inline]
     pub fn post(&self, payload: impl Into<Payload>) -> io::Result<()> {
-        match &self.tls {
-            None => self.tcp.post(payload),
-            Some(tls) => tls.post(&self.tcp, payload.into()),
-        }
+        self.tcp.post(payload)
     }
 
     /// Waits until the kernel has taken everything posted.
@@ -119,17 +90,7 @@ impl Stream {
     /// # Errors
     /// Those of the posts, and `NotConnected` when the connection is gone.
     pub fn poll_shutdown_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &self.tls {
-            None => self.tcp.poll_shutdown_write(cx),
-            Some(tls) => tls.poll_shutdown_write(&self.tcp, cx),
-        }
-    }
-
-    /// Tells the peer that nothing more comes, as far as that is said within the stream: by TLS's
-    /// close_notify. Nothing may be posted after it. True when there is something to flush for it;
-    /// false while a post is in flight, too.
-    pub fn say_end(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.say_end(&self.tcp))
+        self.tcp.poll_shutdown_write(cx)
     }
 
     /// Closes with RST; what has not gone out is dropped.
@@ -145,26 +106,20 @@ impl Stream {
     /// Flushes, ends our side, and discards what the peer still sends until its FIN, `max_bytes`
     /// of the wire, or `limit`; then closes.
     pub async fn close_lingering(self, max_bytes: u64, limit: Duration) {
-        if self.tls.is_some() && self.flush().await.is_ok() {
-            self.say_end();
-        }
         self.tcp.close_lingering(max_bytes, limit).await;
     }
 
     /// True when bytes, the end or an error are here already.
     #[inline]
     pub fn has_event(&self) -> bool {
-        self.tcp.has_event() || self.tls.as_ref().is_some_and(|tls| tls.has_event())
+        self.tcp.has_event()
     }
 
     /// Until the next `recv`, reports any event (bytes, the end, an error) as `token` to `queue`;
     /// keeps a receive armed for that.
     #[inline]
     pub fn watch(&self, queue: &Rc<EventQueue>, token: u32) {
-        match &self.tls {
-            Some(tls) if tls.has_event() => queue.push(token),
-            _ => self.tcp.watch(queue, token),
-        }
+        self.tcp.watch(queue, token);
     }
 
     /// Our own address.

@@ -17,14 +17,17 @@ use weir_core::time::clock::Mono;
 
 use super::SocketId;
 use super::table::{Begun, Client, Flow, FlowId, Table};
-use crate::choice::{Choice, choose};
+use crate::choice::{Choice, choose_by_id};
 use crate::limits::{DRAIN_IDLE, FLOWS, SOCKET_REST};
+use crate::quic::{self, Aim, Ids};
 use crate::record::Record;
 
 /// What is kept with a flow.
 #[derive(Debug)]
 struct Kept {
     choice: Choice,
+    /// Of a QUIC pool's flow.
+    ids: Option<Box<Ids>>,
     pool: Rc<Pool>,
     _ticket: Ticket,
     begun: Mono,
@@ -157,11 +160,20 @@ impl Room {
         if got.truncated {
             return counters.datagrams.drop(DatagramDrop::Truncated);
         }
-        let client = Client { peer: got.peer, local: got.local, door };
-        let Some(flow) = self.flow_of(client, rt::now()) else { return };
+        let client = Client { peer: got.peer, local: got.local, door, branch: 0 };
+        let now = rt::now();
+        let Some(aim) = self.aim(&got.data) else {
+            return counters.datagrams.drop(DatagramDrop::NotQuic);
+        };
+        let Some(flow) = self.flow_of(client, aim, now) else { return };
         let mut flows = self.flows.borrow_mut();
         let Some(flow) = flows.get_mut(flow) else { return };
         let bytes = got.data.len() as u64;
+        if let Some(ids) = &mut flow.payload.ids {
+            let member = flow.payload.choice.held.member().handle;
+            let session = ids.session(aim);
+            ids.client_says(session, member, self.site.keepalive_timeout(), now);
+        }
         flow.payload.moved.from_client += bytes;
         flow.payload.moved.to_member += bytes;
         flow.payload.choice.held.member().counters.bytes_sent.add(bytes);
@@ -172,10 +184,20 @@ impl Room {
         }
     }
 
+    /// What a datagram that begins a flow goes by: its source, or with a QUIC pool its id. `None`:
+    /// it is no QUIC.
+    fn aim<'a>(&self, datagram: &'a [u8]) -> Option<Aim<'a>> {
+        match self.site.pool().and_then(|pool| pool.cid_slice()) {
+            None => Some(Aim::Source),
+            Some(slice) => quic::parse(datagram).map(|packet| quic::aim(&packet, slice)),
+        }
+    }
+
     /// The client's flow; a new one when it has none, or its member was found down.
-    fn flow_of(self: &Rc<Self>, client: Client, now: Mono) -> Option<FlowId> {
+    fn flow_of(self: &Rc<Self>, client: Client, aim: Aim<'_>, now: Mono) -> Option<FlowId> {
+        let client = Client { branch: self.branch(&client, aim, now), ..client };
         let known = self.flows.borrow_mut().of_client(&client, now);
-        let Some(flow) = known else { return self.begin(client, now) };
+        let Some(flow) = known else { return self.begin(client, aim, now) };
         let is_up = (self.flows.borrow().get(flow))
             .is_some_and(|flow| flow.payload.choice.held.member().is_up());
         if is_up {
@@ -183,11 +205,30 @@ impl Room {
         }
         // R2.2-1.
         self.end(flow, Ending::MemberRst);
-        self.begin(client, now)
+        self.begin(client, aim, now)
     }
 
-    fn begin(self: &Rc<Self>, client: Client, now: Mono) -> Option<FlowId> {
+    /// Which of a client's flows a datagram belongs to.
+    fn branch(&self, client: &Client, aim: Aim<'_>, now: Mono) -> u32 {
+        let Aim::Part(_) = aim else { return 0 };
+        let mut flows = self.flows.borrow_mut();
+        let first = flows.of_client(client, now).and_then(|flow| flows.get(flow));
+        let other = first.and_then(|flow| {
+            let (ids, member) = (flow.payload.ids.as_ref()?, flow.payload.choice.held.member());
+            ids.other_member(ids.session(aim), member.handle, now)
+        });
+        let Some(branch) = other else { return 0 };
+        let is_there = flows.of_client(&Client { branch, ..*client }, now).is_some();
+        let follow = || self.site.pool().is_some_and(|pool| quic::may_follow(&pool, branch));
+        if is_there || follow() { branch } else { 0 }
+    }
+
+    fn begin(self: &Rc<Self>, client: Client, aim: Aim<'_>, now: Mono) -> Option<FlowId> {
         let counters = &self.site.counters;
+        if aim == Aim::Nowhere {
+            counters.datagrams.drop(DatagramDrop::NotQuic);
+            return None;
+        }
         if self.draining.get() {
             counters.datagrams.drop(DatagramDrop::Draining);
             return None;
@@ -198,7 +239,7 @@ impl Room {
         let choice = self
             .site
             .pool()
-            .and_then(|pool| Some((choose(&pool, source, ipv6, std::iter::empty(), now)?, pool)));
+            .and_then(|pool| Some((choose_by_id(&pool, aim, source, ipv6, now)?, pool)));
         let Some((choice, pool)) = choice else {
             counters.endings.count(Ending::ConnectFailed);
             counters.datagrams.drop(DatagramDrop::NoMember);
@@ -207,8 +248,9 @@ impl Room {
         counters.sticky.count(choice.sticky);
         let member = choice.held.member();
         let (address, blocks) = (member.address, std::sync::Arc::clone(&member.counters));
+        let ids = pool.connections().map(|known| Box::new(Ids::new(known, now)));
         let moved = Moved::default();
-        let kept = Kept { choice, pool, _ticket: ticket, begun: now, moved, answered: false };
+        let kept = Kept { choice, ids, pool, _ticket: ticket, begun: now, moved, answered: false };
         let begun = self.flows.borrow_mut().begin(client, address, kept, now);
         let (flow, evicted) = match begun {
             Begun::Flow(flow, evicted) => (Some(flow), evicted),
@@ -289,6 +331,10 @@ impl Room {
         }
         if !std::mem::replace(&mut kept.answered, true) {
             kept.choice.bind(now);
+        }
+        if let Some(ids) = &mut kept.ids {
+            let member = kept.choice.held.member().handle;
+            ids.member_says(&got.data, member, self.site.keepalive_timeout(), now);
         }
         let doors = self.doors.borrow();
         if let Some(door) = doors.get(&flow.client.door)

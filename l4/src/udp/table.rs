@@ -24,6 +24,9 @@ pub struct Client {
     pub local: IpAddr,
     /// The listening socket that it came by, for its port; numbers of the caller's.
     pub door: u32,
+    /// Where the same client has connections at several members (QUIC), all but the first are
+    /// flows of their own, each with what stands for its member; 0 = the first.
+    pub branch: u32,
 }
 
 /// A flow's place, valid until the flow ends.

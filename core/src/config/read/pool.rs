@@ -8,7 +8,7 @@ use crate::config::problem::{Findings, Placed};
 use crate::config::reader::{Table, put};
 use crate::config::values::{self, fault};
 use crate::model::{
-    Algorithm, Member, MemberTls, Persistence, PersistenceKind, Pool, PoolProtocol, ProxyHeader,
+    Algorithm, CidSlice, Member, Persistence, PersistenceKind, Pool, PoolProtocol, ProxyHeader,
     SlowStart, derive_id,
 };
 
@@ -50,6 +50,7 @@ impl<'t, 'i> PoolText<'t, 'i> {
             protocol: protocol.unwrap_or(PoolProtocol::Http),
             ..Pool::default()
         };
+        object.cid_slice = cid_slice(table, findings);
         let algorithm = algorithm(table, findings);
         put(&mut object.algorithm, algorithm);
         object.persistence = persistence(table, protocol, findings);
@@ -77,25 +78,31 @@ fn protocol(word: &str) -> PoolProtocol {
     }
 }
 
-/// `None` where the word is wrong.
-fn algorithm(table: &Table<'_, '_>, findings: &mut Findings) -> Option<Algorithm> {
-    let (mut len, mut offset) = (3, 1);
+/// What of a connection id tells a connection.
+fn cid_slice(table: &Table<'_, '_>, findings: &mut Findings) -> CidSlice {
+    let mut slice = CidSlice::default();
     if let Some(table) = table.table("quic_cid_hash_strategy", findings) {
-        put(&mut len, table.number("len", findings));
-        put(&mut offset, table.number("offset", findings));
+        put(&mut slice.len, table.number("len", findings));
+        put(&mut slice.offset, table.number("offset", findings));
+        let CidSlice { len, offset } = slice;
         if len + offset > 20 {
             let what = format!("{len} bytes at {offset} end beyond the 20 of a connection id");
             let help = "make len and offset 20 or less together";
             findings.error(table.span, table.path.clone(), what).row("R6.8-6").help(help);
         }
     }
+    slice
+}
+
+/// `None` where the word is wrong.
+fn algorithm(table: &Table<'_, '_>, findings: &mut Findings) -> Option<Algorithm> {
     if !table.has("lb_algorithm") {
         return Some(Algorithm::RoundRobin);
     }
     table.choice("lb_algorithm", findings).map(|word| match word {
         "LEAST_CONNECTIONS" => Algorithm::LeastConnections,
         "SOURCE_IP" => Algorithm::SourceIp,
-        "QUIC_CID" => Algorithm::QuicCid { len, offset },
+        "QUIC_CID" => Algorithm::QuicCid,
         _ => Algorithm::RoundRobin,
     })
 }
@@ -171,13 +178,10 @@ fn limits_and_tls(
         Some("v2") => ProxyHeader::V2,
         _ => ProxyHeader::None,
     };
-    object.tls = (object.protocol == PoolProtocol::Https).then(MemberTls::default);
     let table = table.table("tls", findings)?;
-    let mut tls = MemberTls::default();
-    put(&mut tls.verify, table.flag("verify", findings));
+    put(&mut object.tls.verify, table.flag("verify", findings));
     let server_name = table.text("server_name", findings, values::or_empty(values::host));
-    tls.server_name = server_name.flatten().unwrap_or_default();
-    object.tls = matches!(object.protocol, PoolProtocol::Https | PoolProtocol::Grpc).then_some(tls);
+    object.tls.server_name = server_name.flatten().unwrap_or_default();
     let ca = table.placed("ca", findings, values::or_empty(values::name))?;
     ca.value.map(|value| Placed { value, span: ca.span })
 }

@@ -39,7 +39,7 @@ pub(super) fn cell(
         Algorithm::RoundRobin => 0,
         Algorithm::LeastConnections => 1,
         Algorithm::SourceIp => 2,
-        Algorithm::QuicCid { .. } => return (Na, "R6.8-6"),
+        Algorithm::QuicCid => return (Na, "R6.8-6"),
     };
     let line = match kind {
         PersistenceKind::SourceIp => 0,

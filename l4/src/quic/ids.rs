@@ -1,0 +1,146 @@
+//! Pure but for the table that all shards share: the ids by which a flow's member is known.
+//!
+//! A member shows an id of its own in each packet with a long header; its slice is bound to the
+//! member then, so that a client that comes from another address finds its member on any shard.
+//! The binding lives as long as the flow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_core::control::Connections;
+use weir_core::model::Handle;
+use weir_core::obs::Sticky;
+use weir_core::table::{Held, Pool};
+use weir_core::time::clock::Mono;
+
+use super::packet::{Aim, parse};
+use crate::choice::seconds;
+use crate::limits::FLOW_IDS;
+
+/// A binding is renewed when so much of a flow's idle time has passed, and lasts longer by that.
+const RENEWALS: u32 = 4;
+
+/// What a flow of a QUIC pool keeps.
+#[derive(Debug)]
+pub struct Ids {
+    connections: Arc<Connections>,
+    /// The latest ones, by what stands for them; 0 = none.
+    sessions: [u64; FLOW_IDS],
+    /// Where the next one goes.
+    next: usize,
+    /// What the client's latest datagram came with, and was nobody's.
+    unknown: u64,
+    /// When the bindings are to be renewed.
+    renewal: Mono,
+}
+
+impl Ids {
+    /// Of a flow that begins.
+    #[must_use]
+    pub fn new(connections: Arc<Connections>, now: Mono) -> Ids {
+        Ids { connections, sessions: [0; FLOW_IDS], next: 0, unknown: 0, renewal: now }
+    }
+
+    /// What stands for the connection that a client's datagram is about; 0 = nothing does.
+    #[must_use]
+    pub fn session(&self, aim: Aim<'_>) -> u64 {
+        match aim {
+            Aim::Part(part) => self.connections.session(part),
+            Aim::Source | Aim::Nowhere => 0,
+        }
+    }
+
+    /// The mark of the other member that has the connection which a datagram of the flow's client
+    /// is about: the client got an address and port that somebody else had before, as behind a NAT.
+    #[must_use]
+    pub fn other_member(&self, session: u64, member: Handle, now: Mono) -> Option<u32> {
+        if self.knows(session) {
+            return None;
+        }
+        let found = self.connections.find(session, seconds(now));
+        found.filter(|&found| found != Connections::mark(member))
+    }
+
+    /// The flow's client has sent a datagram about this connection. `idle` is how long the flow
+    /// may be silent.
+    pub fn client_says(&mut self, session: u64, member: Handle, idle: Duration, now: Mono) {
+        if !self.knows(session) {
+            // What is bound already came from another flow, and lasts with this one from now on.
+            // Only members bind anew.
+            match self.connections.find(session, seconds(now)) {
+                Some(found) if found == Connections::mark(member) => {
+                    self.keep(session, member, idle, now);
+                }
+                Some(_) => {}
+                None => self.unknown = session,
+            }
+        }
+        self.renew(member, idle, now);
+    }
+
+    /// The flow's member has sent a datagram.
+    pub fn member_says(&mut self, datagram: &[u8], member: Handle, idle: Duration, now: Mono) {
+        // Most have a short header, which shows nothing.
+        if datagram.first().is_some_and(|first| first & 0x80 != 0) {
+            let slice = self.connections.slice;
+            if let Some(part) = parse(datagram).and_then(|packet| packet.issued(slice)) {
+                let session = self.connections.session(part);
+                if !self.sessions.contains(&session) {
+                    self.keep(session, member, idle, now);
+                }
+            }
+        }
+        self.renew(member, idle, now);
+    }
+
+    fn knows(&self, session: u64) -> bool {
+        session == self.unknown || self.sessions.contains(&session)
+    }
+
+    fn keep(&mut self, session: u64, member: Handle, idle: Duration, now: Mono) {
+        if let Some(place) = self.sessions.get_mut(self.next) {
+            *place = session;
+        }
+        self.next = (self.next + 1) % FLOW_IDS;
+        self.bind(session, member, idle, now);
+    }
+
+    /// The flow is in use: its bindings last on.
+    fn renew(&mut self, member: Handle, idle: Duration, now: Mono) {
+        if now >= self.renewal {
+            self.renewal = now.plus(idle / RENEWALS);
+            let known = self.sessions.iter().filter(|session| **session != 0);
+            known.for_each(|&session| self.bind(session, member, idle, now));
+        }
+    }
+
+    /// For as long as the flow lives when it falls silent before the next renewal.
+    fn bind(&self, session: u64, member: Handle, idle: Duration, now: Mono) {
+        let end = seconds(now.plus(idle + idle / RENEWALS)).saturating_add(1);
+        self.connections.bind(session, member, end, seconds(now));
+    }
+}
+
+/// May new flows follow a binding to the member with this mark?
+pub fn may_follow(pool: &Pool, mark: u32) -> bool {
+    let place = pool.connections().and_then(|known| known.place(mark));
+    place.and_then(|place| pool.hold(place)).is_some()
+}
+
+/// The member that has issued an id with this part, if that is known and it may get something
+/// (C12), for clients by IPv4 or IPv6; and what came of asking.
+pub fn bound(
+    pool: &Pool,
+    connections: &Connections,
+    part: &[u8],
+    ipv6: bool,
+    now: Mono,
+) -> (Option<Held>, Sticky) {
+    let Some(mark) = connections.find(connections.session(part), seconds(now)) else {
+        return (None, Sticky::New);
+    };
+    let held = connections.place(mark).and_then(|place| pool.hold(place));
+    let held = held.filter(|held| held.member().address.is_ipv6() == ipv6);
+    let sticky = if held.is_some() { Sticky::Hit } else { Sticky::Miss };
+    (held, sticky)
+}

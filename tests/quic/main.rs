@@ -1,0 +1,121 @@
+//! QUIC pools end to end: the real program between clients and members of a QUIC library.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+#[path = "../process/mod.rs"]
+mod process;
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, UdpSocket};
+use std::process::{Child, Command, Stdio};
+
+use process::{RUN_DIR, Server, address_after, count, python, run, until};
+
+/// Members behind the balancer.
+const MEMBERS: usize = 8;
+
+fn peers() -> Command {
+    python("tests/quic/peers.py")
+}
+
+/// Members; they end when their input does.
+struct Members {
+    child: Child,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Members {
+    fn start(kind: &str) -> Members {
+        let mut command = peers();
+        command.args(["members", &MEMBERS.to_string(), kind]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = |port: &str| SocketAddr::from(([127, 0, 0, 77], port.parse().unwrap()));
+        let addresses: Vec<_> = line.split_whitespace().map(address).collect();
+        assert_eq!(addresses.len(), MEMBERS, "{line}");
+        Members { child, addresses }
+    }
+}
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _already_reaped = self.child.wait();
+    }
+}
+
+fn file(pool: &str, members: &[SocketAddr]) -> String {
+    let mut text = format!(
+        "[runtime]\ncores = \"auto\"\nshutdown_timeout = 10\nrun_dir = \"{RUN_DIR}\"\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\n\
+         [[loadbalancer]]\nname = \"front\"\nvip_address = \"127.0.0.1\"\n\
+         [[listener]]\nname = \"quic\"\nloadbalancer = \"front\"\nprotocol = \"UDP\"\n\
+         protocol_port = 0\ndefault_pool = \"app\"\n\
+         [[pool]]\nname = \"app\"\nprotocol = \"QUIC\"\n{pool}\n"
+    );
+    for addr in members {
+        let (ip, port) = (addr.ip(), addr.port());
+        writeln!(text, "[[pool.members]]\naddress = \"{ip}\"\nprotocol_port = {port}").unwrap();
+    }
+    text
+}
+
+/// All clients move three times; none may lose its member. Returns the server, with its series.
+fn all_stay(pool: &str, kind: &str, how: &str) -> Server {
+    let members = Members::start(kind);
+    let server = Server::start(&file(pool, &members.addresses));
+    let port = address_after(&server.ready, "quic udp://").port().to_string();
+    let clients = count(40, 200);
+    let (code, out, err) = run(peers().args(["clients", &port, &clients.to_string(), how]));
+    assert_eq!(code, Some(0), "{out}{err}");
+    let counts: Vec<usize> = out.split_whitespace().map(|n| n.parse().unwrap()).collect();
+    assert_eq!(counts[..2], [clients, 0], "stayed, moved: {out}{err}");
+    assert!(counts[2] > MEMBERS / 2, "all at {} members", counts[2]);
+    let found = server.metric("weir_sticky_requests_total{listener=\"quic\",result=\"hit\"}");
+    // Where the port that a client moves to was used before, its flow may still be there.
+    assert!(found > 2.0 * clients as f64, "{found} moves\n{}", server.metrics());
+    server
+}
+
+/// R6.8-6: a client that comes from another port with the same connection id.
+#[test]
+fn who_keeps_its_id_keeps_its_member() {
+    let pool = "lb_algorithm = \"QUIC_CID\"\nquic_cid_hash_strategy = { len = 8, offset = 1 }";
+    all_stay(pool, "random", "same-id");
+}
+
+/// R6.8-6: a client that comes from another port with an id that nobody has seen, which says whose
+/// it is.
+#[test]
+fn who_takes_an_id_of_its_member_keeps_it() {
+    all_stay("lb_algorithm = \"QUIC_CID\"", "server-id", "new-id");
+}
+
+/// New connections may go by weight instead; those that there are stay where they are.
+#[test]
+fn round_robin_chooses_for_new_connections_only() {
+    all_stay("", "server-id", "new-id");
+}
+
+/// R6.8-6: what is no QUIC, and what can be nobody's, is dropped and counted.
+#[test]
+fn what_is_no_quic_is_dropped() {
+    let member = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = Server::start(&file("", &[member.local_addr().unwrap()]));
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.connect(address_after(&server.ready, "quic udp://")).unwrap();
+    let negotiation = b"\x80\0\0\0\0\x04abcd\x04efgh\0\0\0\x01";
+    for junk in [&b""[..], b"\xc0\0\0\0", b"\xc0\0\0\0\x01\xffabc", b"\x40ab", negotiation] {
+        client.send(junk).unwrap();
+    }
+    let dropped = "weir_datagrams_dropped_total{listener=\"quic\",why=\"not_quic\"}";
+    until("all to be dropped", || server.metric(dropped) == 5.0);
+    client.send(b"\xc0\xfa\xfa\xfa\xfa\x08clientid\0of a version to come").unwrap();
+    let mut buf = [0; 100];
+    let (len, from) = member.recv_from(&mut buf).unwrap();
+    assert!(buf[..len].ends_with(b"to come"), "nothing before it");
+    // What has a flow goes there, short as it may be.
+    client.send(b"\x40ab").unwrap();
+    assert_eq!(member.recv_from(&mut buf).unwrap(), (3, from));
+}
