@@ -9,6 +9,7 @@ git:git
 curl:curl
 wrk:wrk
 h2load:nghttp2-client
+iperf3:iperf3
 openssl:openssl
 python3:python3
 ip:iproute2
@@ -32,6 +33,9 @@ missing_packages() {
     command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
   done
   python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
+  echo '#include <openssl/ssl.h>' | cc -E - >/dev/null 2>&1 || echo libssl-dev
+  [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || nginx -V 2>&1 | grep -q -- '--with-stream ' ||
+    echo libnginx-mod-stream
 }
 
 # python_tests : makes the environment with the libraries, unless it is there; its python is in $python_folder/bin.

@@ -37,6 +37,23 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def wait_for_echo(process, port):
+    """Returns when a datagram to `port` of 127.0.0.1 is answered; fails with the program's own words."""
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        process.check_alive()
+        with socket.socket(type=socket.SOCK_DGRAM) as probe:
+            probe.settimeout(0.1)
+            probe.connect(("127.0.0.1", port))
+            try:
+                probe.send(b"ready?")
+                probe.recv(16)
+                return
+            except OSError:
+                time.sleep(0.02)
+    raise Failure(f"`{process.argv[0]}` answers no datagram on port {port}: {process.said()}")
+
+
 class Process:
     """One started program in a session of its own, with its descendants."""
 
@@ -71,12 +88,16 @@ class Process:
         with open(self.log, errors="replace") as log:
             return log.read()[-2000:].strip()
 
+    def check_alive(self):
+        """Fails with the program's own words when it has ended."""
+        if self.child.poll() is not None:
+            raise Failure(f"`{self.argv[0]}` ended at once ({self.child.returncode}): {self.said()}")
+
     def wait_for_port(self, port):
         """Returns when `port` of 127.0.0.1 accepts; fails with the program's own words."""
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
-            if self.child.poll() is not None:
-                raise Failure(f"`{self.argv[0]}` ended at once ({self.child.returncode}): {self.said()}")
+            self.check_alive()
             try:
                 socket.create_connection(("127.0.0.1", port), 0.2).close()
                 return

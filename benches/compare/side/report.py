@@ -3,28 +3,62 @@
 Pure: a run's dictionary in, text out; `run --render FILE` makes the page again from a kept run.
 """
 
+import dataclasses
 import statistics
 
 from side import features
-from side.jobs import JOBS
+from side.jobs import GROUPS, JOBS, Job
 
 NOISY = 0.10  # share of the proxy's core used by others above which a run is called disturbed
-IDLE_BYTES = 1024
 ASLEEP_SHARE = 0.005
 TWO_SHARDS = 1.10
+# What the short form shows of a measure, and with how many digits.
+SHORT = {"open": (", p99 µs", 0), "memory": ("", 0), "asleep": (", % of a core", 2),
+         "shards": (", ratio of CPU", 2)}
+NAMES = {"nginx": "nginx", "haproxy": "HAProxy", None: "Weir"}
 
 
 def render(run):
     """The whole page of one run."""
-    parts = ["### Side by side", heading(run), summary(run)]
+    parts = ["### Side by side", figures(run).rstrip()]
     parts += [details(run, job) for job in JOBS if chosen(run, job)]
     parts.append(notes(run))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def figures(run):
-    """The short form that the README shows: what ran, and Weir against its bars."""
-    return f"{heading(run)}\n\n{summary(run)}\n"
+    """What ran, and Weir against its bars, a table a group of jobs."""
+    tables = [(title, summary(run, group)) for group, title in GROUPS.items()]
+    several = sum(bool(table) for _, table in tables) > 1
+    parts = [f"**{title}**\n\n{table}" if several else table for title, table in tables if table]
+    return "\n\n".join([heading(run), *parts]) + "\n"
+
+
+def headline(run):
+    """The short form that the README shows: a line a job, medians of each proxy and Weir's ratio to them."""
+    lines = ["| median; in brackets Weir's ratio to it | Weir | nginx | HAProxy | bar |", "| --- |" + " --- |" * 4]
+    for job in JOBS:
+        rows = [row for row in verdicts(run) if row.job is job]
+        if not rows or job.measure == "features":
+            continue
+        alone = [row.values.split(" (")[0] for row in rows if row.peer is None and job.measure != "memory"]
+        what, digits = SHORT.get(job.measure, (f", CPU µs per {job.unit}", 1))
+        medians = {peer: f"{middle(chosen(run, job, peer), field_of(job)):,.{digits}f}"
+                   for peer in peers_of(run, job)} if not alone else {"weir": alone[0]}
+        cells = [medians.get("weir", "")]
+        for peer in ("nginx", "haproxy"):
+            found = ratios(run, job, "weir", peer, field_of(job)) if peer in medians else []
+            cells.append(f"{medians[peer]} ({statistics.median(found):.2f})" if found else "")
+        lines.append(f"| {job.title}{what} | {' | '.join(cells)} | {kept(rows)} |")
+    return "\n".join(lines) + "\n"
+
+
+def kept(rows):
+    """The bars of one job, and whether they hold."""
+    mark = {True: "", False: " **missed**"}
+    if len(rows) == 2 and len({(row.bar, row.holds) for row in rows}) == 1:
+        return f"{rows[0].bar}{mark[rows[0].holds]}"
+    return ", ".join(f"{NAMES.get(row.peer, row.peer)} {row.bar}{mark[row.holds]}" for row in rows)
 
 
 def heading(run):
@@ -74,27 +108,41 @@ def field_of(job):
     return {"open": "p99_us", "memory": "bytes_per_connection"}.get(job.measure, "cpu_us")
 
 
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Weir's figure in a job against one bar; `peer` is None where it stands alone."""
+
+    job: Job
+    title: str
+    peer: object
+    what: str
+    values: str  # median (min..max)
+    bar: str
+    holds: bool
+
+
 def verdicts(run):
-    """Rows of the summary: job, against whom, Weir's ratio, the bar, whether it holds."""
+    """Weir against its bars, job by job."""
     for job in JOBS:
         for kinds, bar in job.bars:
             for peer in peers_of(run, job):
                 if run["meta"]["kinds"].get(peer) in kinds:
                     found = ratios(run, job, "weir", peer, field_of(job))
                     if found:
-                        what = "p99" if job.measure == "open" else "CPU per request"
+                        what = "p99" if job.measure == "open" else f"CPU per {job.unit}"
                         ok = statistics.median(found) <= bar
-                        yield job.title, f"{what} ÷ {peer}", spread(found), f"≤ {bar:g}", ok
-        yield from own_verdicts(run, job)
+                        yield Verdict(job, job.title, peer, f"{what} ÷ {peer}", spread(found), f"≤ {bar:g}", ok)
+        for title, what, value, bar, ok in own_verdicts(run, job):
+            yield Verdict(job, title, None, what, value, bar, ok)
 
 
 def own_verdicts(run, job):
-    """Bars that Weir is held to without a peer."""
+    """Bars that Weir is held to without a peer: title, what, value, bar, whether it holds."""
     samples = chosen(run, job, "weir")
     if job.measure == "memory" and samples:
         values = [s["bytes_per_connection"] for s in samples]
-        ok = statistics.median(values) <= IDLE_BYTES
-        yield job.title, "bytes", spread(values, 0), f"≤ {IDLE_BYTES}", ok
+        ok = statistics.median(values) <= job.most_bytes
+        yield job.title, "bytes", spread(values, 0), f"≤ {job.most_bytes}", ok
     if job.measure == "asleep" and samples:
         values = [s["cpu_share"] * 100 for s in samples]
         ok = statistics.median(values) <= ASLEEP_SHARE * 100
@@ -109,15 +157,15 @@ def own_verdicts(run, job):
             yield "64 connections, 128 bytes", *row
 
 
-def summary(run):
-    """Weir against its bars; empty without Weir."""
-    rows = list(verdicts(run))
+def summary(run, group):
+    """Weir against its bars in one group of jobs; empty without Weir."""
+    rows = [row for row in verdicts(run) if row.job.group == group]
     if not rows:
         return ""
     table = "| job | Weir's figure | median (min..max) | bar | |\n| --- | --- | --- | --- | --- |\n"
     return table + "\n".join(
-        f"| {title} | {what} | {value} | {bar} | {'holds' if ok else '**missed**'} |"
-        for title, what, value, bar, ok in rows)
+        f"| {row.title} | {row.what} | {row.values} | {row.bar} | {'holds' if row.holds else '**missed**'} |"
+        for row in rows)
 
 
 def details(run, job):
@@ -125,7 +173,7 @@ def details(run, job):
     if job.measure == "features":
         return f"**{job.title}**\n\n{features.table(chosen(run, job))}"
     columns = {"load": LOAD, "open": LOAD, "shards": LOAD, "memory": MEMORY, "asleep": ASLEEP}
-    columns = columns[job.measure]
+    columns = [(title.replace("request", job.unit), cell) for title, cell in columns[job.measure]]
     lines = [f"**{job.title}**", ""]
     lines.append("| proxy | " + " | ".join(title for title, _ in columns) + " |")
     lines.append("| --- |" + " --- |" * len(columns))
@@ -136,8 +184,10 @@ def details(run, job):
 
 
 def number(field, scale=1.0, digits=1):
-    """A cell: the median of a field."""
-    return lambda samples: f"{middle(samples, field) * scale:,.{digits}f}"
+    """A cell: the median of a field; not every load tells all."""
+    def cell(samples):
+        return f"{middle(samples, field) * scale:,.{digits}f}" if field in samples[0] else "-"
+    return cell
 
 
 LOAD = [
@@ -163,12 +213,21 @@ ASLEEP = [
 
 def notes(run):
     """How the equal jobs were made equal, and what disturbed the run."""
-    lines = [
-        "CPU is utime + stime of the proxy's whole process tree over the measured window, divided by the "
-        "requests that the load generator counted. Ratios are taken within each round; the table shows "
-        "their median and range. Access logs off, X-Forwarded-For added, upstream keep-alive everywhere. "
-        f"1 MiB bodies: {run['meta']['bulk_note']}."
-    ]
+    jobs = [job for job in JOBS if chosen(run, job)]
+    groups = {job.group for job in jobs}
+    text = (
+        "CPU is utime + stime of the proxy's whole process tree over the measured window, divided by what the load "
+        "counted. Ratios are taken within each round; the table shows their median and range. Access logs off.")
+    if groups & {"http", "tls"}:
+        text += " X-Forwarded-For added, upstream keep-alive everywhere."
+    if any(job.bulk for job in jobs):
+        text += f" 1 MiB bodies: {run['meta']['bulk_note']}."
+    if "tls" in groups:
+        text += (" An ECDSA P-256 certificate; TLS 1.3, AES-128-GCM and X25519 everywhere, HTTP/1.1 to the origin. "
+                 "The client counted that all handshakes of a sample were full, or all resumed.")
+    if "l4" in groups:
+        text += " nginx by its stream module, HAProxy in mode tcp with splice-auto."
+    lines = [text]
     shares = [s["foreign_share"] for s in run["samples"]
               if "foreign_share" in s and s["job"] != "shards"]
     if shares and statistics.median(shares) > NOISY:
