@@ -162,6 +162,10 @@ default_pool = "raw"
 name = "raw"
 protocol = "TCP"
 members = []
+[[pool]]
+name = "tls"
+protocol = "HTTPS"
+members = [{ address = "127.0.0.1", protocol_port = 1 }]
 "#;
 
 /// R14.3-7: every metric that the page lists is there, with a series once there is something to
@@ -174,7 +178,9 @@ fn a_scrape_lists_every_series() {
     let members = [(member(Duration::ZERO), 1), (refusing, 1)];
     let text = config("[0]", 5, 0, &members).replace("default_pool", "cps = 20\ndefault_pool");
     let server = Server::start(&format!(
-        "{text}healthmonitor = {{ type = \"TCP\" }}\n{RAW}{UDP}[access_log]\npath = \"{}\"\n",
+        "{text}healthmonitor = {{ type = \"TCP\" }}\n{RAW}{UDP}[[certificate]]\nname = \"ca\"\n\
+         type = \"client\"\ncertificate = \"\"\"\n{}\"\"\"\n[access_log]\npath = \"{}\"\n",
+        include_str!("../examples/certs/ca.pem"),
         path.display()
     ));
     let nobody = process::address_after(&server.ready, "dns udp://");

@@ -67,6 +67,26 @@ pub const DATAGRAM_SENDS: usize = 1_024;
 /// Bytes that the kernel is asked to hold for a UDP socket; it gives net.core.rmem_max at most.
 pub const DATAGRAM_SOCKET_BUFFER: usize = 1 << 20;
 
+/// Bytes of a TLS record's text at most (RFC 8446, 5.1) …
+pub const TLS_TEXT: usize = 16_384;
+/// … and by how much sealing may make it longer (RFC 5246, 6.2.3; TLS 1.3 allows 256).
+pub const TLS_EXPANSION: usize = 2_048;
+/// Room for TLS records that come in several leases, one a connection at most while one comes: a
+/// whole record in whole pages, of which a short one touches few. At most 320 MiB a shard; a
+/// connection that finds none is closed.
+pub const RECORD_BUFFERS: BufferShape =
+    BufferShape { size: 20_480, total: 16_384, published_first: 0, published_most: 0 };
+/// Records in a row without application data (alerts, key updates, empty ones) that a TLS peer may
+/// send after the handshake.
+pub const TLS_QUIET_RECORDS: u8 = 32;
+/// Bytes of a handshake that wait to be understood: one message of the largest size rustls takes,
+/// in records, and a lease behind it.
+pub const TLS_HANDSHAKE_BYTES: usize = (64 << 10) + 4_096 + LARGE_LEASE;
+/// Bytes of messages after the handshake (tickets) that come in several records.
+pub const TLS_LATE_MESSAGE: usize = 32 << 10;
+/// Steps of handshakes, each with what asymmetric cryptography it needs, in one turn of a shard.
+pub const TLS_STEPS_PER_TURN: usize = 4;
+
 /// Entries of a ring's submission queue; a fuller turn submits more than once.
 pub const SUBMISSION_ENTRIES: u32 = 1_024;
 /// Entries of a ring's completion queue; beyond, the kernel keeps completions aside.
@@ -117,6 +137,8 @@ pub const MAX_CHAIN: usize = 10;
 pub const MAX_BUNDLE: usize = 1_000;
 /// Days before its end from which a certificate is warned of.
 pub const EXPIRY_WARNING_DAYS: i64 = 30;
+/// Tickets that one member's TLS sessions are kept by on one shard: eight for each of eight names.
+pub const MEMBER_SESSIONS: usize = 64;
 /// Bytes of log lines at which a shard hands a block of them to the writer.
 pub const LOG_BLOCK: usize = 65_536;
 /// Blocks of one shard and log target, 2 MiB of lines; when all are under way lines are dropped.
@@ -136,4 +158,6 @@ const _: () = assert!(DATAGRAM_BUFFERS.published_most.is_power_of_two());
 const _: () = assert!(DATAGRAM_BUFFERS.published_most <= DATAGRAM_BUFFERS.total);
 const _: () = assert!(SMALL_BUFFERS.published_most <= SMALL_BUFFERS.total);
 const _: () = assert!(LARGE_BUFFERS.published_most <= LARGE_BUFFERS.total);
+const _: () = assert!(5 + TLS_TEXT + TLS_EXPANSION <= RECORD_BUFFERS.size);
+const _: () = assert!(LARGE_LEASE <= 4 * TLS_TEXT);
 const _: () = assert!(SEND_BUFFER <= SEND_BUFFER_KEPT);

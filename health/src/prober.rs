@@ -12,9 +12,10 @@ use weir_core::counter::Counter;
 use weir_core::model::{Handle, Monitor};
 use weir_core::rt::{self, TaskHandle};
 use weir_core::time::clock::Mono;
+use weir_core::tls::Trust;
 
 use crate::limits;
-use crate::probe::{self, Outcome};
+use crate::probe::{self, Outcome, Question};
 use crate::reason::{Local, Reason};
 use crate::schedule;
 use crate::state::State;
@@ -36,6 +37,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// How it is checked.
     pub monitor: Arc<Monitor>,
+    /// What it has to show in checks inside TLS, which need this.
+    pub trust: Option<Trust>,
     /// Our address towards it; `None` = the kernel chooses.
     pub source: Option<IpAddr>,
     /// It counts as up until its checks find otherwise: it served before without them (C36).
@@ -156,8 +159,8 @@ impl Prober {
         loop {
             rt::sleep(due.since(rt::now())).await;
             let turn = self.turns.take().await;
-            let (address, monitor, source) = check.question();
-            let outcome = probe::probe(address, &monitor, source).await;
+            let target = check.target.borrow().clone();
+            let outcome = probe::probe(question(&target)).await;
             drop(turn);
             self.record(&check, outcome);
             let delay = check.target.borrow().monitor.delay;
@@ -235,14 +238,6 @@ impl Check {
         was.address == target.address && (self.state.get().is_judged() || !hurries)
     }
 
-    /// Whom to ask, and how.
-    fn question(&self) -> (SocketAddr, Arc<Monitor>, Option<IpAddr>) {
-        let target = self.target.borrow();
-        let port = target.monitor.port.unwrap_or(target.address.port());
-        let address = SocketAddr::new(target.address.ip(), port);
-        (address, Arc::clone(&target.monitor), target.source)
-    }
-
     fn log(&self, up: bool, reason: Option<Reason>) {
         let Target { pool, member, .. } = &*self.target.borrow();
         let before = rt::now().since(self.since.get()).as_secs();
@@ -260,6 +255,14 @@ impl Check {
             task.abort();
         }
     }
+}
+
+/// Whom to ask, and how.
+fn question(target: &Target) -> Question<'_> {
+    let port = target.monitor.port.unwrap_or(target.address.port());
+    let address = SocketAddr::new(target.address.ip(), port);
+    let (trust, source) = (target.trust.as_ref(), target.source);
+    Question { address, monitor: &target.monitor, trust, source }
 }
 
 impl Drop for Prober {

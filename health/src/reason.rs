@@ -6,6 +6,7 @@ use std::io;
 
 use libc::{EACCES, EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM};
 use weir_core::model::Codes;
+use weir_core::tls::Failure;
 
 /// Why a member's probe failed. `Display` gives the code, then what was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,10 @@ pub enum Reason {
     Reset,
     /// Connected, but no (whole) answer within the timeout.
     ResponseTimeout,
+    /// The handshake of TLS failed.
+    TlsHandshake(Failure),
+    /// The handshake of TLS did not end within the timeout.
+    TlsTimeout,
     /// The connection ended before a whole status line.
     ClosedEarly,
     /// What came is no HTTP answer.
@@ -45,6 +50,8 @@ impl Reason {
             Reason::Unreachable => "unreachable",
             Reason::Reset => "reset",
             Reason::ResponseTimeout => "response_timeout",
+            Reason::TlsHandshake(_) => "ssl_handshake_error",
+            Reason::TlsTimeout => "ssl_handshake_timeout",
             Reason::ClosedEarly => "closed_early",
             Reason::InvalidResponse => "invalid_response",
             Reason::UnexpectedStatus { .. } => "unexpected_status",
@@ -60,6 +67,7 @@ impl fmt::Display for Reason {
             Reason::UnexpectedStatus { expected, actual } => {
                 write!(f, " (expected {expected}, got {actual})")
             }
+            Reason::TlsHandshake(failure) => write!(f, " ({})", failure.name()),
             Reason::Other(kind) => write!(f, " ({kind})"),
             _ => Ok(()),
         }

@@ -40,6 +40,7 @@ fn target(key: u64, address: SocketAddr, monitor: Monitor) -> Target {
         member: format!("m{key}").into(),
         address,
         monitor: Arc::new(monitor),
+        trust: None,
         source: None,
         up: false,
         first: First::Soon,

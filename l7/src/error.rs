@@ -5,6 +5,8 @@
 use std::fmt;
 use std::io::ErrorKind;
 
+use weir_core::tls::Failure;
+
 use crate::body::BadBody;
 
 /// Who is to blame.
@@ -88,6 +90,8 @@ pub(crate) enum Error {
     ConnectFailed(ErrorKind),
     /// No connection to the member within connect_timeout.
     ConnectTimeout,
+    /// The handshake of TLS with the member failed.
+    MemberTls(Failure),
     /// The member's connection broke before its answer was complete.
     MemberReset(ErrorKind),
     /// The member closed before its answer was complete.
@@ -143,12 +147,34 @@ impl Error {
             Error::NoUsableMember => (Internal, 503, Never, "no member is usable"),
             Error::ConnectFailed(_) => (Member, 502, Always, "cannot connect to the member"),
             Error::ConnectTimeout => (Member, 504, Always, "connecting to the member timed out"),
+            Error::MemberTls(failure) => (Member, 502, Always, tls_reason(failure)),
             Error::MemberReset(_) => (Member, 502, Unanswered, "member reset the connection"),
             Error::MemberClosed => (Member, 502, Unanswered, "member closed the connection"),
             Error::BadAnswer => (Member, 502, Never, "malformed answer from the member"),
             Error::AnswerTimeout => (Member, 504, Unbound, "member did not answer in time"),
         };
         Verdict { side, status, retry, reason }
+    }
+}
+
+/// What a failed handshake with a member is called in the log.
+const fn tls_reason(failure: Failure) -> &'static str {
+    match failure {
+        Failure::PlainHttp => "member speaks clear text where TLS is due",
+        Failure::Malformed | Failure::Oversize => "member broke the rules of TLS",
+        Failure::Version => "member and Weir have no TLS version in common",
+        Failure::Cipher => "member and Weir have no TLS cipher in common",
+        Failure::Protocol => "member does not speak the pool's protocol inside TLS",
+        Failure::CertificateMissing => "member shows no certificate",
+        Failure::CertificateExpired => "member's certificate has expired or is not valid yet",
+        Failure::CertificateUnknown => "member's certificate is of an unknown issuer",
+        Failure::CertificateName => "member's certificate is for another name",
+        Failure::CertificateInvalid => "member's certificate does not hold",
+        Failure::CertificateWanted => "member wants a certificate, and members are shown none",
+        Failure::Refused => "member refused the TLS handshake",
+        Failure::Closed | Failure::Silent => "member closed within the TLS handshake",
+        Failure::Timeout => "TLS handshake with the member took too long",
+        Failure::Internal => "TLS handshake with the member: internal error",
     }
 }
 

@@ -13,7 +13,7 @@ use weir_core::model::TcpKeepalive;
 use weir_core::rt::{self, ConnectOptions, EventQueue, TcpStream, Timer};
 use weir_core::table::{Keep, Member};
 use weir_core::time::clock::Mono;
-use weir_core::tls::Stream;
+use weir_core::tls::{self, Bond, Stream};
 
 use crate::error::Error;
 use crate::limits::{MAX_IDLE_PER_MEMBER, SWEEP_INTERVAL};
@@ -28,6 +28,47 @@ pub(crate) struct Connection {
     pub(crate) stream: Stream,
     /// Whom it leads to.
     pub(crate) member: Rc<Member>,
+    /// What it was opened under; `None` = clear text.
+    secured: Option<Secured>,
+}
+
+/// What a connection inside TLS was opened under.
+#[derive(Debug)]
+struct Secured {
+    bond: Rc<Bond>,
+    /// The host that it was opened for; empty where the pool names one for all.
+    host: Box<str>,
+}
+
+impl Secured {
+    fn new(bond: Rc<Bond>, host: &str) -> Secured {
+        let host = if bond.trust.has_name() { "" } else { host };
+        Secured { host: host.into(), bond }
+    }
+}
+
+/// Whether a kept connection can carry a request.
+enum Fit {
+    Yes,
+    /// It was opened for another host: a member may choose its certificate by that (RFC 9110, 7.4).
+    No,
+    /// It was opened when the pool's `tls` said something else.
+    Outdated,
+}
+
+impl Connection {
+    fn fits(&self, bond: Option<&Rc<Bond>>, host: &str) -> Fit {
+        match (&self.secured, bond) {
+            (None, None) => Fit::Yes,
+            (Some(secured), Some(bond)) if Rc::ptr_eq(&secured.bond, bond) => {
+                match secured.host.is_empty() || *secured.host == *host {
+                    true => Fit::Yes,
+                    false => Fit::No,
+                }
+            }
+            _ => Fit::Outdated,
+        }
+    }
 }
 
 impl Drop for Connection {
@@ -40,26 +81,60 @@ impl Drop for Connection {
 /// matter.
 pub(crate) type Connecting = Pin<Box<dyn Future<Output = Result<Connection, Error>>>>;
 
-/// Begins to connect to `member`, for at most `limit`, with TCP keep-alive of these times.
-pub(crate) fn connect(member: Rc<Member>, limit: Duration, keepalive: TcpKeepalive) -> Connecting {
+/// Begins to connect to `member`, for at most `limit`, the handshake of TLS included, with TCP
+/// keep-alive of these times. `host` is the one that the request asks for, without a port.
+pub(crate) fn connect(
+    member: Rc<Member>,
+    host: &str,
+    limit: Duration,
+    keepalive: TcpKeepalive,
+) -> Connecting {
+    let secured = member.bond().map(|bond| Secured::new(bond, host));
     Box::pin(async move {
-        let options =
-            ConnectOptions { source: None, timeout: Some(limit), keepalive: Some(keepalive) };
-        match TcpStream::connect(member.address, &options).await {
+        let opened = open(&member, secured.as_ref(), limit, keepalive).await;
+        match opened {
             Ok(stream) => {
                 member.counters.connections.add(1);
                 member.counters.active_connections.rise();
-                Ok(Connection { stream: stream.into(), member })
+                Ok(Connection { stream, member, secured })
             }
             Err(error) => {
                 member.counters.connect_failures.add(1);
-                Err(match error.kind() {
-                    io::ErrorKind::TimedOut => Error::ConnectTimeout,
-                    kind => Error::ConnectFailed(kind),
-                })
+                Err(error)
             }
         }
     })
+}
+
+async fn open(
+    member: &Member,
+    secured: Option<&Secured>,
+    limit: Duration,
+    keepalive: TcpKeepalive,
+) -> Result<Stream, Error> {
+    let begun = rt::now();
+    let options = ConnectOptions { source: None, timeout: Some(limit), keepalive: Some(keepalive) };
+    let connected = TcpStream::connect(member.address, &options).await;
+    let tcp = connected.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => Error::ConnectTimeout,
+        kind => Error::ConnectFailed(kind),
+    })?;
+    let Some(secured) = secured else { return Ok(tcp.into()) };
+    let client = secured.bond.client(&secured.host, member.address.ip());
+    let left = limit.saturating_sub(rt::now().since(begun));
+    let shaken = match rt::timeout(left, tls::connect(tcp, &client)).await {
+        Ok(shaken) => shaken.map_err(Error::MemberTls),
+        Err(rt::Elapsed) => Err(Error::ConnectTimeout),
+    };
+    let counters = &member.counters;
+    match shaken.as_ref().map(|stream| stream.tls().is_some_and(|facts| facts.resumed)) {
+        Ok(resumed) => {
+            counters.tls_handshakes.add(1);
+            counters.tls_resumed.add(u64::from(resumed));
+        }
+        Err(_) => counters.tls_failures.add(1),
+    }
+    shaken
 }
 
 #[derive(Debug)]
@@ -95,16 +170,41 @@ impl Idle {
         Rc::new(Idle { slots, events: EventQueue::new() })
     }
 
-    /// The newest idle connection to `member` that is fit for use.
+    /// The newest idle connection to `member` that is fit for use by a request for `host`.
     #[inline]
-    pub(crate) fn take(&self, member: &Rc<Member>) -> Option<Connection> {
-        while member.keep.newest.get() != NONE {
-            let (connection, expires) = self.remove(member.keep.newest.get())?;
-            if !connection.stream.has_event() && expires > rt::now() {
+    pub(crate) fn take(&self, member: &Rc<Member>, host: &str) -> Option<Connection> {
+        let mut at = member.keep.newest.get();
+        let bond = if at == NONE { None } else { member.bond() };
+        while at != NONE {
+            let (fit, older) = self.look(at, bond.as_ref(), host)?;
+            if let Fit::No = fit {
+                at = older;
+                continue;
+            }
+            let (connection, expires) = self.remove(at)?;
+            let alive = !connection.stream.has_event() && expires > rt::now();
+            if alive && let Fit::Yes = fit {
                 return Some(connection);
             }
+            at = older;
         }
         None
+    }
+
+    /// Whether the connection in slot `at` fits, and the next older one.
+    #[inline]
+    fn look(&self, at: u32, bond: Option<&Rc<Bond>>, host: &str) -> Option<(Fit, u32)> {
+        let slots = self.slots.borrow();
+        let slot = slots.all.get(at as usize)?;
+        Some((slot.connection.as_ref()?.fits(bond, host), slot.next))
+    }
+
+    /// The oldest idle connection to `member`.
+    fn oldest(&self, member: &Member) -> Option<u32> {
+        let slots = self.slots.borrow();
+        let newest = Some(member.keep.newest.get()).filter(|&at| at != NONE);
+        let older = |&at: &u32| Some(slots.all.get(at as usize)?.next).filter(|&at| at != NONE);
+        std::iter::successors(newest, older).last()
     }
 
     /// Closes all idle connections to `member`.
@@ -117,9 +217,16 @@ impl Idle {
     #[inline]
     pub(crate) fn put(&self, connection: Connection, limit: Duration) {
         let member = &connection.member;
-        let full = member.keep.count.get() >= MAX_IDLE_PER_MEMBER;
-        if full || connection.stream.has_event() || !member.is_usable() {
+        if connection.stream.has_event() || !member.is_usable() {
             return;
+        }
+        if member.keep.count.get() >= MAX_IDLE_PER_MEMBER {
+            // Kept for hosts that nobody asks for any more, they would be in the way of all others.
+            let of_a_host = connection.secured.as_ref().is_some_and(|s| !s.host.is_empty());
+            match self.oldest(member).filter(|_| of_a_host) {
+                Some(oldest) => drop(self.remove(oldest)),
+                None => return,
+            }
         }
         let slots = &mut *self.slots.borrow_mut();
         let at = if slots.free == NONE { slots.all.len() as u32 } else { slots.free };

@@ -66,6 +66,8 @@ pub(super) struct MemberRow {
     pub(super) labels: [String; 2],
     /// Its pool is checked.
     checked: bool,
+    /// It is spoken to inside TLS.
+    secured: bool,
     pub(super) blocks: Vec<Arc<MemberCounters>>,
 }
 
@@ -293,6 +295,22 @@ impl Page {
         }
     }
 
+    /// Of members inside TLS only.
+    fn member_handshakes(&self, text: &mut Text) {
+        let secured = || self.members.iter().filter(|row| row.secured);
+        let mut family = text.family(&names::MEMBER_TLS_HANDSHAKES);
+        for MemberRow { labels: [pool, name], blocks, .. } in secured() {
+            let resumed = sum(blocks, |c| c.tls_resumed.get());
+            let full = sum(blocks, |c| c.tls_handshakes.get()).saturating_sub(resumed);
+            family.sample(&[pool, name, "full"], full);
+            family.sample(&[pool, name, "resumed"], resumed);
+        }
+        let mut family = text.family(&names::MEMBER_TLS_FAILURES);
+        for MemberRow { labels: [pool, name], blocks, .. } in secured() {
+            family.sample(&[pool, name], sum(blocks, |c| c.tls_failures.get()));
+        }
+    }
+
     fn members(&self, text: &mut Text, state: &State, memory: &Memory) {
         type Read = fn(&MemberCounters) -> u64;
         let plain: [(&'static Metric, Read); 9] = [
@@ -312,6 +330,7 @@ impl Page {
                 family.sample(&[pool, name], sum(blocks, read));
             }
         }
+        self.member_handshakes(text);
         let mut family = text.family(&names::MEMBER_RESPONSES);
         for MemberRow { labels: [pool, name], blocks, .. } in &self.members {
             for (code, n) in sum_codes(blocks.iter().map(|c| &c.statuses)) {
@@ -383,6 +402,7 @@ fn member_rows(state: &State, board: &Board) -> Vec<MemberRow> {
                 handle: member.handle,
                 labels: [pool.name.clone(), label],
                 checked: pool.is_checked(),
+                secured: pool.trust.is_some(),
                 blocks: board.member(member.handle).to_vec(),
             }
         }));

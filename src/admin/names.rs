@@ -126,6 +126,10 @@ metrics! {
         "Idle connections to the member, kept for the next request.";
     MEMBER_CONNECT_FAILURES Counter "weir_member_connect_failures_total" ["pool", "member"],
         "Connections to the member that could not be opened.";
+    MEMBER_TLS_HANDSHAKES Counter "weir_member_tls_handshakes_total" ["pool", "member", "kind"],
+        "TLS handshakes with the member: full, or resumed from an earlier session.";
+    MEMBER_TLS_FAILURES Counter "weir_member_tls_handshake_failures_total" ["pool", "member"],
+        "TLS handshakes with the member that failed or took too long; among the connect failures.";
     MEMBER_REQUESTS Counter "weir_member_requests_total" ["pool", "member"],
         "Requests given to the member.";
     MEMBER_RESPONSES Counter "weir_member_responses_total" ["pool", "member", "code"],

@@ -97,6 +97,7 @@ fn targets(
                 member: member.name.as_str().into(),
                 address: member.address,
                 monitor: Arc::clone(pool.monitor.as_ref()?),
+                trust: pool.check_trust.clone(),
                 source: None,
                 up: state.is_up(member.handle),
                 first,

@@ -91,9 +91,10 @@ impl Material {
 }
 
 /// What all certificates of a configuration hold, by their index there. `None` where a
-/// configuration that did not come from a file names one.
+/// configuration that did not come from a file names one. Behind them the host's own bundle, if a
+/// pool asks for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Store(pub Vec<Option<Material>>);
+pub struct Store(pub Vec<Option<Material>>, pub Option<Arc<Authorities>>);
 
 impl Store {
     /// A server certificate.

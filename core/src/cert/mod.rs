@@ -16,6 +16,7 @@ mod names;
 mod ocsp;
 mod pem;
 mod read;
+mod system;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -25,3 +26,4 @@ pub use index::Index;
 pub use material::{Authorities, Identity, Material, Store};
 pub use names::{ascii, covers};
 pub use read::{Note, Part, Reading, read};
+pub use system::system;

@@ -361,7 +361,7 @@ fn days(seconds: i64) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
-fn digest(list: &[CertificateDer<'static>], ocsp: Option<&[u8]>) -> [u8; 32] {
+pub(super) fn digest(list: &[CertificateDer<'static>], ocsp: Option<&[u8]>) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     for der in list.iter().map(AsRef::as_ref).chain(ocsp) {
         context.update(&(der.len() as u64).to_be_bytes());

@@ -312,7 +312,7 @@ fn a_pool_is_modelled() {
         member_max_connections: 4,
         queue_timeout: Duration::from_millis(20),
         proxy_protocol: ProxyHeader::V2,
-        tls: MemberTls { verify: true, ca: Some(0), server_name: "a.example".to_owned() },
+        tls: Some(MemberTls { verify: true, ca: Some(0), server_name: "a.example".to_owned() }),
         ..Pool::default()
     };
     assert_eq!(config.pools[0], expected);

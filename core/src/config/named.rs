@@ -3,10 +3,11 @@
 //! says about them. Called for configurations that come from files.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::problem::{Findings, Placed};
-use super::read::{Document, ListenerText};
-use crate::cert::{self, Store};
+use super::read::{Document, ListenerText, PoolText};
+use crate::cert::{self, Authorities, Store};
 use crate::time::clock;
 
 /// Reads all certificates and reports what is the matter with them, at the keys that it is about.
@@ -33,7 +34,7 @@ pub(super) fn check(document: &Document<'_, '_>, findings: &mut Findings) -> Sto
         }
         list.push(reading.material);
     }
-    let store = Store(list);
+    let store = Store(list, system(document, findings));
     for listener in &document.listeners {
         warn_hidden(listener, document, &store, findings);
     }
@@ -69,4 +70,20 @@ fn warn_hidden(
             finding.row("R6.2-1").help("take it out, or put it first");
         }
     }
+}
+
+/// The host's own bundle, if a pool's members are to be verified with it (R10.1-4).
+fn system(document: &Document<'_, '_>, findings: &mut Findings) -> Option<Arc<Authorities>> {
+    let wants = |pool: &&PoolText<'_, '_>| {
+        pool.ca.is_none() && pool.object.tls.as_ref().is_some_and(|tls| tls.verify)
+    };
+    let pool = document.pools.iter().find(wants)?;
+    let table = &pool.head.table;
+    let report = |what: String| {
+        findings
+            .error(table.span_of("tls"), table.at("tls"), what)
+            .row("R10.1-4")
+            .help("name a CA bundle: ca = \"…\", or install the host's (ca-certificates)");
+    };
+    cert::system().map_err(report).ok().map(Arc::new)
 }

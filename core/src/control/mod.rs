@@ -18,6 +18,7 @@ mod routes;
 mod state;
 mod stickiness;
 mod tls;
+mod trust;
 mod tunnel;
 mod words;
 

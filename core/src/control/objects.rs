@@ -11,6 +11,7 @@ use crate::model::{
     Protocol, ProxyHeader, SlowStart,
 };
 use crate::pool::Ring;
+use crate::tls::Trust;
 
 /// A listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +99,10 @@ pub struct Pool {
     pub drain: ConnectionDrain,
     /// The PROXY header that connections to members begin with.
     pub proxy_header: ProxyHeader,
+    /// Members are spoken to inside TLS, in this way.
+    pub trust: Option<Trust>,
+    /// Its checks are made inside TLS, in this way.
+    pub check_trust: Option<Trust>,
     /// Health checks; `None` = all members count as up.
     pub monitor: Option<Arc<Monitor>>,
     /// A listener uses it. If not, its members are not probed (R8.1-17).

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::access::Sets;
+use super::trust::Trusts;
 use super::{
     Access, Change, Connections, Diff, Headers, Limits, Listener, Log, Member, Pool, Retry, Routes,
     Stickiness, Timeouts, Tls, Tunnel, routes,
@@ -138,7 +139,10 @@ impl State {
             let found = old.get(&PoolKey::of_model(pool)).copied();
             let former = found.and_then(|handle| self.pools.get(&handle));
             let handle = found.unwrap_or_else(|| handles.fresh());
-            let resolved = resolve_pool(pool, used.contains(&index), former, handles, &self.secret);
+            let resolved = {
+                let attached = used.contains(&index);
+                resolve_pool(pool, attached, certificates, former, handles, &self.secret)
+            };
             self.carry_health(former, &resolved, &mut next.down);
             next.pools.insert(handle, unless_same(former, resolved));
             pools.push(handle);
@@ -287,6 +291,7 @@ fn unless_same<T: PartialEq>(former: Option<&Arc<T>>, now: T) -> Arc<T> {
 fn resolve_pool(
     pool: &model::Pool,
     attached: bool,
+    certificates: &Store,
     former: Option<&Arc<Pool>>,
     handles: &mut Handles,
     secret: &Secret,
@@ -307,7 +312,13 @@ fn resolve_pool(
         address: m.address,
         weight: m.weight,
     };
-    let members: Vec<Member> = pool.members.iter().map(member).collect();
+    let mut members: Vec<Member> = pool.members.iter().map(member).collect();
+    let trusts = Trusts::of(pool, certificates, former).unwrap_or_else(|error| {
+        // Nothing may go to them in clear text that is to be inside TLS.
+        tracing::error!("pool {}: no TLS, so no member gets anything: {error}", pool.name);
+        members.clear();
+        Trusts::default()
+    });
     Pool {
         ring: ring(pool, former),
         stickiness: Stickiness::of(pool, &members, former, secret),
@@ -321,6 +332,8 @@ fn resolve_pool(
         persistence: pool.persistence.clone(),
         drain: pool.drain,
         proxy_header: pool.proxy_protocol,
+        trust: trusts.requests,
+        check_trust: trusts.checks,
         monitor: pool.monitor.clone().map(Arc::new),
         attached,
     }

@@ -54,8 +54,7 @@ impl Tls {
         }
         let config = server_config(&basis.settings, &basis.certificates);
         let report = |error| tracing::error!("listener {}: no TLS: {error}", listener.name);
-        let config = Arc::new(config.map_err(report).ok()?);
-        let server = Server { config, handshake_timeout: basis.settings.handshake_timeout };
+        let server = Server::new(config.map_err(report).ok()?, basis.settings.handshake_timeout);
         Some(Tls { server: Arc::new(server), basis: Arc::new(basis) })
     }
 }

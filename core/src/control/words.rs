@@ -135,6 +135,9 @@ fn pool_fields(was: &Pool, now: &Pool) -> Vec<String> {
     field(&mut fields, "session_persistence", &was.persistence, &now.persistence);
     field(&mut fields, "connection_drain", &was.drain, &now.drain);
     field(&mut fields, "proxy_protocol", &was.proxy_header, &now.proxy_header);
+    if was.trust != now.trust {
+        fields.push("tls changed".into());
+    }
     monitor_fields(&mut fields, was.monitor.as_deref(), now.monitor.as_deref());
     fields
 }

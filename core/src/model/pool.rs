@@ -38,8 +38,9 @@ pub struct Pool {
     pub queue_timeout: Duration,
     /// The PROXY protocol towards members (R9.1-16).
     pub proxy_protocol: ProxyHeader,
-    /// TLS towards members; HTTPS and GRPC.
-    pub tls: MemberTls,
+    /// TLS towards members: always of HTTPS pools, of GRPC pools where the file has the table.
+    /// `None` = clear text.
+    pub tls: Option<MemberTls>,
 }
 
 impl Default for Pool {
@@ -61,7 +62,7 @@ impl Default for Pool {
             member_max_connections: 0,
             queue_timeout: Duration::from_secs(1),
             proxy_protocol: ProxyHeader::default(),
-            tls: MemberTls::default(),
+            tls: None,
         }
     }
 }
@@ -79,7 +80,7 @@ pub enum PoolProtocol {
     Http,
     /// HTTP inside TLS; dedicated only (R3.14-1).
     Https,
-    /// gRPC over HTTP/2.
+    /// gRPC over HTTP/2, in clear text or inside TLS.
     Grpc,
 }
 

@@ -161,6 +161,12 @@ pub struct MemberCounters {
     pub idle_connections: Gauge,
     /// Connections that could not be opened: refused, reset, unreachable, timed out.
     pub connect_failures: Counter,
+    /// Handshakes of TLS with the member that ended well.
+    pub tls_handshakes: Counter,
+    /// Those of them that resumed an earlier session.
+    pub tls_resumed: Counter,
+    /// Handshakes of TLS with the member that failed, or took too long.
+    pub tls_failures: Counter,
     /// Requests given to the member.
     pub requests: Counter,
     /// Bytes received from the member.

@@ -1,5 +1,7 @@
 //! Receive buffers: provided-buffer rings that the kernel picks from, and the leases through which
-//! received bytes are lent out. Owns the memory; `stream::recv` decides which group a receive uses.
+//! received bytes are lent out. One group the kernel never sees: what came in several leases and
+//! must lie in one piece is gathered in it. Owns the memory; `stream::recv` decides which group a
+//! receive uses.
 //!
 //! A group reserves address space for its largest size but touches only what is used: free buffers
 //! are a stack, and only a small set of them is published to the kernel at a time. The set grows
@@ -22,6 +24,7 @@ use crate::limits;
 pub(super) const SMALL: u16 = 0;
 pub(super) const LARGE: u16 = 1;
 pub(super) const DATAGRAMS: u16 = 2;
+pub(super) const RECORDS: u16 = 3;
 /// The group of a lease without a buffer.
 const NO_GROUP: u16 = u16::MAX;
 
@@ -47,7 +50,7 @@ impl Left {
     }
 }
 
-/// One group of equal buffers. Three per shard.
+/// One group of equal buffers. Four per shard.
 #[derive(Debug)]
 pub(super) struct BufferGroup {
     id: u16,
@@ -68,12 +71,24 @@ pub(super) struct BufferGroup {
 impl BufferGroup {
     /// Reserves memory and registers the group with `ring`.
     pub(super) fn new(ring: &Ring, id: u16, shape: &limits::BufferShape) -> io::Result<Self> {
-        let entry_bytes = size_of::<BufRingEntry>();
-        let group = BufferGroup {
+        let group = BufferGroup::own(id, shape)?;
+        let address = group.ring.start.as_ptr() as u64;
+        // SAFETY: the mapping has room for `ring_entries` entries, is page-aligned and zeroed, and
+        // outlives the ring: the shard drops the ring first.
+        unsafe {
+            ring.submitter().register_buf_ring_with_flags(address, group.ring_entries, id, 0)
+        }?;
+        Ok(group)
+    }
+
+    /// Reserves memory of our own, of which the kernel is told nothing.
+    pub(super) fn own(id: u16, shape: &limits::BufferShape) -> io::Result<Self> {
+        let entries = usize::from(shape.published_most.max(1));
+        Ok(BufferGroup {
             id,
             size: shape.size,
             memory: Mapping::new(shape.size * usize::from(shape.total))?,
-            ring: Mapping::new(entry_bytes * usize::from(shape.published_most))?,
+            ring: Mapping::new(size_of::<BufRingEntry>() * entries)?,
             ring_entries: shape.published_most,
             tail: 0,
             free: Vec::new(),
@@ -82,14 +97,14 @@ impl BufferGroup {
             published: 0,
             target: shape.published_first,
             lent: 0,
-        };
-        let address = group.ring.start.as_ptr() as u64;
-        // SAFETY: the mapping has room for `ring_entries` entries, is page-aligned and zeroed, and
-        // outlives the ring: the shard drops the ring first.
-        unsafe {
-            ring.submitter().register_buf_ring_with_flags(address, group.ring_entries, id, 0)
-        }?;
-        Ok(group)
+        })
+    }
+
+    /// Lends a buffer out that holds nothing yet; `None` when all are.
+    fn lend_blank(&mut self) -> Option<Lease> {
+        let buffer = self.take_free()?;
+        self.lent += 1;
+        Some(Lease { data: self.address(buffer), len: 0, buffer, group: self.id })
     }
 
     /// Takes received bytes out of the kernel's hands.
@@ -236,6 +251,37 @@ impl Lease {
     /// No bytes, and no buffer behind them: what an empty datagram carries.
     pub(super) fn empty() -> Lease {
         Lease { data: NonNull::dangling(), len: 0, buffer: 0, group: NO_GROUP }
+    }
+
+    /// An empty lease that a whole TLS record can be gathered in ([`Lease::push`]); `None` when the
+    /// shard's room for that is used up.
+    pub fn gather() -> Option<Lease> {
+        shard::with(|shard| {
+            let lease = shard.group(RECORDS).borrow_mut().lend_blank()?;
+            shard.stats.leases.rise();
+            Some(lease)
+        })
+    }
+
+    /// Appends as much of `bytes` as the buffer has room for; returns how many that were.
+    pub fn push(&mut self, bytes: &[u8]) -> usize {
+        if self.group == NO_GROUP {
+            return 0;
+        }
+        let room = shard::try_with(|shard| {
+            let group = shard.group(self.group).borrow();
+            let end = group.address(self.buffer).as_ptr() as usize + group.size;
+            end - self.data.as_ptr() as usize - self.len()
+        });
+        let taken = room.unwrap_or_default().min(bytes.len());
+        // SAFETY: behind the lease's bytes its buffer has `room` more, of which nobody else has a
+        // reference; `bytes` lie elsewhere, since this lease is borrowed mutably.
+        unsafe {
+            let end = self.data.as_ptr().add(self.len());
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), end, taken);
+        }
+        self.len += taken as u32;
+        taken
     }
 
     /// Drops the first `n` bytes, or all when there are fewer.

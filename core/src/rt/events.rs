@@ -34,7 +34,7 @@ impl EventQueue {
         .await
     }
 
-    pub(super) fn push(&self, token: u32) {
+    pub(crate) fn push(&self, token: u32) {
         self.tokens.borrow_mut().push_back(token);
         self.waiter.wake();
     }

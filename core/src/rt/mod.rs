@@ -51,7 +51,7 @@ pub use fault::FaultPlan;
 pub use features::{Features, OFF_VARIABLE};
 pub use listener::{ListenOptions, TcpListener};
 pub use mailbox::{Receiver, Sender, mailbox};
-pub use payload::{Payload, SendBuf};
+pub use payload::{Framed, Payload, SendBuf};
 pub use probe::{KERNEL_FLOOR, MEMLOCK_FLOOR, ProbeReport, probe};
 pub use readable::readable;
 pub use shard::{ShardConfig, ShardError, ShardHandle, audit, now, start_shard};

@@ -67,17 +67,60 @@ pub enum Payload {
     Lease(Lease),
     /// A buffer and the received bytes behind it, in one vectored send.
     BufLease(SendBuf, Lease),
+    /// Received bytes in slices, with other bytes around each.
+    Framed(Framed),
+}
+
+/// Bytes that stay where they were received, cut into slices, with bytes of a buffer before,
+/// between and behind the slices.
+#[derive(Debug)]
+pub struct Framed {
+    /// What stands around the slices, in order.
+    pub frames: SendBuf,
+    /// What is cut; at most [`limits::LARGE_LEASE`] bytes.
+    pub body: Lease,
+    /// Bytes of `frames` before the first slice.
+    pub first: usize,
+    /// Bytes of `frames` between two slices; the rest goes behind the last.
+    pub gap: usize,
+}
+
+/// Bytes of a slice.
+const SLICE: usize = limits::TLS_TEXT;
+/// Pieces of a payload at most.
+pub(super) const PIECES: usize = 1 + 2 * limits::LARGE_LEASE.div_ceil(SLICE);
+
+impl Framed {
+    fn pieces(&self) -> [&[u8]; PIECES] {
+        let mut pieces: [&[u8]; PIECES] = [&[]; PIECES];
+        let (head, mut frames) = self.frames.split_at(self.first.min(self.frames.len()));
+        pieces[0] = head;
+        let slices = self.body.len().div_ceil(SLICE);
+        let places = pieces[1..].chunks_exact_mut(2);
+        for ((at, slice), place) in (1..).zip(self.body.chunks(SLICE)).zip(places) {
+            let len = if at == slices { frames.len() } else { self.gap.min(frames.len()) };
+            let (gap, rest) = frames.split_at(len);
+            place.copy_from_slice(&[slice, gap]);
+            frames = rest;
+        }
+        pieces
+    }
 }
 
 impl Payload {
-    /// The two pieces that make up the payload; the second is empty but for `BufLease`.
-    pub(super) fn pieces(&self) -> [&[u8]; 2] {
-        match self {
+    /// The pieces that make up the payload; some may be empty.
+    pub(super) fn pieces(&self) -> [&[u8]; PIECES] {
+        let [first, second]: [&[u8]; 2] = match self {
             Payload::Static(bytes) => [bytes, &[]],
             Payload::Buf(buf) => [buf.as_slice(), &[]],
             Payload::Lease(lease) => [lease, &[]],
             Payload::BufLease(buf, lease) => [buf.as_slice(), lease],
-        }
+            Payload::Framed(framed) => return framed.pieces(),
+        };
+        let mut pieces: [&[u8]; PIECES] = [&[]; PIECES];
+        pieces[0] = first;
+        pieces[1] = second;
+        pieces
     }
 
     /// Appends a copy of its bytes to `out`.
@@ -87,8 +130,13 @@ impl Payload {
 
     /// Bytes in all.
     pub fn len(&self) -> usize {
-        let [first, second] = self.pieces();
-        first.len() + second.len()
+        match self {
+            Payload::Static(bytes) => bytes.len(),
+            Payload::Buf(buf) => buf.len(),
+            Payload::Lease(lease) => lease.len(),
+            Payload::BufLease(buf, lease) => buf.len() + lease.len(),
+            Payload::Framed(framed) => framed.frames.len() + framed.body.len(),
+        }
     }
 
     /// True when there is nothing to send.
@@ -112,6 +160,12 @@ impl From<Lease> for Payload {
 impl From<(SendBuf, Lease)> for Payload {
     fn from((buf, lease): (SendBuf, Lease)) -> Self {
         Payload::BufLease(buf, lease)
+    }
+}
+
+impl From<Framed> for Payload {
+    fn from(framed: Framed) -> Self {
+        Payload::Framed(framed)
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use io_uring::{opcode, squeue, types};
 
-use super::buffers::{BufferGroup, DATAGRAMS, LARGE, SMALL};
+use super::buffers::{BufferGroup, DATAGRAMS, LARGE, RECORDS, SMALL};
 use super::fault::{FaultPlan, Faults};
 use super::features::Features;
 use super::inbox::{self, Inbox};
@@ -150,7 +150,7 @@ pub(super) struct Shard {
     pub(super) timers: Timers,
     pub(super) ops: RefCell<OpTable>,
     pub(super) ring: RefCell<Ring>,
-    groups: [RefCell<BufferGroup>; 3],
+    groups: [RefCell<BufferGroup>; 4],
     pub(super) send_buffers: RefCell<Vec<Vec<u8>>>,
     #[allow(clippy::vec_box, reason = "the kernel points into a message: it must not move")]
     pub(super) messages: RefCell<Vec<Box<Message>>>,
@@ -223,6 +223,8 @@ impl Shard {
             .map_err(|error| told("its large receive buffers", error))?;
         let datagrams = BufferGroup::new(&ring, DATAGRAMS, &limits::DATAGRAM_BUFFERS)
             .map_err(|error| told("its buffers for datagrams", error))?;
+        let records = BufferGroup::own(RECORDS, &limits::RECORD_BUFFERS)
+            .map_err(|error| told("its buffers for records", error))?;
         let (id, inbox) = inbox::register().map_err(|error| told("its inbox", error))?;
         let now = clock::mono();
         Ok(Shard {
@@ -232,7 +234,7 @@ impl Shard {
             timers: Timers::new(now),
             ops: RefCell::default(),
             ring: RefCell::new(ring),
-            groups: [small, large, datagrams].map(RefCell::new),
+            groups: [small, large, datagrams, records].map(RefCell::new),
             send_buffers: RefCell::default(),
             messages: RefCell::default(),
             quiet_sends: RefCell::default(),
@@ -265,7 +267,7 @@ impl Shard {
         &self.groups[usize::from(group)]
     }
 
-    pub(super) fn groups(&self) -> &[RefCell<BufferGroup>; 3] {
+    pub(super) fn groups(&self) -> &[RefCell<BufferGroup>; 4] {
         &self.groups
     }
 

@@ -10,6 +10,7 @@ use crate::model::{Handle, Id};
 use crate::obs::MemberCounters;
 use crate::pool::Load;
 use crate::time::clock::Mono;
+use crate::tls::{Bond, Trust};
 
 /// A member of a pool on one shard.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub struct Member {
     gone: Cell<bool>,
     /// When it joined or came back, while slow start counts that.
     joined: Cell<Option<Mono>>,
+    bond: RefCell<Option<Rc<Bond>>>,
 }
 
 /// What the keeper of idle connections remembers at the member itself, so that it needs no look-up.
@@ -72,15 +74,20 @@ impl Member {
             up: Cell::new(true),
             gone: Cell::new(false),
             joined: Cell::new(None),
+            bond: RefCell::default(),
         }
     }
 
-    /// Takes over what may change.
-    pub fn set(&self, settings: &control::Member) {
+    /// Takes over what may change; `trust` is its pool's.
+    pub fn set(&self, settings: &control::Member, trust: Option<&Trust>) {
         self.id.set(settings.id);
         self.name.replace(settings.name.as_str().into());
         self.label.replace(format!("member_{}", settings.id).into());
         self.weight.set(settings.weight);
+        let mut bond = self.bond.borrow_mut();
+        if bond.as_ref().map(|bond| &bond.trust) != trust {
+            *bond = trust.map(|trust| Rc::new(Bond::new(trust.clone())));
+        }
     }
 
     pub(super) fn set_up(&self, up: bool) {
@@ -110,6 +117,11 @@ impl Member {
     /// quiet (C12).
     pub fn is_leaving(&self) -> bool {
         self.weight.get() == 0 || self.gone.get()
+    }
+
+    /// How it is spoken to inside TLS; `None` = in clear text.
+    pub fn bond(&self) -> Option<Rc<Bond>> {
+        self.bond.borrow().clone()
     }
 
     /// Identity towards users.

@@ -9,21 +9,41 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::channel::Channel;
+use super::facts::Facts;
 use crate::rt::{EventQueue, Lease, Payload, TcpInfo, TcpStream};
 
 /// A connection on this shard. As [`TcpStream`] in all that is not said here.
 #[derive(Debug)]
 pub struct Stream {
     tcp: TcpStream,
+    /// `None`: plain.
+    tls: Option<Box<Channel>>,
 }
 
 impl From<TcpStream> for Stream {
     fn from(tcp: TcpStream) -> Stream {
-        Stream { tcp }
+        Stream { tcp, tls: None }
     }
 }
 
 impl Stream {
+    pub(super) fn secured(tcp: TcpStream, tls: Box<Channel>) -> Stream {
+        Stream { tcp, tls: Some(tls) }
+    }
+
+    /// What its handshake came to; `None` when it is plain.
+    #[inline]
+    pub fn tls(&self) -> Option<&Facts> {
+        self.tls.as_ref().map(|tls| &tls.facts)
+    }
+
+    /// The application protocol that its handshake agreed on, if any.
+    #[inline]
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.tls().and_then(|facts| facts.alpn.as_deref())
+    }
+
     /// The next bytes; `None` once the peer has ended its side in order.
     ///
     /// # Errors
@@ -35,12 +55,18 @@ impl Stream {
     /// As [`Stream::recv`]. One task may wait at a time.
     #[inline]
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Lease>>> {
-        self.tcp.poll_recv(cx)
+        match &self.tls {
+            None => self.tcp.poll_recv(cx),
+            Some(tls) => tls.poll_recv(&self.tcp, cx),
+        }
     }
 
     /// Puts bytes back in front: the next `recv` yields them. An empty lease is dropped.
     pub fn unread(&self, lease: Lease) {
-        self.tcp.unread(lease);
+        match &self.tls {
+            None => self.tcp.unread(lease),
+            Some(tls) => tls.unread(lease),
+        }
     }
 
     /// Says that a large body is about to come (`true`).
@@ -62,7 +88,10 @@ impl Stream {
     /// `WouldBlock` while an earlier post is in flight; else that post's error.
     #[inline]
     pub fn post(&self, payload: impl Into<Payload>) -> io::Result<()> {
-        self.tcp.post(payload)
+        match &self.tls {
+            None => self.tcp.post(payload),
+            Some(tls) => tls.post(&self.tcp, payload.into()),
+        }
     }
 
     /// Waits until the kernel has taken everything posted.
@@ -90,7 +119,17 @@ impl Stream {
     /// # Errors
     /// Those of the posts, and `NotConnected` when the connection is gone.
     pub fn poll_shutdown_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tcp.poll_shutdown_write(cx)
+        match &self.tls {
+            None => self.tcp.poll_shutdown_write(cx),
+            Some(tls) => tls.poll_shutdown_write(&self.tcp, cx),
+        }
+    }
+
+    /// Tells the peer that nothing more comes, as far as that is said within the stream: by TLS's
+    /// close_notify. Nothing may be posted after it. True when there is something to flush for it;
+    /// false while a post is in flight, too.
+    pub fn say_end(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.say_end(&self.tcp))
     }
 
     /// Closes with RST; what has not gone out is dropped.
@@ -106,20 +145,26 @@ impl Stream {
     /// Flushes, ends our side, and discards what the peer still sends until its FIN, `max_bytes`
     /// of the wire, or `limit`; then closes.
     pub async fn close_lingering(self, max_bytes: u64, limit: Duration) {
+        if self.tls.is_some() && self.flush().await.is_ok() {
+            self.say_end();
+        }
         self.tcp.close_lingering(max_bytes, limit).await;
     }
 
     /// True when bytes, the end or an error are here already.
     #[inline]
     pub fn has_event(&self) -> bool {
-        self.tcp.has_event()
+        self.tcp.has_event() || self.tls.as_ref().is_some_and(|tls| tls.has_event())
     }
 
     /// Until the next `recv`, reports any event (bytes, the end, an error) as `token` to `queue`;
     /// keeps a receive armed for that.
     #[inline]
     pub fn watch(&self, queue: &Rc<EventQueue>, token: u32) {
-        self.tcp.watch(queue, token);
+        match &self.tls {
+            Some(tls) if tls.has_event() => queue.push(token),
+            _ => self.tcp.watch(queue, token),
+        }
     }
 
     /// Our own address.

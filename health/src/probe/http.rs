@@ -1,24 +1,27 @@
-//! The HTTP probe: one request, of whose answer the status line decides. Strict enough to tell HTTP
-//! from other things, lax where members' health doesn't depend on it: HTTP/1.0, answers without a
-//! length, and whatever follows the status line are fine (R8.1-24).
+//! The HTTP and HTTPS probes: one request, of whose answer the status line decides. Strict enough
+//! to tell HTTP from other things, lax where members' health doesn't depend on it: HTTP/1.0,
+//! answers without a length, and whatever follows the status line are fine (R8.1-24).
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use weir_core::model::{Codes, MonitorMethod};
-use weir_core::rt::{self, TcpStream};
+use weir_core::rt::{self, SendBuf};
+use weir_core::tls::Stream;
 
 use crate::reason::Reason;
 
 /// Bytes of an answer that are looked at; interim answers (1xx) count.
 const MAX_BYTES: usize = 16 * 1024;
 
-/// The bytes of a probe's request.
+/// The bytes of a probe's request to a member at `address`, whose port is left out of Host where it
+/// is the `usual` one.
 pub(super) fn request(
     method: MonitorMethod,
     path: &str,
     host: &str,
     address: SocketAddr,
+    usual: u16,
 ) -> Vec<u8> {
     let (method, body) = match method {
         MonitorMethod::Get => ("GET", ""),
@@ -26,7 +29,7 @@ pub(super) fn request(
         MonitorMethod::Post => ("POST", "Content-Length: 0\r\n"),
     };
     let host = match (host, address.port()) {
-        ("", 80) if address.is_ipv4() => address.ip().to_string(),
+        ("", port) if port == usual && address.is_ipv4() => address.ip().to_string(),
         ("", _) => address.to_string(),
         (host, _) => host.to_owned(),
     };
@@ -39,7 +42,7 @@ pub(super) fn request(
 
 /// Sends the request and judges the answer; ends within `limit`.
 pub(super) async fn ask(
-    stream: TcpStream,
+    stream: Stream,
     request: &[u8],
     codes: &Codes,
     limit: Duration,
@@ -56,9 +59,11 @@ pub(super) async fn ask(
 }
 
 /// The status of the final answer.
-async fn exchange(stream: &TcpStream, request: &[u8]) -> Result<u16, Reason> {
+async fn exchange(stream: &Stream, request: &[u8]) -> Result<u16, Reason> {
     // A member that answers before it reads, and closes, is heard all the same.
-    let sent = stream.send_copy(request).await;
+    let mut bytes = SendBuf::new();
+    bytes.extend_from_slice(request);
+    let sent = stream.post(bytes);
     let mut answer = Vec::new();
     loop {
         match status(&answer)? {
@@ -137,7 +142,7 @@ mod tests {
     #[test]
     fn requests() {
         let ask = |host, address: &str| {
-            let bytes = request(MonitorMethod::Get, "/up?x", host, address.parse().unwrap());
+            let bytes = request(MonitorMethod::Get, "/up?x", host, address.parse().unwrap(), 80);
             String::from_utf8(bytes).unwrap()
         };
         assert!(

@@ -7,32 +7,49 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use weir_core::model::{Monitor, MonitorKind};
-use weir_core::rt::{ConnectOptions, TcpStream};
+use weir_core::rt::{self, ConnectOptions, TcpStream};
+use weir_core::tls::{self, Stream, Trust};
 
 use crate::reason::{Local, Reason, judge};
 
 /// What a probe found: success, the member's failure, or nothing at all.
 pub(crate) type Outcome = Result<Result<(), Reason>, Local>;
 
-/// Can this version make this kind of probe?
-pub(crate) fn is_supported(kind: &MonitorKind) -> bool {
-    matches!(kind, MonitorKind::Tcp | MonitorKind::Http { .. })
+/// Whom to ask, and how.
+pub(crate) struct Question<'a> {
+    /// Where.
+    pub address: SocketAddr,
+    /// How.
+    pub monitor: &'a Monitor,
+    /// What a member inside TLS has to show.
+    pub trust: Option<&'a Trust>,
+    /// Our own address; `None` = the kernel chooses.
+    pub source: Option<IpAddr>,
 }
 
-/// Asks the member at `address` once; ends within the monitor's timeout.
-pub(crate) async fn probe(
-    address: SocketAddr,
-    monitor: &Monitor,
-    source: Option<IpAddr>,
-) -> Outcome {
-    let stream = match connect(address, source, monitor.timeout).await? {
-        Ok((stream, left)) => (stream, left),
+/// Can this version make this kind of probe?
+pub(crate) fn is_supported(kind: &MonitorKind) -> bool {
+    matches!(kind, MonitorKind::Tcp | MonitorKind::Http { .. } | MonitorKind::Https { .. })
+}
+
+/// Asks the member once; ends within the monitor's timeout.
+pub(crate) async fn probe(question: Question<'_>) -> Outcome {
+    let Question { address, monitor, .. } = question;
+    let (stream, left) = match connect(&question).await? {
+        Ok(connected) => connected,
         Err(reason) => return Ok(Err(reason)),
     };
-    let (stream, left) = stream;
     match &monitor.kind {
         MonitorKind::Http { method, path, host, codes } => {
-            let request = http::request(*method, path, host, address);
+            let request = http::request(*method, path, host, address, 80);
+            Ok(http::ask(stream.into(), &request, codes, left).await)
+        }
+        MonitorKind::Https { method, path, host, codes } => {
+            let (stream, left) = match secure(stream, &question, host, left).await {
+                Ok(secured) => secured,
+                Err(reason) => return Ok(Err(reason)),
+            };
+            let request = http::request(*method, path, host, address, 443);
             Ok(http::ask(stream, &request, codes, left).await)
         }
         // The others are never probed.
@@ -44,20 +61,34 @@ pub(crate) async fn probe(
 }
 
 /// Connects; the stream and what is left of the timeout.
-async fn connect(
-    address: SocketAddr,
-    source: Option<IpAddr>,
-    timeout: Duration,
-) -> Result<Result<(TcpStream, Duration), Reason>, Local> {
-    let begin = weir_core::rt::now();
+async fn connect(question: &Question<'_>) -> Result<Result<(TcpStream, Duration), Reason>, Local> {
+    let Question { address, source, monitor: &Monitor { timeout, .. }, .. } = *question;
+    let begin = rt::now();
     let source = source.filter(|ip| ip.is_ipv4() == address.is_ipv4());
     let source = source.map(|ip| SocketAddr::new(ip, 0));
     let options = ConnectOptions { source, timeout: Some(timeout), keepalive: None };
     match TcpStream::connect(address, &options).await {
         Ok(stream) => {
-            let left = timeout.saturating_sub(weir_core::rt::now().since(begin));
+            let left = timeout.saturating_sub(rt::now().since(begin));
             Ok(Ok((stream, left)))
         }
         Err(error) => judge(&error).map(Err),
+    }
+}
+
+/// Shakes hands; the stream and what is left of `limit`.
+async fn secure(
+    stream: TcpStream,
+    question: &Question<'_>,
+    host: &str,
+    limit: Duration,
+) -> Result<(Stream, Duration), Reason> {
+    let begin = rt::now();
+    let trust = question.trust.ok_or(Reason::TlsHandshake(tls::Failure::Internal))?;
+    let client = trust.once(host, question.address.ip());
+    match rt::timeout(limit, tls::connect(stream, &client)).await {
+        Ok(Ok(stream)) => Ok((stream, limit.saturating_sub(rt::now().since(begin)))),
+        Ok(Err(failure)) => Err(Reason::TlsHandshake(failure)),
+        Err(rt::Elapsed) => Err(Reason::TlsTimeout),
     }
 }

@@ -43,14 +43,16 @@ impl Attempt {
         &self.record.member
     }
 
-    /// Begins to open a connection; what was there before is dropped.
-    pub(super) fn connect(&mut self, client: &Client) {
+    /// Begins to open a connection for a request that asks for `host`; what was there before is
+    /// dropped.
+    pub(super) fn connect(&mut self, host: &str, client: &Client) {
         self.connection = None;
         self.record.reused = false;
         self.record.connected = None;
         self.record.sent = None;
         self.connecting = Some(upstream::connect(
             Rc::clone(self.member()),
+            host,
             client.site().connect_timeout(),
             client.service().keepalive(),
         ));

@@ -7,6 +7,7 @@ use weir_core::control::{Headers, Inserted, Limits};
 use weir_core::pool::Ask;
 use weir_core::rt::{Lease, SendBuf};
 use weir_core::table::Held;
+use weir_core::tls::without_port;
 
 use super::session::Session;
 use super::upload::Upload;
@@ -149,12 +150,23 @@ impl Exchange {
             self.pool.as_deref().map(|pool| Session::find(request, pool)).unwrap_or_default();
         self.session = session;
         let held = bound.map_or_else(|| route::pick(self.pool.as_deref(), ask), Ok)?;
+        if held.member().bond().is_some() {
+            self.note_host(request);
+        }
         let mut first = SendBuf::new();
         let upgrade = request.upgrade(|| client.site().upgrades());
         self.upgrade = upgrade.map(Box::from);
         request.write(&mut first, Via { upgrade, ..self.via(client, headers, &held) });
         self.note.forwarded_to(self.pool.as_ref());
         Ok(Routed::Member(held, first))
+    }
+
+    /// Keeps the host that the request asks for: members inside TLS are asked for it.
+    fn note_host(&mut self, request: &Request<'_>) {
+        let host = str::from_utf8(request.host()).unwrap_or_default();
+        self.host.clear();
+        self.host.push_str(without_port(host));
+        self.host.make_ascii_lowercase();
     }
 
     /// Notes who asks: the connection's client, or whom a trusted proxy names.

@@ -90,6 +90,8 @@ pub(crate) struct Exchange {
     first: Option<SendBuf>,
     /// The same, and the body that followed, kept to be sent again; see `retry`.
     replay: Vec<u8>,
+    /// The host it asks for, in lower case and without a port; only where members speak TLS.
+    host: String,
     /// Where members are chosen for it.
     pool: Option<Rc<Pool>>,
     session: Session,
@@ -137,12 +139,14 @@ impl Exchange {
     /// Lets go of everything but the memory that the next request can use.
     pub(crate) fn clear(&mut self) {
         let (mut replay, mut former) = (mem::take(&mut self.replay), mem::take(&mut self.former));
+        let mut host = mem::take(&mut self.host);
+        host.clear();
         replay.clear();
         replay.shrink_to(KEPT_REPLAY_BYTES);
         former.clear();
         let mut note = mem::take(&mut self.note);
         note.clear();
-        *self = Exchange { replay, former, note, ..Exchange::default() };
+        *self = Exchange { replay, former, host, note, ..Exchange::default() };
     }
 
     /// What is known about all attempts, in their order; none for a request that no member got.
@@ -191,14 +195,14 @@ impl Exchange {
     /// Has the request sent to a member: on an idle connection if there is one.
     fn dispatch(&mut self, client: &Client, held: Held) -> Phase {
         let mut attempt = Attempt::new(held);
-        match client.service().idle.take(attempt.member()) {
+        match client.service().idle.take(attempt.member(), &self.host) {
             Some(connection) => {
                 attempt.launch(connection, true);
                 self.attempt = Some(attempt);
                 self.begin_relay()
             }
             None => {
-                attempt.connect(client);
+                attempt.connect(&self.host, client);
                 self.attempt = Some(attempt);
                 Phase::Connect
             }

@@ -32,7 +32,7 @@ impl Exchange {
         }
         if let Some(attempt) = &mut self.attempt {
             attempt.member().counters.reuse_retries.add(1);
-            attempt.connect(client);
+            attempt.connect(&self.host, client);
         }
         self.rewind();
         Ok(Step::Go(Phase::Connect))

@@ -10,6 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use weir_core::cert::Store;
 use weir_core::control::State;
 use weir_core::model::{self, Config, Handle, Handles};
 use weir_core::obs::{Board, ListenerCounters, MemberCounters, Spool};
@@ -75,8 +76,9 @@ pub struct Plot {
 }
 
 impl Plot {
-    fn new(config: &Config) -> Plot {
-        let state = State::default().next(config, &|_| vec![0], &mut Handles::default());
+    fn new(config: &Config, store: &Store) -> Plot {
+        let handles = &mut Handles::default();
+        let state = State::default().next_with(config, store, &|_| vec![0], handles);
         let members: Vec<Handle> = state.members().map(|(_, member)| member.handle).collect();
         let listeners = state.listeners().map(|(handle, _)| handle);
         let board = Board::default().next(1, listeners, members.iter().copied());
@@ -109,7 +111,12 @@ pub struct Shard {
 
 impl Shard {
     pub fn start(config: Config) -> Shard {
-        let plot = Plot::new(&config);
+        Shard::start_with(config, &Store::default())
+    }
+
+    /// With certificates.
+    pub fn start_with(config: Config, store: &Store) -> Shard {
+        let plot = Plot::new(&config, store);
         let ring: Arc<rt::RingStats> = Arc::default();
         let (asks, receiver) = rt::mailbox(64);
         let (tell, told) = mpsc::channel();

@@ -17,7 +17,7 @@ keys! {
         ID_DOC;
     "name": Name, Required, ALL, Replace, "", Now,
         "Name, unique among pools.";
-    "protocol": Choice(&["TCP", "UDP", "QUIC", "HTTP"], &[("HTTPS", "TLS"), ("GRPC", "HTTP/2")]),
+    "protocol": Choice(&["TCP", "UDP", "QUIC", "HTTP", "HTTPS"], &[("GRPC", "HTTP/2")]),
         Required, ALL, Replace, "R6.8-5", Now,
         "Protocol that members speak; must go with the listener's: TCP with TCP, UDP with UDP \
             and (dedicated) QUIC, HTTP with HTTP, HTTPS with HTTP and (dedicated) HTTPS and GRPC.";
@@ -49,8 +49,9 @@ keys! {
         "R9.1-16", Now,
         "Send the PROXY protocol to members; v1 on streams only. So far of TCP pools.";
     "tls": Table, Text("{ verify = false, ca = \"\", server_name = \"\" }"), TLS, Reload,
-        "R10.1-4", Later("TLS"),
-        "How members' certificates are verified.";
+        "R10.1-4", Now,
+        "How members are spoken to inside TLS, which HTTPS pools always are; GRPC pools only with \
+            this table: [tls-to-members.md](tls-to-members.md).";
 
     ["pool.quic_cid_hash_strategy"]
     "len": Integer(1, 20), Number(3), "QUIC", Reload, "R6.8-6", Now,
@@ -119,7 +120,7 @@ keys! {
         "Share of the traffic relative to the other members; 0 = none.";
 
     ["pool.healthmonitor"]
-    "type": Choice(&["TCP", "HTTP"], &[("UDP_CONNECT", "Layer 4"), ("HTTPS", "TLS"),
+    "type": Choice(&["TCP", "HTTP", "HTTPS"], &[("UDP_CONNECT", "Layer 4"),
         ("GRPC", "HTTP/2")]),
         Required, ALL, Reload, "R8.9-4", Now,
         "Kind of probe. UDP and QUIC pools: UDP_CONNECT; others: TCP, HTTP, on dedicated balancers \
@@ -145,7 +146,8 @@ keys! {
         L7, Reload, "R8.2-23", Now,
         "Status codes that count as success.";
     "domain_name": Shape("string", "host name or address"), EMPTY, L7, Reload, "R8.1-11", Now,
-        "Host header of the probe; empty = the member's address.";
+        "Host header of the probe, and of an HTTPS one the name that is asked for, where \
+            `tls.server_name` is empty; empty = the member's address.";
     "monitor_port": Integer(0, 65535), Number(0), ALL, Reload, "R8.1-13", Now,
         "Port of the probe; 0 = the member's own.";
 }

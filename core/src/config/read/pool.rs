@@ -8,8 +8,8 @@ use crate::config::problem::{Findings, Placed};
 use crate::config::reader::{Table, put};
 use crate::config::values::{self, fault};
 use crate::model::{
-    Algorithm, CidSlice, Member, Persistence, PersistenceKind, Pool, PoolProtocol, ProxyHeader,
-    SlowStart, derive_id,
+    Algorithm, CidSlice, Member, MemberTls, Persistence, PersistenceKind, Pool, PoolProtocol,
+    ProxyHeader, SlowStart, derive_id,
 };
 
 /// A `[[pool]]` as written.
@@ -178,10 +178,13 @@ fn limits_and_tls(
         Some("v2") => ProxyHeader::V2,
         _ => ProxyHeader::None,
     };
+    object.tls = (object.protocol == PoolProtocol::Https).then(MemberTls::default);
     let table = table.table("tls", findings)?;
-    put(&mut object.tls.verify, table.flag("verify", findings));
+    let mut tls = MemberTls::default();
+    put(&mut tls.verify, table.flag("verify", findings));
     let server_name = table.text("server_name", findings, values::or_empty(values::host));
-    object.tls.server_name = server_name.flatten().unwrap_or_default();
+    tls.server_name = server_name.flatten().unwrap_or_default();
+    object.tls = matches!(object.protocol, PoolProtocol::Https | PoolProtocol::Grpc).then_some(tls);
     let ca = table.placed("ca", findings, values::or_empty(values::name))?;
     ca.value.map(|value| Placed { value, span: ca.span })
 }

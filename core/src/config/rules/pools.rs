@@ -83,11 +83,15 @@ pub(super) fn resolve(
         let mut object = text.object.clone();
         check_algorithm(text, findings);
         check_persistence(text, &flavors, findings);
-        object.tls.ca = text.ca.as_ref().and_then(|name| {
+        let ca = text.ca.as_ref().and_then(|name| {
             let path = || format!("{}.ca", text.head.table.at("tls"));
             let kind = CertificateKind::Client;
             find_certificate(document, &names.certificates, name, path, kind, findings)
         });
+        if let Some(tls) = &mut object.tls {
+            tls.ca = ca;
+            warn_unused_ca(text, tls.verify, findings);
+        }
         if let Some(monitor) = &text.monitor {
             check_monitor(monitor, text, &flavors, findings);
             object.monitor = Some(with_codes(monitor, object.protocol, &flavors));
@@ -99,6 +103,17 @@ pub(super) fn resolve(
         pools.push(object);
     }
     pools
+}
+
+/// R10.1-4: a bundle that nothing is verified with is an oversight.
+fn warn_unused_ca(text: &PoolText<'_, '_>, verify: bool, findings: &mut Findings) {
+    if let Some(ca) = text.ca.as_ref().filter(|_| !verify) {
+        let path = format!("{}.ca", text.head.table.at("tls"));
+        findings
+            .warning(ca.span, path, "means nothing: members' certificates are not verified")
+            .row("R10.1-4")
+            .help("set verify = true, or take it out");
+    }
 }
 
 /// What algorithm, slow start and protocol have to do with each other.

@@ -146,6 +146,11 @@ impl TcpStream {
         self.0.send.poll_ready(cx)
     }
 
+    /// True when `post` would not have to wait.
+    pub fn may_post(&self) -> bool {
+        !self.0.send.in_flight()
+    }
+
     /// Posts without waiting. An empty payload is dropped.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use io_uring::{opcode, squeue, types};
 
 use super::StreamInner;
 use crate::rt::ops::{Op, OpId};
-use crate::rt::payload::Payload;
+use crate::rt::payload::{PIECES, Payload};
 use crate::rt::place::Place;
 use crate::rt::ring::Completion;
 use crate::rt::shard::{self, Shard};
@@ -19,7 +19,7 @@ use crate::rt::task::WakerSlot;
 /// The header of a vectored send; pooled by the shard. Boxed, so that the kernel's pointers hold.
 pub(in crate::rt) struct Message {
     header: libc::msghdr,
-    pieces: [libc::iovec; 2],
+    pieces: [libc::iovec; PIECES],
 }
 
 impl std::fmt::Debug for Message {
@@ -35,13 +35,13 @@ impl Message {
     }
 
     /// Points the header at the pieces.
-    fn aim(&mut self, pieces: [&[u8]; 2]) -> *const libc::msghdr {
-        self.pieces = pieces.map(|piece| libc::iovec {
-            iov_base: piece.as_ptr().cast_mut().cast(),
-            iov_len: piece.len(),
-        });
+    fn aim(&mut self, pieces: &[&[u8]]) -> *const libc::msghdr {
+        for (place, piece) in self.pieces.iter_mut().zip(pieces) {
+            place.iov_base = piece.as_ptr().cast_mut().cast();
+            place.iov_len = piece.len();
+        }
         self.header.msg_iov = self.pieces.as_mut_ptr();
-        self.header.msg_iovlen = self.pieces.len();
+        self.header.msg_iovlen = pieces.len().min(PIECES);
         &raw const self.header
     }
 }
@@ -121,7 +121,7 @@ impl StreamInner {
         let half = &self.send;
         let payload = half.payload.borrow();
         let Some(payload) = payload.as_ref() else { return };
-        let (pieces, mut flags) = self.what_to_send(shard, payload);
+        let (pieces, count, mut flags) = self.what_to_send(shard, payload);
         let quiet = quiet && flags & libc::MSG_WAITALL != 0;
         let mut how = squeue::Flags::empty();
         if quiet {
@@ -129,8 +129,8 @@ impl StreamInner {
             how = squeue::Flags::SKIP_SUCCESS;
         }
         let fd = types::Fd(self.fd);
-        let entry: squeue::Entry = match pieces {
-            [only, []] | [[], only] => {
+        let entry: squeue::Entry = match &pieces[..count] {
+            [only] => {
                 let len = u32::try_from(only.len()).unwrap_or(u32::MAX);
                 opcode::Send::new(fd, only.as_ptr(), len).flags(flags).build()
             }
@@ -152,13 +152,23 @@ impl StreamInner {
         }
     }
 
-    /// What is left of the payload, and the send flags; a fault may cut it short.
-    fn what_to_send<'p>(&self, shard: &Shard, payload: &'p Payload) -> ([&'p [u8]; 2], i32) {
-        let [mut first, mut second] = payload.pieces();
-        let taken = self.send.taken.get();
-        let from_first = taken.min(first.len());
-        first = &first[from_first..];
-        second = &second[taken - from_first..];
+    /// What is left of the payload in so many pieces, and the send flags; a fault may cut it short.
+    fn what_to_send<'p>(
+        &self,
+        shard: &Shard,
+        payload: &'p Payload,
+    ) -> ([&'p [u8]; PIECES], usize, i32) {
+        let mut pieces = payload.pieces();
+        let (mut taken, mut count) = (self.send.taken.get(), 0);
+        for at in 0..PIECES {
+            let piece = pieces[at];
+            let gone = taken.min(piece.len());
+            taken -= gone;
+            if gone < piece.len() {
+                pieces[count] = &piece[gone..];
+                count += 1;
+            }
+        }
         let mut flags = libc::MSG_NOSIGNAL;
         if shard.features.send_waitall {
             flags |= libc::MSG_WAITALL;
@@ -166,11 +176,11 @@ impl StreamInner {
         if let Some(faults) = &shard.faults
             && faults.strikes(faults.plan().short_send)
         {
-            let whole = if first.is_empty() { second } else { first };
-            let short = 1 + faults.below(whole.len() as u64) as usize;
-            return ([&whole[..short], &[]], libc::MSG_NOSIGNAL);
+            let short = 1 + faults.below(pieces[0].len() as u64) as usize;
+            pieces[0] = &pieces[0][..short];
+            return (pieces, 1, libc::MSG_NOSIGNAL);
         }
-        ([first, second], flags)
+        (pieces, count, flags)
     }
 
     pub(in crate::rt) fn send_completed(self: &Rc<Self>, shard: &Shard, done: &Completion) {

@@ -11,7 +11,7 @@ use super::recv::is_of_a_peer;
 use super::wire::{self, CONTROL_ROOM, NAME_ROOM};
 use crate::limits;
 use crate::rt::ops::{Op, OpId};
-use crate::rt::payload::Payload;
+use crate::rt::payload::{PIECES, Payload};
 use crate::rt::ring::Completion;
 use crate::rt::shard::{self, Shard};
 
@@ -21,7 +21,7 @@ const TRIES: u8 = 8;
 /// One datagram on its way to the kernel; pooled by the shard. Boxed, so that pointers hold.
 pub(in crate::rt) struct Sending {
     header: libc::msghdr,
-    pieces: [libc::iovec; 2],
+    pieces: [libc::iovec; PIECES],
     name: Aligned<NAME_ROOM>,
     control: Aligned<CONTROL_ROOM>,
     payload: Payload,
@@ -37,7 +37,7 @@ impl Sending {
         Box::new(Sending {
             // SAFETY: all-zero bytes are a valid msghdr: null pointers, zero lengths.
             header: unsafe { std::mem::zeroed() },
-            pieces: [nothing; 2],
+            pieces: [nothing; PIECES],
             name: Aligned([0; NAME_ROOM]),
             control: Aligned([0; CONTROL_ROOM]),
             payload: Payload::Static(&[]),
@@ -53,13 +53,16 @@ impl Sending {
 
     /// Points the header at what is to be sent.
     fn aim(&mut self) -> *const libc::msghdr {
-        self.pieces = self.payload.pieces().map(|piece| libc::iovec {
-            iov_base: piece.as_ptr().cast_mut().cast(),
-            iov_len: piece.len(),
-        });
+        let mut count = 0;
+        let pieces = self.payload.pieces().into_iter().filter(|piece| !piece.is_empty());
+        for (place, piece) in self.pieces.iter_mut().zip(pieces) {
+            place.iov_base = piece.as_ptr().cast_mut().cast();
+            place.iov_len = piece.len();
+            count += 1;
+        }
         self.header.msg_name = self.name.0.as_mut_ptr().cast();
         self.header.msg_iov = self.pieces.as_mut_ptr();
-        self.header.msg_iovlen = self.pieces.len();
+        self.header.msg_iovlen = count;
         self.header.msg_control = match self.header.msg_controllen {
             0 => std::ptr::null_mut(),
             _ => self.control.0.as_mut_ptr().cast(),

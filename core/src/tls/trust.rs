@@ -1,0 +1,351 @@
+//! What connections to the members of a pool ask for and believe (R10.1-4): versions, the name, and
+//! whether certificates are verified. Built by control, once a pool; connecting is `connect`'s.
+
+use std::cell::OnceCell;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientSessionMemoryCache, Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs::default_provider};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
+
+use super::Client;
+use crate::cert::Authorities;
+use crate::limits::MEMBER_SESSIONS;
+
+/// What a pool's members have to show, and what they are asked for. Shared by all shards; equal to
+/// another one that was made from the same settings.
+#[derive(Clone)]
+pub struct Trust {
+    config: Arc<ClientConfig>,
+    /// Asked for and verified; `None` = each request's host.
+    name: Option<ServerName<'static>>,
+    /// What certificates must chain to; `None` = any certificate will do.
+    roots: Option<Arc<Authorities>>,
+}
+
+impl PartialEq for Trust {
+    fn eq(&self, other: &Trust) -> bool {
+        let alpn = |trust: &Trust| trust.config.alpn_protocols.clone();
+        (&self.name, &self.roots) == (&other.name, &other.roots) && alpn(self) == alpn(other)
+    }
+}
+
+impl Eq for Trust {}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name.as_ref().map(ServerName::to_str);
+        write!(formatter, "verified by {:?}, name {name:?}", self.roots)
+    }
+}
+
+impl Trust {
+    /// With `roots` certificates are verified against them. An empty `name` stands for each
+    /// request's host. `alpn` is what the members are to speak.
+    ///
+    /// # Errors
+    /// Says what is wrong with the name or with the roots.
+    pub fn new(
+        roots: Option<Arc<Authorities>>,
+        name: &str,
+        alpn: &[&[u8]],
+    ) -> Result<Trust, Error> {
+        let provider = Arc::new(default_provider());
+        let verifier: Arc<dyn ServerCertVerifier> = match &roots {
+            Some(roots) => Arc::new(Listed::new(roots, &provider)?),
+            None => Arc::new(Any(Arc::clone(&provider))),
+        };
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        config.resumption = Resumption::disabled();
+        config.enable_secret_extraction = true;
+        let name = match name {
+            "" => None,
+            name => Some(asked_for(name).ok_or(CertificateError::NotValidForName)?),
+        };
+        Ok(Trust { config: Arc::new(config), name, roots })
+    }
+
+    /// For a single connection to a member at `address`: nothing is resumed.
+    #[must_use]
+    pub fn once(&self, host: &str, address: IpAddr) -> Client {
+        Client { config: Arc::clone(&self.config), server_name: self.name_for(host, address) }
+    }
+
+    /// Is the name the same whatever the request's host?
+    #[must_use]
+    pub fn has_name(&self) -> bool {
+        self.name.is_some()
+    }
+
+    /// What a member at `address` is asked for on behalf of `host`, which may carry a port. An
+    /// address is never sent as a name (RFC 6066, 3), but verified.
+    fn name_for(&self, host: &str, address: IpAddr) -> ServerName<'static> {
+        let asked = || self.name.clone().or_else(|| asked_for(without_port(host)));
+        asked().unwrap_or_else(|| ServerName::IpAddress(address.into()))
+    }
+}
+
+/// A pool's trust at one member on one shard, where sessions with that member are kept: another
+/// one would only refuse them.
+#[derive(Debug)]
+pub struct Bond {
+    /// Of the pool.
+    pub trust: Trust,
+    /// With room for sessions; made for the first connection.
+    config: OnceCell<Arc<ClientConfig>>,
+}
+
+impl Bond {
+    /// Without sessions.
+    #[must_use]
+    pub fn new(trust: Trust) -> Bond {
+        Bond { trust, config: OnceCell::new() }
+    }
+
+    /// For a connection to the member, which is at `address`, on behalf of a request's `host`.
+    pub fn client(&self, host: &str, address: IpAddr) -> Client {
+        let config = self.config.get_or_init(|| {
+            let mut config = ClientConfig::clone(&self.trust.config);
+            let sessions = ClientSessionMemoryCache::new(MEMBER_SESSIONS);
+            config.resumption = Resumption::store(Arc::new(sessions));
+            Arc::new(config)
+        });
+        Client { config: Arc::clone(config), server_name: self.trust.name_for(host, address) }
+    }
+}
+
+/// A host name, or an address with or without brackets.
+fn asked_for(host: &str) -> Option<ServerName<'static>> {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let name = bare.strip_suffix('.').unwrap_or(bare);
+    ServerName::try_from(name.to_ascii_lowercase()).ok()
+}
+
+/// `a.example:443` → `a.example`; `[::1]:443` → `[::1]`.
+pub fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => match name {
+            _ if name.contains(':') && !name.ends_with(']') => host,
+            name => name,
+        },
+        _ => host,
+    }
+}
+
+/// Believes what chains to one of the roots, or is one of them: a member's own, self-signed
+/// certificate may be named as its CA.
+#[derive(Debug)]
+struct Listed {
+    roots: Arc<Authorities>,
+    chains: Arc<WebPkiServerVerifier>,
+}
+
+impl Listed {
+    fn new(roots: &Arc<Authorities>, provider: &Arc<CryptoProvider>) -> Result<Listed, Error> {
+        let mut store = RootCertStore::empty();
+        // Some of a system's bundle may be of a form that is not read; what they issued is refused.
+        let (added, _) = store.add_parsable_certificates(roots.roots.iter().cloned());
+        if added == 0 {
+            return Err(CertificateError::BadEncoding.into());
+        }
+        let provider = Arc::clone(provider);
+        let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider)
+            .build()
+            .map_err(|error| Error::General(error.to_string()))?;
+        Ok(Listed { roots: Arc::clone(roots), chains })
+    }
+}
+
+impl ServerCertVerifier for Listed {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let (leaf, name, chain) = (end_entity, server_name, intermediates);
+        if self.roots.roots.iter().any(|root| root == leaf) {
+            in_time(leaf, now)?;
+            let leaf = webpki::EndEntityCert::try_from(leaf);
+            let leaf = leaf.map_err(|_| CertificateError::BadEncoding)?;
+            leaf.verify_is_valid_for_subject_name(name)
+                .map_err(|_| CertificateError::NotValidForName)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        self.chains.verify_server_cert(leaf, chain, name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
+    }
+}
+
+fn in_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
+    let parsed = x509_parser::parse_x509_certificate(certificate);
+    let (_, parsed) = parsed.map_err(|_| CertificateError::BadEncoding)?;
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    match parsed.validity() {
+        valid if now < valid.not_before.timestamp() => Err(CertificateError::NotValidYet),
+        valid if now > valid.not_after.timestamp() => Err(CertificateError::Expired),
+        _ => Ok(()),
+    }
+}
+
+/// Believes whatever a member shows. Its signatures are not looked at either: who may show any
+/// certificate may as well show one that he has the key of.
+#[derive(Debug)]
+struct Any(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Any {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use rcgen::{CertificateParams, Issuer, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    fn signed(names: &[&str], until: i32, by: Option<&Issuer<'_, KeyPair>>) -> (KeyPair, Vec<u8>) {
+        let list: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(list).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, names[0]);
+        params.not_after = date_time_ymd(until, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let certificate = match by {
+            Some(issuer) => params.signed_by(&key, issuer).unwrap(),
+            None => params.self_signed(&key).unwrap(),
+        };
+        (key, certificate.der().to_vec())
+    }
+
+    fn bundle(roots: &[CertificateDer<'static>]) -> Arc<Authorities> {
+        let (id, name) = (crate::model::Id::nil(), String::new());
+        Arc::new(Authorities { id, name, roots: roots.to_vec(), not_after: 0, digest: [0; 32] })
+    }
+
+    fn verdict(trust: &Trust, leaf: &[u8], host: &str) -> Result<(), Error> {
+        let roots = trust.roots.as_ref().unwrap();
+        let verifier = Listed::new(roots, &Arc::new(default_provider())).unwrap();
+        let name = trust.name_for(host, IpAddr::from([127, 0, 0, 1]));
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000));
+        let leaf = CertificateDer::from(leaf);
+        verifier.verify_server_cert(&leaf, &[], &name, &[], now).map(drop)
+    }
+
+    /// R10.1-4: what is believed when members are verified.
+    #[test]
+    fn certificates_are_verified_against_the_roots() {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "a CA");
+        let key = KeyPair::generate().unwrap();
+        let ca = params.self_signed(&key).unwrap();
+        let issuer = Issuer::new(params, key);
+        let (_, own) = signed(&["own.example", "127.0.0.1"], 2_100, None);
+        let roots = [ca.der().clone(), CertificateDer::from(own.clone())];
+        let trust = Trust::new(Some(bundle(&roots)), "", &[]).unwrap();
+        let (_, good) = signed(&["a.example"], 2_100, Some(&issuer));
+        let (_, old) = signed(&["a.example"], 2_020, Some(&issuer));
+        let (_, foreign) = signed(&["a.example"], 2_100, None);
+        assert_eq!(verdict(&trust, &good, "A.example.:8443"), Ok(()));
+        assert_eq!(verdict(&trust, &own, "own.example"), Ok(()));
+        assert_eq!(verdict(&trust, &own, "[::1]:1"), Err(CertificateError::NotValidForName.into()));
+        assert_eq!(verdict(&trust, &own, ""), Ok(()), "by the member's address");
+        let reason = |leaf: &[u8], host| match verdict(&trust, leaf, host) {
+            Err(Error::InvalidCertificate(error)) => error,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(reason(&old, "a.example"), CertificateError::ExpiredContext { .. }));
+        assert!(matches!(reason(&foreign, "a.example"), CertificateError::UnknownIssuer));
+        let wrong = reason(&good, "b.example");
+        assert!(matches!(wrong, CertificateError::NotValidForNameContext { .. }));
+    }
+
+    #[test]
+    fn names_and_equality() {
+        let at = IpAddr::from([10, 0, 0, 1]);
+        let any = Trust::new(None, "", &[b"http/1.1"]).unwrap();
+        let asked = |host: &str| any.name_for(host, at).to_str().into_owned();
+        for (host, name) in [
+            ("A.example:80", "a.example"),
+            ("a.example.", "a.example"),
+            ("[2001:db8::1]:80", "2001:db8::1"),
+            ("1.2.3.4:80", "1.2.3.4"),
+            ("", "10.0.0.1"),
+            ("no name", "10.0.0.1"),
+            ("under_score.example", "under_score.example"),
+        ] {
+            assert_eq!(asked(host), name, "{host}");
+        }
+        let fixed = Trust::new(None, "m.example", &[b"http/1.1"]).unwrap();
+        assert_eq!(fixed.name_for("a.example", at).to_str(), "m.example");
+        assert_ne!(any, fixed);
+        assert_ne!(any, Trust::new(None, "", &[b"h2"]).unwrap());
+        assert_eq!(any, Trust::new(None, "", &[b"http/1.1"]).unwrap());
+        assert!(Trust::new(Some(bundle(&[])), "", &[]).is_err());
+    }
+}
