@@ -135,6 +135,20 @@ pub const MAX_PEM_BYTES: u64 = 1 << 20;
 pub const MAX_CHAIN: usize = 10;
 /// Certificates of a CA bundle.
 pub const MAX_BUNDLE: usize = 1_000;
+/// Keys of a `ticket_keys` file.
+pub const MAX_TICKET_KEYS: usize = 16;
+/// How long a session can be resumed by its ticket, in seconds; for so long nobody looks at the
+/// client's certificate again.
+pub const TICKET_LIFETIME: u32 = 12 * 3_600;
+/// After how many seconds tickets are sealed with another key; a key goes when its last ticket
+/// has.
+pub const TICKET_KEY_AGE: u64 = 4 * 3_600;
+/// Bytes of a session that a ticket holds; a client's long certificate chain may make it longer,
+/// and such a session can't be resumed.
+pub const MAX_TICKET_STATE: usize = 12 << 10;
+/// Bytes of names of CAs that a client is told to choose its certificate by; when there are more
+/// it is told none.
+pub const MAX_CA_NAMES: usize = 8 << 10;
 /// Days before its end from which a certificate is warned of.
 pub const EXPIRY_WARNING_DAYS: i64 = 30;
 /// Tickets that one member's TLS sessions are kept by on one shard: eight for each of eight names.

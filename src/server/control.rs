@@ -14,6 +14,7 @@ use weir_core::config::Loaded;
 use weir_core::model::{Config, Handles};
 use weir_core::rt::{self, Receiver, Sender, Signals};
 use weir_core::time::clock::{self, Mono};
+use weir_core::tls::tickets;
 
 use super::certificates::{Found, Keeper};
 use super::checking::Checks;
@@ -236,6 +237,21 @@ impl Control {
         }
     }
 
+    /// Session ticket keys do their time. Not while a change waits, which would bring back those
+    /// that it was worked out with.
+    fn rotate_tickets(&mut self) {
+        let now = tickets::now();
+        if self.staged.is_some() || !self.fleet.state().tickets_are_due(now) {
+            return;
+        }
+        let mut state = self.fleet.state().as_ref().clone();
+        if state.rotate_tickets(now) {
+            let board = Arc::clone(self.fleet.board());
+            self.fleet.publish(state, board, Vec::new());
+            tracing::info!("session tickets are sealed with new keys");
+        }
+    }
+
     async fn until_effective(&mut self) -> Result<Option<End>> {
         let version = self.fleet.state().version();
         self.until("take over its listeners", START_LIMIT, |c| c.fleet.effective() >= version).await
@@ -276,6 +292,7 @@ impl Control {
             self.land_if_due(clock::mono());
             self.look_if_due(clock::mono());
             self.answer_pending(clock::mono());
+            self.rotate_tickets();
         }
     }
 

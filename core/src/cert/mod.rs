@@ -17,6 +17,7 @@ mod ocsp;
 mod pem;
 mod read;
 mod system;
+mod tickets;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -27,3 +28,4 @@ pub use material::{Authorities, Identity, Material, Store};
 pub use names::{ascii, covers};
 pub use read::{Note, Part, Reading, read};
 pub use system::system;
+pub use tickets::{TicketFile, TicketReading, read_tickets};

@@ -215,7 +215,7 @@ fn a_listener_is_modelled() {
          ipgroup={{name='office',type='black',enable=false}}\n\
          proxy_protocol={{accept=true,from=['::/0']}}\naccess_log=false\n\
          default_certificate='site'\nsni_certificates=['site']\nclient_ca='ca'\n\
-         sni_match_algo='longest_suffix'\ntls_ciphers_policy='x'\ntls_handshake_timeout=3\n\
+         sni_match_algo='longest_suffix'\ntls_ciphers_policy='tls-1-2'\ntls_handshake_timeout=3\n\
          ssl_early_data_enable=true\nticket_keys='t'\nhttp2_enable=false\n{SITE}{OFFICE}\
          [[certificate]]\nname='ca'\ntype='client'\ncertificate='-----BEGIN X'\n",
     ));
@@ -250,7 +250,7 @@ fn a_listener_is_modelled() {
             sni_certificates: vec![0],
             client_ca: Some(1),
             sni_match_algo: SniMatch::LongestSuffix,
-            ciphers_policy: "x".to_owned(),
+            ciphers_policy: "tls-1-2".to_owned(),
             handshake_timeout: Duration::from_secs(3),
             early_data: true,
             ticket_keys: Some(PathBuf::from("conf/t")),

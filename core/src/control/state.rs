@@ -98,6 +98,27 @@ impl State {
         changed
     }
 
+    /// Has a listener's session ticket key sealed for long enough at `now` (seconds since 1970)?
+    #[must_use]
+    pub fn tickets_are_due(&self, now: u64) -> bool {
+        let tickets = self.listeners.values().filter_map(|listener| listener.tls.as_ref());
+        tickets.into_iter().any(|tls| tls.tickets().are_due(now))
+    }
+
+    /// Gives listeners the next session ticket keys whose own have sealed for long enough at `now`
+    /// (seconds since 1970). `true` and the next version when there were any.
+    pub fn rotate_tickets(&mut self, now: u64) -> bool {
+        let mut changed = false;
+        for listener in self.listeners.values_mut() {
+            if let Some(tls) = listener.tls.as_ref().and_then(|tls| tls.rotated(now)) {
+                *listener = Arc::new(Listener { tls: Some(tls), ..(**listener).clone() });
+                changed = true;
+            }
+        }
+        self.version += u64::from(changed);
+        changed
+    }
+
     /// As [`next_with`](State::next_with), for a configuration without certificates.
     #[must_use]
     pub fn next(

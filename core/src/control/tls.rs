@@ -3,17 +3,22 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::Error;
+
 use super::Listener;
 use crate::cert::{Identity, Store};
 use crate::model::{self, ListenerTls};
+use crate::tls::tickets::{self, Context, Tickets};
 use crate::tls::{Certificates, Server, server_config};
 
-/// What the handshakes of a listener need. Equal to another that was built from the same.
+/// What the handshakes of a listener need. Equal to another that was built from the same, with the
+/// same session ticket keys.
 #[derive(Clone)]
 pub struct Tls {
     /// For the shards.
     pub server: Arc<Server>,
     basis: Arc<Basis>,
+    tickets: Arc<Tickets>,
 }
 
 /// What a server is built from.
@@ -52,14 +57,39 @@ impl Tls {
         if let Some(former) = former.filter(|former| *former.basis == basis) {
             return Some(former.clone());
         }
-        let config = server_config(&basis.settings, &basis.certificates);
+        let ca = basis.certificates.client_ca.as_ref().map(|ca| &ca.digest);
+        let context = Context::new(listener.id, ca);
+        let same = |former: &&Tls| former.tickets.context() == context;
+        let tickets = former.filter(same).map(|former| Arc::clone(&former.tickets));
+        let tickets = tickets.or_else(|| Tickets::fresh(context, tickets::now()).map(Arc::new));
         let report = |error| tracing::error!("listener {}: no TLS: {error}", listener.name);
+<<<<<<< HEAD
         let server = Server::new(config.map_err(report).ok()?, basis.settings.handshake_timeout);
         Some(Tls { server: Arc::new(server), basis: Arc::new(basis) })
+=======
+        Tls::build(Arc::new(basis), tickets?).map_err(report).ok()
     }
-}
 
-impl Tls {
+    fn build(basis: Arc<Basis>, tickets: Arc<Tickets>) -> Result<Tls, Error> {
+        let config = server_config(&basis.settings, &basis.certificates, &tickets)?;
+        let handshake_timeout = basis.settings.handshake_timeout;
+        let server = Server { config: Arc::new(config), handshake_timeout };
+        Ok(Tls { server: Arc::new(server), basis, tickets })
+    }
+
+    /// What its session tickets are sealed with.
+    pub(super) fn tickets(&self) -> &Tickets {
+        &self.tickets
+    }
+
+    /// The same with the next session ticket keys, when that is due at `now` (seconds since 1970).
+    pub(super) fn rotated(&self, now: u64) -> Option<Tls> {
+        let tickets = Arc::new(self.tickets.rotated(now)?);
+        let report = |error| tracing::error!("session ticket keys are kept: {error}");
+        Tls::build(Arc::clone(&self.basis), tickets).map_err(report).ok()
+>>>>>>> a39a682 (TLS: cipher policies, client certificates, sessions resumed by tickets of our own)
+    }
+
     /// What is different in `now`.
     pub(super) fn describe(&self, now: &Tls) -> Vec<String> {
         let mut fields = Vec::new();
@@ -93,7 +123,7 @@ impl Tls {
 
 impl PartialEq for Tls {
     fn eq(&self, other: &Tls) -> bool {
-        self.basis == other.basis
+        self.basis == other.basis && self.tickets == other.tickets
     }
 }
 
@@ -104,3 +134,8 @@ impl fmt::Debug for Tls {
         self.basis.fmt(formatter)
     }
 }
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests;

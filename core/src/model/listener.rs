@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{AccessLog, Id};
+use super::{AccessLog, DEFAULT_POLICY, Id};
 
 /// A listener. Its balancer's addresses are bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,7 +250,7 @@ impl Default for ListenerTls {
             sni_certificates: Vec::new(),
             client_ca: None,
             sni_match_algo: SniMatch::default(),
-            ciphers_policy: "tls-1-2-fs-with-1-3".to_owned(),
+            ciphers_policy: DEFAULT_POLICY.to_owned(),
             handshake_timeout: Duration::from_secs(10),
             early_data: false,
             ticket_keys: None,

@@ -6,6 +6,7 @@
 
 mod balancer;
 mod certificate;
+mod ciphers;
 mod handle;
 mod id;
 mod ipgroup;
@@ -17,6 +18,9 @@ mod process;
 
 pub use balancer::{Balancer, DEFAULT_BALANCER, Fallback, Flavor, Spec};
 pub use certificate::{Certificate, CertificateKind, Pem};
+pub use ciphers::{
+    CIPHER_POLICIES, CipherPolicy, DEFAULT_POLICY, RefusedPolicy, TlsVersion, is_served,
+};
 pub use handle::{Handle, Handles};
 pub use id::{Id, derive_id};
 pub use ipgroup::{IpGroup, IpGroupEntry};

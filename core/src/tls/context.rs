@@ -1,15 +1,20 @@
-//! Builds what the handshakes of a listener need: versions, suites, certificates.
+//! Builds what the handshakes of a listener need: versions, suites, certificates, whose client
+//! certificates are taken, tickets.
 
 use std::sync::Arc;
 
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::server::NoServerSessionStorage;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{cipher_suite as suite, default_provider};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoClientAuth, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
-use rustls::{Error, ServerConfig};
+use rustls::{Error, RootCertStore, ServerConfig, SupportedCipherSuite};
 
 use super::resolver::Resolver;
+use super::tickets::Tickets;
 use crate::cert::{Authorities, Identity};
-use crate::model::ListenerTls;
+use crate::limits::MAX_CA_NAMES;
+use crate::model::{CipherPolicy, ListenerTls, TlsVersion};
 
 /// The certificates of a listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,26 +26,87 @@ pub struct Certificates {
 }
 
 /// The configuration of a listener. Of `settings`, what refers to certificates is in
-/// `certificates`.
+/// `certificates`; `tickets` are those of the listener with this very `client_ca`.
 ///
 /// # Errors
-/// A policy that leaves no version or suite, which the reader of files refuses.
+/// A policy that leaves no version or suite, which the reader of files refuses; a bundle of CAs
+/// of which none can be used.
 pub fn server_config(
     settings: &ListenerTls,
     certificates: &Certificates,
+    tickets: &Arc<Tickets>,
 ) -> Result<ServerConfig, Error> {
-    let provider = Arc::new(default_provider());
-    let versions = &[&TLS13, &TLS12];
-    let suites = provider.cipher_suites.clone();
-    let resolver = Resolver::new(&certificates.shown, settings.sni_match_algo, suites);
+    let unknown = || Error::General(format!("no cipher policy {}", settings.ciphers_policy));
+    let policy = CipherPolicy::find(&settings.ciphers_policy).ok_or_else(unknown)?;
+    let cipher_suites: Vec<_> = policy.suites().filter_map(by_name).collect();
+    let resolver =
+        Resolver::new(&certificates.shown, settings.sni_match_algo, cipher_suites.clone());
+    let provider = Arc::new(CryptoProvider { cipher_suites, ..default_provider() });
+    let verifier = verifier(certificates.client_ca.as_deref(), &provider)?;
+    let versions: Vec<_> = policy.versions.iter().copied().map(version).collect();
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)?
-        .with_no_client_auth()
+        .with_protocol_versions(&versions)?
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(resolver));
     config.enable_secret_extraction = true; // as `Server` wants it
     config.ignore_client_order = true;
     // A store would be behind a lock; tickets are what sessions are resumed by.
     config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = Arc::clone(tickets) as Arc<_>;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+fn version(version: TlsVersion) -> &'static rustls::SupportedProtocolVersion {
+    match version {
+        TlsVersion::Tls12 => &TLS12,
+        TlsVersion::Tls13 => &TLS13,
+    }
+}
+
+/// Who judges the certificates of clients (R12.1-1).
+fn verifier(
+    authorities: Option<&Authorities>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let Some(authorities) = authorities else { return Ok(Arc::new(NoClientAuth)) };
+    let mut roots = RootCertStore::empty();
+    for root in &authorities.roots {
+        roots.add(root.clone())?;
+    }
+    let names: usize = roots.roots.iter().map(|root| root.subject.len()).sum();
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let builder = if names > MAX_CA_NAMES { builder.clear_root_hint_subjects() } else { builder };
+    builder.build().map_err(|error| Error::General(error.to_string()))
+}
+
+/// A suite by OpenSSL's name for it; `None` for those that there is nobody to do.
+fn by_name(name: &str) -> Option<SupportedCipherSuite> {
+    Some(match name {
+        "TLS_AES_128_GCM_SHA256" => suite::TLS13_AES_128_GCM_SHA256,
+        "TLS_AES_256_GCM_SHA384" => suite::TLS13_AES_256_GCM_SHA384,
+        "TLS_CHACHA20_POLY1305_SHA256" => suite::TLS13_CHACHA20_POLY1305_SHA256,
+        "ECDHE-ECDSA-AES128-GCM-SHA256" => suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        "ECDHE-ECDSA-AES256-GCM-SHA384" => suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        "ECDHE-RSA-AES128-GCM-SHA256" => suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        "ECDHE-RSA-AES256-GCM-SHA384" => suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::by_name;
+    use crate::model::{CIPHER_POLICIES, CipherPolicy, is_served};
+
+    #[test]
+    fn what_the_policies_call_served_is_served() {
+        for name in CIPHER_POLICIES {
+            let policy = CipherPolicy::find(name);
+            for suite in policy.into_iter().flat_map(CipherPolicy::suites) {
+                assert_eq!(by_name(suite).is_some(), is_served(suite), "{suite}");
+            }
+        }
+    }
 }

@@ -22,8 +22,12 @@ mod keys;
 mod outgoing;
 mod resolver;
 mod stream;
+<<<<<<< HEAD
 mod trust;
 mod turns;
+=======
+pub mod tickets;
+>>>>>>> a39a682 (TLS: cipher policies, client certificates, sessions resumed by tickets of our own)
 
 use std::sync::Arc;
 use std::time::Duration;

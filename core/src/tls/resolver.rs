@@ -98,6 +98,7 @@ mod tests {
     use crate::cert::{self, Material};
     use crate::model::{Certificate, CertificateKind, ListenerTls, Pem, derive_id};
     use crate::time::clock;
+    use crate::tls::tickets::{Context, Tickets};
     use crate::tls::{Certificates, server_config};
 
     /// A client that believes any certificate whose signatures are of these kinds.
@@ -219,7 +220,9 @@ mod tests {
     fn config(shown: &[Arc<Identity>], mode: SniMatch) -> Arc<rustls::ServerConfig> {
         let settings = ListenerTls { sni_match_algo: mode, ..ListenerTls::default() };
         let certificates = Certificates { shown: shown.to_vec(), client_ca: None };
-        Arc::new(server_config(&settings, &certificates).unwrap())
+        let context = Context::new(derive_id("listener", "", "l"), None);
+        let tickets = Arc::new(Tickets::fresh(context, 0).unwrap());
+        Arc::new(server_config(&settings, &certificates, &tickets).unwrap())
     }
 
     /// R6.2-1, R12.2-1: each name gets its certificate, what nobody serves the default one.

@@ -9,6 +9,7 @@ use super::Preset::{Absent, Number, Required, Text};
 use super::Stage::{Later, Now};
 use super::{ALL, ID, ID_DOC, Key, L4, L7, NO, NO_ENTRY, NONE, YES, keys};
 use crate::config::bounds::MAX_CONNECTIONS;
+use crate::model::CIPHER_POLICIES;
 
 const TLS: &str = "HTTPS";
 const CRYPTO: super::Stage = Later("TLS");
@@ -128,14 +129,14 @@ keys! {
         "Certificate for names that no other one matches (R6.2-1).";
     "sni_certificates": References("certificate"), NO_ENTRY, TLS, Reload, "R6.2-2", Now,
         "Certificates chosen by the requested name; at most 50 (R6.2-1).";
-    "client_ca": Reference("certificate"), NONE, TLS, Reload, "R6.2-2", CRYPTO,
+    "client_ca": Reference("certificate"), NONE, TLS, Reload, "R6.2-2", Now,
         "CA bundle that client certificates must chain to (R12.1-1).";
     "sni_match_algo": Choice(&["wildcard", "longest_suffix"], &[]),
         Absent("`\"wildcard\"`; shared `\"longest_suffix\"`, not changeable (R12.2-5)"), TLS,
         Reload, "R12.2-3", Now,
         "How wildcard certificates are matched.";
-    "tls_ciphers_policy": Shape("string", "name of a policy"),
-        Text("\"tls-1-2-fs-with-1-3\""), TLS, Reload, "", CRYPTO,
+    "tls_ciphers_policy": Choice(&CIPHER_POLICIES, &[]),
+        Text("\"tls-1-2-fs-with-1-3\""), TLS, Reload, "", Now,
         "Protocol versions and cipher suites.";
     "tls_handshake_timeout": Seconds(1, 300), Number(10), TLS, Reload, "", Now,
         "Time for a whole handshake.";

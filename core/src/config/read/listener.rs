@@ -12,8 +12,8 @@ use crate::config::reader::{Table, describe, later, put};
 use crate::config::suggest::nearest;
 use crate::config::values;
 use crate::model::{
-    AccessControl, AccessKind, InsertHeader, Listener, ListenerLog, ListenerTls, PortRange,
-    Protocol, SniMatch,
+    AccessControl, AccessKind, CipherPolicy, InsertHeader, Listener, ListenerLog, ListenerTls,
+    PortRange, Protocol, RefusedPolicy, SniMatch,
 };
 
 /// Headers that `insert_headers` can set.
@@ -317,13 +317,35 @@ fn access_log(
 
 fn tls(table: &Table<'_, '_>, folder: &Path, findings: &mut Findings) -> ListenerTls {
     let mut tls = ListenerTls::default();
-    put(&mut tls.ciphers_policy, table.text("tls_ciphers_policy", findings, values::token));
+    put(&mut tls.ciphers_policy, ciphers_policy(table, findings).map(str::to_owned));
     put(&mut tls.handshake_timeout, table.seconds("tls_handshake_timeout", findings));
     put(&mut tls.early_data, table.flag("ssl_early_data_enable", findings));
     let keys = table.text("ticket_keys", findings, values::or_empty(values::file));
     put(&mut tls.ticket_keys, keys.map(|path| path.map(|path| folder.join(path))));
     put(&mut tls.http2, table.flag("http2_enable", findings));
     tls
+}
+
+/// A policy whose versions can be served; of what it lists beyond that a warning tells.
+fn ciphers_policy(table: &Table<'_, '_>, findings: &mut Findings) -> Option<&'static str> {
+    const KEY: &str = "tls_ciphers_policy";
+    let written = table.raw(KEY)?.get_ref().as_str();
+    if let Some(refused) = written.and_then(RefusedPolicy::find) {
+        let RefusedPolicy { name, promises, nearest } = refused;
+        let what = format!("\"{name}\" promises {promises}, which Weir does not speak");
+        let help = format!("the nearest one is \"{nearest}\"; `docs/tls.md` lists all");
+        table.error(KEY, what, findings).help(help);
+        return None;
+    }
+    let name = table.choice(KEY, findings)?;
+    let left_out: Vec<_> = CipherPolicy::find(name)?.left_out().collect();
+    if !left_out.is_empty() {
+        let what = format!("without {}", left_out.join(", "));
+        let help = "clients that know nothing else can't connect; those suites lack forward \
+            secrecy or an AEAD that Weir has";
+        findings.warning(table.span_of(KEY), table.at(KEY), what).help(help);
+    }
+    Some(name)
 }
 
 fn sni_certificates(table: &Table<'_, '_>, findings: &mut Findings) -> Vec<Placed<String>> {
