@@ -63,17 +63,12 @@ impl Tls {
         let tickets = former.filter(same).map(|former| Arc::clone(&former.tickets));
         let tickets = tickets.or_else(|| Tickets::fresh(context, tickets::now()).map(Arc::new));
         let report = |error| tracing::error!("listener {}: no TLS: {error}", listener.name);
-<<<<<<< HEAD
-        let server = Server::new(config.map_err(report).ok()?, basis.settings.handshake_timeout);
-        Some(Tls { server: Arc::new(server), basis: Arc::new(basis) })
-=======
         Tls::build(Arc::new(basis), tickets?).map_err(report).ok()
     }
 
     fn build(basis: Arc<Basis>, tickets: Arc<Tickets>) -> Result<Tls, Error> {
         let config = server_config(&basis.settings, &basis.certificates, &tickets)?;
-        let handshake_timeout = basis.settings.handshake_timeout;
-        let server = Server { config: Arc::new(config), handshake_timeout };
+        let server = Server::new(config, basis.settings.handshake_timeout);
         Ok(Tls { server: Arc::new(server), basis, tickets })
     }
 
@@ -87,7 +82,6 @@ impl Tls {
         let tickets = Arc::new(self.tickets.rotated(now)?);
         let report = |error| tracing::error!("session ticket keys are kept: {error}");
         Tls::build(Arc::clone(&self.basis), tickets).map_err(report).ok()
->>>>>>> a39a682 (TLS: cipher policies, client certificates, sessions resumed by tickets of our own)
     }
 
     /// What is different in `now`.

@@ -22,12 +22,9 @@ mod keys;
 mod outgoing;
 mod resolver;
 mod stream;
-<<<<<<< HEAD
+pub mod tickets;
 mod trust;
 mod turns;
-=======
-pub mod tickets;
->>>>>>> a39a682 (TLS: cipher policies, client certificates, sessions resumed by tickets of our own)
 
 use std::sync::Arc;
 use std::time::Duration;
