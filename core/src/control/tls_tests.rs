@@ -88,7 +88,7 @@ impl Scene {
         let (pem, key) = authority.issue(|_| {});
         let site = material(CertificateKind::Server, &pem, Some(&key));
         let [one, two] = cas.each_ref().map(|ca| material(CertificateKind::Client, &ca.pem, None));
-        let store = Store(vec![Some(site), Some(one), Some(two)]);
+        let store = Store(vec![Some(site), Some(one), Some(two)], None);
         Scene { authority, cas, store }
     }
 
