@@ -17,6 +17,7 @@ mod greet;
 mod logging;
 mod notify;
 mod remote;
+mod secure;
 mod server;
 mod shard;
 mod watch;

@@ -26,6 +26,7 @@ use weir_l4::{Origin, Tcp, Udp, udp};
 use weir_l7::Service;
 
 use crate::greet::{Greeting, greet};
+use crate::secure::secure;
 
 /// What the names of all shards' threads begin with.
 pub const THREAD_PREFIX: &str = "weir-shard-";
@@ -422,12 +423,10 @@ async fn accept(
             Ok((stream, peer)) => {
                 let admitted = site.borrow().admit(peer.ip(), rt::now());
                 match admitted {
-                    // Nothing of a listener for TLS may pass in clear text.
-                    Ok(ticket) if ticket.site().is_tls() => stream.reset(),
-                    Ok(ticket) if ticket.site().expects_proxy_header() => {
+                    Ok(ticket) if !ticket.site().begins_at_once() => {
                         let until_served = FallOnDrop::rise(&done.0);
                         let services = services.clone();
-                        rt::spawn(greet_and_serve(services, ticket, stream, peer, until_served));
+                        rt::spawn(begin_and_serve(services, ticket, stream, peer, until_served));
                     }
                     Ok(ticket) => services.serve(ticket, stream, peer),
                     // C19: no answer; members never hear of it (R2.1-6).
@@ -443,22 +442,35 @@ async fn accept(
     }
 }
 
-/// Serves a connection from a proxy that says first whom it speaks for. `_until_served` keeps a
-/// drain waiting, since the services know nothing of the connection until then.
-async fn greet_and_serve(
+/// Serves a connection that begins with a PROXY header, a TLS handshake, or both. `_until_served`
+/// keeps a drain waiting, since the services know nothing of the connection until then.
+async fn begin_and_serve(
     services: Services,
     mut ticket: Ticket,
     stream: TcpStream,
     peer: SocketAddr,
     _until_served: FallOnDrop,
 ) {
-    match Box::pin(greet(&mut ticket, &stream, peer)).await {
-        Ok(Greeting { client, values }) if ticket.site().protocol() == Protocol::Tcp => {
+    let Greeting { client, values } = if ticket.site().expects_proxy_header() {
+        match Box::pin(greet(&mut ticket, &stream, peer)).await {
+            Ok(greeting) => greeting,
+            Err(_counted) => return stream.reset(),
+        }
+    } else {
+        Greeting { client: peer, values: Box::default() }
+    };
+    match ticket.site().protocol() {
+        Protocol::Tcp => {
             let origin = Origin { peer, source: client, values };
             services.tcp.serve(ticket, stream, origin).await;
         }
-        Ok(greeting) => services.http.serve(ticket, stream, greeting.client).await,
-        Err(_counted) => stream.reset(),
+        Protocol::Https => {
+            if let Some(stream) = Box::pin(secure(&ticket, stream)).await {
+                // In a task of its own: this one is larger than an idle connection should be.
+                rt::spawn(services.http.serve(ticket, stream, client));
+            }
+        }
+        _ => services.http.serve(ticket, stream, client).await,
     }
 }
 

@@ -79,9 +79,9 @@ pub const RECORD_BUFFERS: BufferShape =
 /// Records in a row without application data (alerts, key updates, empty ones) that a TLS peer may
 /// send after the handshake.
 pub const TLS_QUIET_RECORDS: u8 = 32;
-/// Bytes of a handshake that wait to be understood: one message of the largest size rustls takes,
-/// in records, and a lease behind it.
-pub const TLS_HANDSHAKE_BYTES: usize = (64 << 10) + 4_096 + LARGE_LEASE;
+/// Bytes of a handshake that may wait to be understood before more is received: one message of the
+/// largest size that rustls takes, in records.
+pub const TLS_HANDSHAKE_BYTES: usize = (64 << 10) + 4_096;
 /// Bytes of messages after the handshake (tickets) that come in several records.
 pub const TLS_LATE_MESSAGE: usize = 32 << 10;
 /// Steps of handshakes, each with what asymmetric cryptography it needs, in one turn of a shard.

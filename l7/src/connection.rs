@@ -81,6 +81,12 @@ impl Client {
         self.entry.ticket.site()
     }
 
+    /// Did it come in clear text to a listener for TLS?
+    #[inline]
+    pub(crate) fn is_stray(&self) -> bool {
+        self.site().is_tls() && self.stream.tls().is_none()
+    }
+
     /// The next bytes from the client, counted.
     #[inline]
     pub(crate) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Lease>>> {
@@ -246,7 +252,13 @@ async fn parting(client: &Client, end: End) -> Parting {
     match end {
         // Closed in the middle, an answer that ends by close would look whole.
         End::Next(_) | End::Close | End::Linger if !all_taken(client).await => Parting::Reset,
-        End::Next(_) | End::Close => Parting::Close,
+        End::Next(_) | End::Close => {
+            // TLS's end has to leave before the socket does.
+            if client.stream.say_end() {
+                all_taken(client).await;
+            }
+            Parting::Close
+        }
         End::Linger => Parting::Linger,
         End::Abort => Parting::Reset,
     }

@@ -74,6 +74,8 @@ pub(crate) enum Error {
     Connect,
     /// The head stayed incomplete for client_timeout.
     HeadTimeout,
+    /// Plain HTTP came to an HTTPS listener.
+    PlainHttp,
     /// A gap in the body lasted client_timeout.
     BodyTimeout,
     /// The client's connection broke.
@@ -132,6 +134,7 @@ impl Error {
             Error::Expectation => (Client, 400, Never, "unknown expectation"),
             Error::HeadTooLarge => (Client, 400, Never, "request head too large"),
             Error::TooManyFields => (Client, 400, Never, "too many header fields"),
+            Error::PlainHttp => (Client, 400, Never, "plain HTTP was sent to an HTTPS port"),
             Error::Chunk => (Client, 400, Never, "malformed chunk in the request body"),
             Error::BodyCut => (Client, 499, Never, "client left within the request body"),
             Error::UriTooLong => (Client, 414, Never, "request target too long"),

@@ -31,6 +31,7 @@ table! {
     Error::Coding, Error::Coding, Client, 400, Never, "R2.3-400a";
     Error::Expectation, Error::Expectation, Client, 400, Never, "R2.3-400a";
     Error::Chunk, Error::Chunk, Client, 400, Never, "R2.3-400a";
+    Error::PlainHttp, Error::PlainHttp, Client, 400, Never, "R2.3-400b";
     Error::BodyCut, Error::BodyCut, Client, 499, Never, "R14.3-2";
     Error::HeadTooLarge, Error::HeadTooLarge, Client, 400, Never, "R2.3-400c";
     Error::TooManyFields, Error::TooManyFields, Client, 400, Never, "R2.3-400c";

@@ -37,7 +37,8 @@ pub(crate) fn route(
         Some(Way::Pool(pool)) => Ok(Route::Pool(pool)),
         Some(Way::Fixed(fixed)) => Ok(Route::Own(Own::fixed(fixed, request.facts.is_head))),
         Some(Way::Redirect(redirect)) => {
-            Own::redirect(redirect, &policy::asked_url(request)).map(Route::Own)
+            Own::redirect(redirect, &policy::asked_url(request, client.site().is_tls()))
+                .map(Route::Own)
         }
     }
 }

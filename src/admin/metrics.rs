@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_core::acl::Refusal;
 use weir_core::control::{Listener, State};
-use weir_core::model::Handle;
+use weir_core::model::{Handle, Protocol};
 use weir_core::net::sys;
 use weir_core::obs::{
     Board, DatagramDrop, Ending, ListenerCounters, MemberCounters, StatusCounters, StickyCounters,
@@ -54,6 +54,8 @@ pub(super) struct ListenerRow {
     pub(super) label: String,
     /// HTTP or HTTPS.
     pub(super) layer7: bool,
+    /// HTTPS.
+    pub(super) tls: bool,
     udp: bool,
     pub(super) blocks: Vec<Arc<ListenerCounters>>,
 }
@@ -277,6 +279,7 @@ impl Page {
                 }
             }
         }
+        super::handshakes::render(text, self);
         let mut family = text.family(&names::ENDED);
         for ListenerRow { label, blocks, .. } in self.listeners.iter().filter(|row| !row.layer7) {
             for ending in Ending::ALL {
@@ -384,6 +387,7 @@ fn listener_rows(state: &State, board: &Board) -> Vec<ListenerRow> {
         handle,
         label: label(listener),
         layer7: listener.protocol.is_l7(),
+        tls: listener.protocol == Protocol::Https,
         udp: listener.protocol.is_udp(),
         blocks: board.listener(handle).to_vec(),
     };

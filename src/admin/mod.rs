@@ -2,6 +2,7 @@
 //! Owns the HTTP side; [`metrics`] owns the text, [`names`] the names.
 
 mod flaps;
+mod handshakes;
 mod listener;
 mod metrics;
 mod names;

@@ -86,6 +86,13 @@ metrics! {
     ACTIVE_TUNNELS Gauge "weir_active_tunnels" ["listener"],
         "Client connections that are tunnels now, after a 101; their bytes count as all others.";
 
+    TLS_HANDSHAKES Counter "weir_tls_handshakes_total" ["listener", "kind", "version"],
+        "TLS handshakes that went well: full or resumed.";
+    TLS_FAILURES Counter "weir_tls_handshake_failures_total" ["listener", "reason"],
+        "TLS handshakes that failed: docs/tls.md lists the reasons.";
+    TLS_SECONDS Histogram "weir_tls_handshake_seconds" ["listener"],
+        "From a connection's beginning until its handshake was done, of those that went well.";
+
     ENDED Counter "weir_ended_connections_total" ["listener", "how"],
         "TCP connections and UDP flows that have ended, by how: docs/tcp.md lists the words.";
 

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::{DatagramCounters, EndingCounters, Histogram};
+use super::{DatagramCounters, EndingCounters, HandshakeCounters, Histogram};
 use crate::acl::Refusal;
 use crate::counter::{Counter, Gauge};
 
@@ -135,6 +135,8 @@ pub struct ListenerCounters {
     pub local: StatusCounters,
     /// How long requests took.
     pub times: Times,
+    /// TLS handshakes.
+    pub handshakes: HandshakeCounters,
 }
 
 /// Times of the requests of a listener on one shard (R4.1-2 to R4.1-6).

@@ -6,6 +6,7 @@ mod board;
 mod counters;
 mod datagrams;
 mod endings;
+mod handshakes;
 mod histogram;
 mod spool;
 
@@ -16,5 +17,6 @@ pub use counters::{
 };
 pub use datagrams::{DatagramCounters, DatagramDrop};
 pub use endings::{Ending, EndingCounters};
+pub use handshakes::{HandshakeCounters, Shaken};
 pub use histogram::{BOUNDS_US, Distribution, Histogram};
 pub use spool::{Block, Pipe, Spool};

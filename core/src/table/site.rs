@@ -177,6 +177,12 @@ impl Site {
         self.protocol.get() == Protocol::Https
     }
 
+    /// Does a connection begin with what it is for: no PROXY header, no handshake?
+    #[inline]
+    pub fn begins_at_once(&self) -> bool {
+        !self.expects_proxy_header() && !self.is_tls()
+    }
+
     /// What the handshakes of its clients need; `None` = they don't come by TLS.
     #[inline]
     pub fn tls(&self) -> Option<Arc<Server>> {

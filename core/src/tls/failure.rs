@@ -1,6 +1,6 @@
 //! Why handshakes fail: what is counted, and what logs say.
 
-use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 /// Why a handshake failed. The order is that of the counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,11 @@ impl Failure {
     #[must_use]
     pub const fn number(self) -> usize {
         self as usize
+    }
+
+    /// Has the peer sent what nobody can make sense of?
+    pub(super) const fn is_the_peers(self) -> bool {
+        matches!(self, Failure::Malformed | Failure::Oversize)
     }
 
     /// The word in metrics.
@@ -146,6 +151,7 @@ impl From<&Error> for Failure {
             | Error::EncryptError
             | Error::HandshakeNotComplete
             | Error::Other(_) => Failure::Internal,
+            Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => Failure::Oversize,
             _ => Failure::Malformed,
         }
     }

@@ -12,10 +12,11 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, UnbufferedConnectionCommon, UnbufferedStatus};
 use rustls::{CommonState, Error, ExtractedSecrets, HandshakeKind, SupportedCipherSuite};
 
+use super::alert::Alert;
 use super::channel::{Channel, Parts, Renewal};
 use super::facts::Facts;
 use super::failure::Failure;
-use super::keys::{HEADER, Key};
+use super::keys::{ALERT, HANDSHAKE, HEADER, Key};
 use super::turns::my_turn;
 use super::{Client, Server, Stream, take_chosen};
 use crate::limits::{TLS_EXPANSION, TLS_HANDSHAKE_BYTES, TLS_TEXT};
@@ -26,7 +27,7 @@ use crate::time::clock;
 /// How long a failed handshake's connection stays open for its alert to be read …
 const LINGER: Duration = Duration::from_secs(1);
 /// … and bytes that are discarded meanwhile.
-const LINGER_BYTES: u64 = 64 << 10;
+const LINGER_BYTES: u64 = 256 << 10;
 
 thread_local! {
     /// The name that the client asks for, in the step that this thread does.
@@ -187,6 +188,8 @@ struct Shake<S> {
     shown: usize,
     /// Bytes of the wire that are to go out.
     out: SendBuf,
+    /// Something of ours has gone out.
+    answered: bool,
     early: Vec<u8>,
     begun: clock::Mono,
     name: Option<Box<str>>,
@@ -201,6 +204,7 @@ impl<S: Side> Shake<S> {
             gathered: SendBuf::new(),
             shown: 0,
             out: SendBuf::new(),
+            answered: false,
             early: Vec::new(),
             begun: clock::mono(),
             name: None,
@@ -239,7 +243,7 @@ impl<S: Side> Shake<S> {
                 return Ok(());
             }
             if self.gathered.len() > TLS_HANDSHAKE_BYTES {
-                return Err(Failure::Oversize);
+                return self.refuse(Alert::DECODE_ERROR, Failure::Oversize).await;
             }
         }
     }
@@ -247,10 +251,22 @@ impl<S: Side> Shake<S> {
     /// Shows rustls the records that are whole; true when the handshake is done.
     async fn take_records(&mut self) -> Result<bool, Failure> {
         while let Some(len) = next_record(&self.gathered[self.shown..]) {
+            if !S::IS_CLIENT && !self.answered {
+                // rustls has less fitting alerts for these.
+                if is_before_tls12(&self.gathered) {
+                    return self.refuse(Alert::PROTOCOL_VERSION, Failure::Version).await;
+                }
+                if is_oversize(&self.gathered) {
+                    return self.refuse(Alert::RECORD_OVERFLOW, Failure::Malformed).await;
+                }
+            }
             self.shown += len;
             my_turn().await;
             if let Err(failure) = self.step() {
-                // The alert, if there is one.
+                if self.out.is_empty() && !self.answered && failure.is_the_peers() {
+                    // Of what it can't even take apart rustls says nothing.
+                    return self.refuse(Alert::DECODE_ERROR, failure).await;
+                }
                 self.send().await?;
                 return Err(failure);
             }
@@ -261,6 +277,14 @@ impl<S: Side> Shake<S> {
         Ok(false)
     }
 
+    /// Ends the handshake by an alert of ours, while all is in clear text.
+    async fn refuse<T>(&mut self, alert: Alert, failure: Failure) -> Result<T, Failure> {
+        let [level, what] = alert.bytes();
+        self.out.extend_from_slice(&[ALERT, 3, 3, 0, 2, level, what]);
+        self.send().await?;
+        Err(failure)
+    }
+
     /// Lets rustls go on with what it has been shown.
     fn step(&mut self) -> Result<(), Failure> {
         let mut failed = None;
@@ -268,10 +292,15 @@ impl<S: Side> Shake<S> {
             match self.process() {
                 Ok(Progress::Again) => {}
                 Ok(Progress::Blocked | Progress::Done) => break,
-                Ok(Progress::Closed) => return Err(Failure::Closed),
-                // Asked once more, it has an alert to send.
-                Err(_) if failed.is_some() => break,
-                Err(error) => failed = Some(Failure::from(&error)),
+                Ok(Progress::Closed) => failed = Some(Failure::Closed),
+                Err(error) => failed = failed.or(Some(Failure::from(&error))),
+            }
+            if failed.is_some() {
+                // It may have an alert to send, and must be shown nothing more.
+                self.shown = 0;
+                if !self.side.wants_write() {
+                    break;
+                }
             }
         }
         self.name = NAME.take().or(self.name.take());
@@ -311,6 +340,7 @@ impl<S: Side> Shake<S> {
         if self.out.is_empty() {
             return Ok(());
         }
+        self.answered = true;
         let out = std::mem::take(&mut self.out);
         self.tcp.send(out).await.map_err(|_| Failure::Closed)
     }
@@ -384,6 +414,19 @@ fn most_records(suite: SupportedCipherSuite) -> u64 {
         SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
         SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
     }
+}
+
+/// Is this a ClientHello of something older than TLS 1.2? (RFC 8446, 4.1.2: newer versions stand in
+/// an extension.)
+fn is_before_tls12(bytes: &[u8]) -> bool {
+    matches!(bytes, [HANDSHAKE, _, _, _, _, 1, _, _, _, major, minor, ..]
+        if (*major, *minor) < (3, 3))
+}
+
+/// Is this a record that says it is longer than records may be?
+fn is_oversize(bytes: &[u8]) -> bool {
+    matches!(bytes, [20..=23, 3, _, high, low, ..]
+        if usize::from(u16::from_be_bytes([*high, *low])) > TLS_TEXT + TLS_EXPANSION)
 }
 
 /// Bytes of the record that `bytes` begin with, if it is whole. What can't be a record is handed on

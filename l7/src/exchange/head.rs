@@ -127,6 +127,9 @@ impl Exchange {
         let Some(request) = parsed else { return Ok(None) };
         self.note.take_head(&request);
         self.facts = request.facts;
+        if client.is_stray() {
+            return Err(Error::PlainHttp);
+        }
         let headers = client.site().headers();
         self.identify(&request, client, &headers);
         let routed = self.choose(&request, client, &headers);

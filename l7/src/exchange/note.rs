@@ -286,6 +286,7 @@ impl Exchange {
             attempts: &self.former,
             pool: note.pool.as_deref(),
             rtt_us: client.stream.rtt_us().ok(),
+            tls: client.stream.tls(),
             action: note.action,
             reason: note.reason,
             sticky: self.session.found,

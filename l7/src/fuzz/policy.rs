@@ -101,7 +101,7 @@ pub fn policy_match(data: &[u8]) -> Outcome {
     check_disguise(&request, &view, met.map(|policy| policy.id))?;
     for policy in all.policies() {
         if let Done::Redirect(redirect) = &policy.action {
-            check_redirect(Own::redirect(redirect, &asked_url(&request)).ok())?;
+            check_redirect(Own::redirect(redirect, &asked_url(&request, false)).ok())?;
         }
     }
     Ok(true)

@@ -52,10 +52,11 @@ pub(crate) fn view<'a>(
 }
 
 /// The URL that was asked for, as it was sent.
-pub(crate) fn asked_url<'a>(request: &Request<'a>) -> AskedUrl<'a> {
+pub(crate) fn asked_url<'a>(request: &Request<'a>, tls: bool) -> AskedUrl<'a> {
     let (path, query) = request.path_and_query();
     let (host, port) = host_and_port(request.host());
-    AskedUrl { scheme: Scheme::Http, host, port, path, query }
+    let scheme = if tls { Scheme::Https } else { Scheme::Http };
+    AskedUrl { scheme, host, port, path, query }
 }
 
 /// Takes apart what `target::is_host` has let pass. An empty port is none.

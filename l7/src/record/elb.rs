@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use weir_core::tls::Facts;
+
 use super::stamp::append_seconds;
 use super::{Attempt, Record, TARGET_BYTES, TEXT_BYTES, WORD_BYTES, escape};
 use crate::message::append_decimal;
@@ -67,9 +69,9 @@ fn objects(record: &Record<'_>, out: &mut Vec<u8>) {
     each(record, out, address);
 }
 
-/// `certificate_id` to `pool_usr_name`; TLS has no values yet, self-defined headers have none.
+/// `certificate_id` to `pool_usr_name`. There are no self-defined headers.
 fn rest(record: &Record<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(b" - - - -");
+    tls(out, record.tls);
     match record.rtt_us {
         Some(us) => number(out, u64::from(us)),
         None => out.extend_from_slice(b" -"),
@@ -79,6 +81,20 @@ fn rest(record: &Record<'_>, out: &mut Vec<u8>) {
     word(out, record.action.as_bytes());
     reason(out, record.reason);
     quoted(out, record.pool.map(|pool| pool.name()).as_deref().unwrap_or_default().as_bytes());
+}
+
+/// `certificate_id` to `sni_domain_name`.
+fn tls(out: &mut Vec<u8>, facts: Option<&Facts>) {
+    let Some(facts) = facts else { return out.extend_from_slice(b" - - - -") };
+    match facts.certificate {
+        Some(id) => word(out, id.to_string().as_bytes()),
+        None => out.extend_from_slice(b" -"),
+    }
+    word(out, facts.protocol().as_bytes());
+    word(out, facts.cipher().as_bytes());
+    out.push(b' ');
+    let name = facts.server_name.as_deref().unwrap_or("-");
+    escape::text(out, name.as_bytes(), WORD_BYTES);
 }
 
 /// An IPv6 address stands in brackets, as everywhere beside a port.

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use weir_core::tls::Facts;
+
 use super::stamp::append_seconds;
 use super::{Attempt, Record, TARGET_BYTES, TEXT_BYTES, WORD_BYTES, escape};
 use crate::message::append_decimal;
@@ -88,9 +90,12 @@ impl Object<'_> {
     }
 
     fn rest(&mut self, record: &Record<'_>) {
-        for tls in ["certificate_id", "ssl_protocol", "ssl_cipher", "sni_domain_name"] {
-            self.nothing(tls);
-        }
+        let certificate = record.tls.and_then(|facts| facts.certificate).map(|id| id.to_string());
+        self.text("certificate_id", certificate.unwrap_or_default().as_bytes());
+        self.text("ssl_protocol", record.tls.map_or("", Facts::protocol).as_bytes());
+        self.text("ssl_cipher", record.tls.map_or("", Facts::cipher).as_bytes());
+        let name = record.tls.and_then(|facts| facts.server_name.as_deref());
+        self.long_text("sni_domain_name", name.unwrap_or_default().as_bytes(), WORD_BYTES);
         match record.rtt_us {
             Some(us) => self.number("tcpinfo_rtt", u64::from(us)),
             None => self.nothing("tcpinfo_rtt"),
@@ -114,7 +119,9 @@ impl Object<'_> {
             string(out, attempt.member.name().as_bytes(), TEXT_BYTES);
         });
         self.long_text("request_id", record.request_id, WORD_BYTES);
-        self.nothing("tls_handshake_time");
+        // A connection's first request tells it.
+        let first = record.tls.filter(|_| record.connection_requests == 1);
+        self.time("tls_handshake_time", first.map(|facts| facts.took));
         self.time("proxy_time", Some(record.proxy_time));
         self.number("shard", record.log.shard as u64);
         self.number("connection_requests", record.connection_requests);

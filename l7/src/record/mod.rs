@@ -16,6 +16,7 @@ use weir_core::limits::{LOG_LINE, MAX_ATTEMPTS};
 use weir_core::model::AccessLogFormat;
 use weir_core::obs::Sticky;
 use weir_core::table::{Pool, SiteLog};
+use weir_core::tls::Facts;
 
 use crate::exchange::AttemptRecord as Attempt;
 
@@ -81,6 +82,8 @@ pub(crate) struct Record<'a> {
     pub(crate) pool: Option<&'a Pool>,
     /// Of the client's connection, in microseconds (R14.3-4).
     pub(crate) rtt_us: Option<u32>,
+    /// What the handshake of the client's connection came to; `None` = it is plain.
+    pub(crate) tls: Option<&'a Facts>,
     /// What was done with the request; empty = it was refused.
     pub(crate) action: &'static str,
     /// Why Weir answered itself, or cut the answer; empty = it did not.
