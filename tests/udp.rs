@@ -327,6 +327,62 @@ fn silent_flows_end() {
     assert!(lived >= Duration::from_secs(10), "{lived:?}");
 }
 
+/// R9.1-16: the first datagram of a flow, and only that, tells the member the client.
+#[test]
+fn members_are_told_the_client_once() {
+    let member = UdpSocket::bind("127.0.0.77:0").unwrap();
+    member.set_read_timeout(Some(LIMIT)).unwrap();
+    let to = [(member.local_addr().unwrap(), 1)];
+    let (server, addr) = start(&plain("proxy_protocol = \"v2\"", &to));
+    let client = client_from([127, 0, 0, 7].into(), addr);
+    let port = client.local_addr().unwrap().port();
+    let header = [
+        &b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0c\x7f\0\0\x07\x7f\0\0\x01"[..],
+        &port.to_be_bytes(),
+        &addr.port().to_be_bytes(),
+    ];
+    let mut buf = [0; 100];
+    client.send(b"one").unwrap();
+    let len = member.recv(&mut buf).unwrap();
+    assert_eq!(buf[..len], [&header.concat()[..], b"one"].concat());
+    client.send(b"two").unwrap();
+    let len = member.recv(&mut buf).unwrap();
+    assert_eq!(buf[..len], *b"two");
+    // A new flow, a new header.
+    client_from([127, 0, 0, 8].into(), addr).send(b"one").unwrap();
+    assert_eq!(member.recv(&mut buf).unwrap(), 28 + 3);
+    drop(server);
+}
+
+/// Every port of a range is served, and answers leave from the one that was asked.
+#[test]
+fn port_ranges() {
+    let a = Member::start("a");
+    // Ports that were free a moment ago; somebody else may have taken one meanwhile.
+    let (_server, first) = (0..20)
+        .find_map(|_| {
+            let first = UdpSocket::bind("127.0.0.76:0").unwrap().local_addr().unwrap().port();
+            let last = first.checked_add(4)?;
+            let free = |port| UdpSocket::bind(("127.0.0.76", port)).is_ok();
+            if !(first..=last).all(free) {
+                return None;
+            }
+            let ranges = format!("port_ranges = [\"{first}-{last}\"]");
+            let text = file("127.0.0.76", "dedicated", "", "", &[(a.addr, 1)]);
+            Some((
+                Server::start(&text.replace("protocol_port = 0\ndef", &format!("{ranges}\ndef"))),
+                first,
+            ))
+        })
+        .expect("five free ports in a row");
+    let mut upstream = HashSet::new();
+    for port in first..first + 5 {
+        let socket = client(SocketAddr::from(([127, 0, 0, 76], port)));
+        upstream.insert(ask(&socket, "who").1);
+    }
+    assert_eq!(upstream.len(), 5, "a flow each");
+}
+
 /// R7.13-1: who is not on the list gets nothing, and no member hears of it.
 #[test]
 fn access_lists_hold() {

@@ -11,10 +11,12 @@ pub enum Version {
     V1,
     /// A block of bytes, which can carry further values.
     V2,
+    /// The same of a datagram.
+    Datagram,
 }
 
-/// Appends the header of a TCP connection from `source` to `target`. `values` are TLVs for version
-/// 2, whole ones. Of two families both addresses are written as IPv6.
+/// Appends the header of a connection or datagram from `source` to `target`. `values` are TLVs for
+/// version 2, whole ones. Of two families both addresses are written as IPv6.
 pub fn write(
     version: Version,
     source: SocketAddr,
@@ -34,10 +36,11 @@ pub fn write(
             let line = format!("PROXY {family} {from} {to} {out_of} {into}\r\n");
             out.extend_from_slice(line.as_bytes());
         }
-        Version::V2 => {
+        Version::V2 | Version::Datagram => {
+            let transport = if version == Version::Datagram { 2 } else { 1 };
             out.extend_from_slice(v2::SIGNATURE);
-            let (family, addresses) = if from.is_ipv4() { (0x11, 12) } else { (0x21, 36) };
-            out.extend_from_slice(&[0x21, family]);
+            let (family, addresses) = if from.is_ipv4() { (0x10, 12) } else { (0x20, 36) };
+            out.extend_from_slice(&[0x21, family | transport]);
             let len = u16::try_from(addresses + values.len()).unwrap_or(addresses as u16);
             out.extend_from_slice(&len.to_be_bytes());
             for ip in [from, to] {
@@ -78,7 +81,7 @@ mod tests {
             ("[2001:db8::2]:80", "192.0.2.1:1"),
         ] {
             let (source, target) = (source.parse().unwrap(), target.parse().unwrap());
-            for version in [Version::V1, Version::V2] {
+            for version in [Version::V1, Version::V2, Version::Datagram] {
                 let mut out = Vec::new();
                 write(version, source, target, &tlvs, &mut out);
                 let header = parse(&out).unwrap().unwrap();

@@ -8,10 +8,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use weir_core::model::Handle;
+use weir_core::model::{Handle, ProxyHeader};
 use weir_core::net::relay::Moved;
 use weir_core::obs::{DatagramDrop, Ending};
-use weir_core::rt::{self, Arrival, Datagram, Refusal, TaskHandle, UdpOptions, UdpSocket};
+use weir_core::proxy;
+use weir_core::rt::{
+    self, Arrival, Datagram, Payload, Refusal, SendBuf, TaskHandle, UdpOptions, UdpSocket,
+};
 use weir_core::table::{Pool, Site, Ticket};
 use weir_core::time::clock::Mono;
 
@@ -32,6 +35,8 @@ struct Kept {
     _ticket: Ticket,
     begun: Mono,
     moved: Moved,
+    /// A datagram has gone to the member, and with it what it is told of the client.
+    told: bool,
     /// The member has answered.
     answered: bool,
 }
@@ -175,13 +180,35 @@ impl Room {
             ids.client_says(session, member, self.site.keepalive_timeout(), now);
         }
         flow.payload.moved.from_client += bytes;
+        let header = match std::mem::replace(&mut flow.payload.told, true) {
+            true => None,
+            false => self.header(&flow.client, flow.payload.pool.proxy_header()),
+        };
+        let bytes = bytes + header.as_ref().map_or(0, |header| header.len() as u64);
+        let payload = match header {
+            Some(header) => Payload::BufLease(header, got.data),
+            None => got.data.into(),
+        };
         flow.payload.moved.to_member += bytes;
         flow.payload.choice.held.member().counters.bytes_sent.add(bytes);
         let upstream = self.upstream.borrow();
         if let Some(Some(open)) = upstream.get(flow.socket.index()) {
             // What the socket cannot take is counted by the runtime.
-            let _sent = open.socket.send(got.data, flow.member, None);
+            let _sent = open.socket.send(payload, flow.member, None);
         }
+    }
+
+    /// What the first datagram of a flow begins with (R9.1-16).
+    fn header(&self, client: &Client, wanted: ProxyHeader) -> Option<SendBuf> {
+        if wanted == ProxyHeader::None {
+            return None;
+        }
+        let doors = self.doors.borrow();
+        let port = doors.get(&client.door)?.socket.local_addr().ok()?.port();
+        let target = SocketAddr::new(client.local, port);
+        let mut header = SendBuf::new();
+        proxy::write(proxy::Version::Datagram, client.peer, target, &[], &mut header);
+        Some(header)
     }
 
     /// What a datagram that begins a flow goes by: its source, or with a QUIC pool its id. `None`:
@@ -250,7 +277,16 @@ impl Room {
         let (address, blocks) = (member.address, std::sync::Arc::clone(&member.counters));
         let ids = pool.connections().map(|known| Box::new(Ids::new(known, now)));
         let moved = Moved::default();
-        let kept = Kept { choice, ids, pool, _ticket: ticket, begun: now, moved, answered: false };
+        let kept = Kept {
+            choice,
+            ids,
+            pool,
+            _ticket: ticket,
+            begun: now,
+            moved,
+            told: false,
+            answered: false,
+        };
         let begun = self.flows.borrow_mut().begin(client, address, kept, now);
         let (flow, evicted) = match begun {
             Begun::Flow(flow, evicted) => (Some(flow), evicted),

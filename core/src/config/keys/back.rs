@@ -47,7 +47,8 @@ keys! {
         "How long a request waits for a member below its limit; 503.";
     "proxy_protocol": Choice(&["none", "v1", "v2"], &[]), Text("\"none\""), ALL, Reload,
         "R9.1-16", Now,
-        "Send the PROXY protocol to members; v1 on streams only. So far of TCP pools.";
+        "Send the PROXY protocol to members; v1 on streams only. So far of TCP, UDP and QUIC \
+            pools.";
     "tls": Table, Text("{ verify = false, ca = \"\", server_name = \"\" }"), TLS, Reload,
         "R10.1-4", Now,
         "How members are spoken to inside TLS, which HTTPS pools always are; GRPC pools only with \

@@ -140,7 +140,7 @@ fn check_algorithm(text: &PoolText<'_, '_>, findings: &mut Findings) {
             slow("can't stand beside session_persistence".to_owned(), findings);
         }
     }
-    if text.object.proxy_protocol != ProxyHeader::None && protocol != PoolProtocol::Tcp {
+    if text.object.proxy_protocol != ProxyHeader::None && protocol.is_l7() {
         let what = format!("of a {} pool {}", protocol.name(), later("the PROXY protocol"));
         table
             .error("proxy_protocol", what, findings)
