@@ -113,6 +113,7 @@ HAPROXY_TCP = """\
 global
     nbthread 1
     maxconn {connections}
+    maxpipes 256
 defaults
     mode tcp
     option splice-auto

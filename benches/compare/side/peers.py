@@ -37,9 +37,9 @@ class Peer:
             return configs.nginx_proxy(
                 job, port, origins, work, connections, options.nginx_unbuffered, variant, module)
         if self.kind == "haproxy":
-            # It refuses to start unless the descriptors suffice for two a connection.
+            # It refuses to start unless the descriptors suffice for two a connection, and its pipes.
             soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            return configs.haproxy(job, port, origins, work, min(connections, (soft - 200) // 2))
+            return configs.haproxy(job, port, origins, work, min(connections, (soft - 1000) // 2))
         return configs.weir(job, port, free_port(), origins, cores, work, variant or NO_VARIANT)
 
     def start(self, job, origins, cores, work, options, variant=None):
