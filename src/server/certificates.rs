@@ -4,12 +4,12 @@
 //! is told once (R12.4-1).
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use weir_core::cert::{self, Material, Reading};
+use weir_core::cert::{self, Material, Reading, TicketFile, TicketReading};
 use weir_core::model::{Certificate, Config, Pem};
 use weir_core::time::clock::{self, Mono};
 
@@ -42,6 +42,8 @@ pub struct Found {
     config: Arc<Config>,
     /// By the index of its certificates.
     readings: Vec<Reading>,
+    /// Files of session ticket keys.
+    tickets: Vec<(PathBuf, TicketReading)>,
     /// What can't be watched.
     troubles: Vec<String>,
 }
@@ -53,7 +55,7 @@ impl Control {
             self.keeper.again = true;
             return;
         }
-        let named = self.config.certificates.iter().any(|one| files(one).next().is_some());
+        let named = all_files(&self.config).next().is_some();
         if !named && self.keeper.watcher.is_none() {
             return;
         }
@@ -80,7 +82,7 @@ impl Control {
         let (config, sender) = (Arc::clone(&self.config), self.sender.clone());
         let work = move || {
             // First: what changes while they are read is told, and read then.
-            let troubles = watcher.set(config.certificates.iter().flat_map(files));
+            let troubles = watcher.set(all_files(&config));
             let now = clock::wall();
             let read = |one: &Certificate| {
                 // Control waits for this message: it must come, whatever happens in here.
@@ -88,7 +90,9 @@ impl Control {
                 read.unwrap_or_default()
             };
             let readings = config.certificates.iter().map(read).collect();
-            let found = Found { config, readings, troubles };
+            let tickets = ticket_files(&config);
+            let tickets = tickets.map(|path| (path.clone(), cert::read_tickets(path))).collect();
+            let found = Found { config, readings, tickets, troubles };
             // Lost only when the process ends.
             let _unheard = sender.try_send(Event::CertificatesRead(Box::new(found)));
         };
@@ -116,10 +120,16 @@ impl Control {
         for (index, (one, reading)) in
             found.config.certificates.iter().zip(found.readings).enumerate()
         {
-            let Some(slot) = next.0.get_mut(index) else { continue };
+            let Some(slot) = next.certificates.get_mut(index) else { continue };
             let Some(material) = self.judge(one, reading, slot.as_ref()) else { continue };
             *slot = Some(material);
             changed.push(one.name.as_str());
+        }
+        for (path, reading) in &found.tickets {
+            if let Some(keys) = self.judge_tickets(path, reading, next.tickets.get(path)) {
+                next.tickets.insert(path.clone(), keys);
+                changed.push("ticket_keys");
+            }
         }
         if !changed.is_empty() {
             self.certificates = next;
@@ -161,6 +171,32 @@ impl Control {
         Some(material)
     }
 
+    /// The session ticket keys that a file has now, if they are others and sound.
+    fn judge_tickets(
+        &mut self,
+        path: &Path,
+        reading: &TicketReading,
+        former: Option<&Arc<TicketFile>>,
+    ) -> Option<Arc<TicketFile>> {
+        let name = format!("ticket_keys {}", path.display());
+        match &reading.keys {
+            Ok(keys) => {
+                if self.keeper.stale.remove(&name).is_some() {
+                    tracing::info!("{name}: is in order again");
+                }
+                (former != Some(keys)).then(|| Arc::clone(keys))
+            }
+            Err((what, cure)) => {
+                let wrong = format!("{what} ({cure})");
+                if self.keeper.stale.get(&name) != Some(&wrong) {
+                    tracing::error!("{name}: the keys stay as they were: {wrong}");
+                    self.keeper.stale.insert(name, wrong);
+                }
+                None
+            }
+        }
+    }
+
     fn put_certificates_into_effect(&mut self, changed: &[&str]) {
         let (config, plan) = (Arc::clone(&self.config), self.plan.clone());
         let next = self.next_state(&config, &self.certificates.clone(), &plan);
@@ -179,7 +215,7 @@ impl Control {
 
     /// When the first of the responses ends that are stapled now.
     fn first_end(&self) -> Option<Mono> {
-        let untils = self.certificates.0.iter().flatten().filter_map(|one| match one {
+        let untils = self.certificates.certificates.iter().flatten().filter_map(|one| match one {
             Material::Server(identity) => identity.ocsp_until,
             Material::Client(_) => None,
         });
@@ -218,13 +254,24 @@ impl Control {
 
     fn show_certificates(&mut self) {
         self.keeper.due = self.first_end();
-        let named = self.config.certificates.iter().zip(&self.certificates.0);
+        let named = self.config.certificates.iter().zip(&self.certificates.certificates);
         let rows = named.filter_map(|(one, material)| {
             let stale = self.keeper.stale.contains_key(&one.name);
             Some((one.name.clone(), material.as_ref()?.not_after(), stale))
         });
         self.book.certificates(rows.collect());
     }
+}
+
+/// The files of session ticket keys that a configuration names.
+fn ticket_files(config: &Config) -> impl Iterator<Item = &PathBuf> {
+    config.listeners.iter().filter_map(|listener| listener.tls.as_ref()?.ticket_keys.as_ref())
+}
+
+/// All files that are watched.
+fn all_files(config: &Config) -> impl Iterator<Item = &Path> {
+    let certificates = config.certificates.iter().flat_map(files);
+    certificates.chain(ticket_files(config).map(PathBuf::as_path))
 }
 
 /// The files that a certificate names.

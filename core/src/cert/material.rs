@@ -1,11 +1,14 @@
 //! What was read, ready for use.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
+use super::TicketFile;
 use crate::model::Id;
 
 /// A server certificate with its key. Equal to another one that shows clients the same.
@@ -90,17 +93,23 @@ impl Material {
     }
 }
 
-/// What all certificates of a configuration hold, by their index there. `None` where a
-/// configuration that did not come from a file names one. Behind them the host's own bundle, if a
-/// pool asks for it.
+/// What the files hold that a configuration names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Store(pub Vec<Option<Material>>, pub Option<Arc<Authorities>>);
+pub struct Store {
+    /// Of all certificates, by their index there. `None` where a configuration that did not come
+    /// from a file names one.
+    pub certificates: Vec<Option<Material>>,
+    /// The host's own bundle, if a pool asks for it.
+    pub system: Option<Arc<Authorities>>,
+    /// Session ticket keys, by their file.
+    pub tickets: BTreeMap<PathBuf, Arc<TicketFile>>,
+}
 
 impl Store {
     /// A server certificate.
     #[must_use]
     pub fn identity(&self, index: usize) -> Option<&Arc<Identity>> {
-        match self.0.get(index)?.as_ref()? {
+        match self.certificates.get(index)?.as_ref()? {
             Material::Server(identity) => Some(identity),
             Material::Client(_) => None,
         }
@@ -109,7 +118,7 @@ impl Store {
     /// A CA bundle.
     #[must_use]
     pub fn authorities(&self, index: usize) -> Option<&Arc<Authorities>> {
-        match self.0.get(index)?.as_ref()? {
+        match self.certificates.get(index)?.as_ref()? {
             Material::Client(authorities) => Some(authorities),
             Material::Server(_) => None,
         }

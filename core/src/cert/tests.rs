@@ -294,7 +294,8 @@ fn bundles_are_read() {
     let found = read(&bundle, clock::wall());
     let Some(Material::Client(authorities)) = &found.material else { panic!("{found:?}") };
     assert_eq!(authorities.roots.len(), 2);
-    let store = Store(vec![found.material.clone(), None], None);
+    let certificates = vec![found.material.clone(), None];
+    let store = Store { certificates, ..Store::default() };
     assert!(store.authorities(0).is_some() && store.identity(0).is_none());
     assert!(store.authorities(1).is_none() && store.authorities(2).is_none());
     bundle.certificate = Pem::Text(b.pem + &a.pem);

@@ -2,12 +2,13 @@
 //! found with all other mistakes and not by the first handshake, and puts places to what `cert`
 //! says about them. Called for configurations that come from files.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::problem::{Findings, Placed};
 use super::read::{Document, ListenerText, PoolText};
-use crate::cert::{self, Authorities, Store};
+use crate::cert::{self, Authorities, Store, TicketFile};
 use crate::time::clock;
 
 /// Reads all certificates and reports what is the matter with them, at the keys that it is about.
@@ -34,11 +35,42 @@ pub(super) fn check(document: &Document<'_, '_>, findings: &mut Findings) -> Sto
         }
         list.push(reading.material);
     }
-    let store = Store(list, system(document, findings));
+    let store = Store {
+        certificates: list,
+        system: system(document, findings),
+        tickets: tickets(document, findings),
+    };
     for listener in &document.listeners {
         warn_hidden(listener, document, &store, findings);
     }
     store
+}
+
+/// The files of session ticket keys.
+fn tickets(
+    document: &Document<'_, '_>,
+    findings: &mut Findings,
+) -> BTreeMap<PathBuf, Arc<TicketFile>> {
+    const KEY: &str = "ticket_keys";
+    let mut found = BTreeMap::new();
+    for listener in &document.listeners {
+        let Some(path) = listener.object.tls.as_ref().and_then(|tls| tls.ticket_keys.as_ref())
+        else {
+            continue;
+        };
+        let table = &listener.head.table;
+        let reading = cert::read_tickets(path);
+        if let Some((what, cure)) = reading.warning {
+            findings.warning(table.span_of(KEY), table.at(KEY), what).help(cure);
+        }
+        match reading.keys {
+            Ok(keys) => drop(found.insert(path.clone(), keys)),
+            Err((what, cure)) => {
+                table.error(KEY, what, findings).help(cure);
+            }
+        }
+    }
+    found
 }
 
 /// Warns of certificates of a listener that no client gets, since others go before them.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::Error;
 
 use super::Listener;
-use crate::cert::{Identity, Store};
+use crate::cert::{Identity, Store, TicketFile};
 use crate::model::{self, ListenerTls};
 use crate::tls::tickets::{self, Context, Tickets};
 use crate::tls::{Certificates, Server, server_config};
@@ -27,6 +27,8 @@ struct Basis {
     /// References to certificates left out: their places in the file say nothing.
     settings: ListenerTls,
     certificates: Certificates,
+    /// Of `ticket_keys`.
+    tickets: Option<Arc<TicketFile>>,
 }
 
 impl Tls {
@@ -52,16 +54,26 @@ impl Tls {
             client_ca: None,
             ..settings.clone()
         };
-        let basis = Basis { settings, certificates };
+        let tickets = match &settings.ticket_keys {
+            Some(path) => Some(Arc::clone(store.tickets.get(path)?)),
+            None => None,
+        };
+        let basis = Basis { settings, certificates, tickets };
         let former = former.and_then(|former| former.tls.as_ref());
         if let Some(former) = former.filter(|former| *former.basis == basis) {
             return Some(former.clone());
         }
         let ca = basis.certificates.client_ca.as_ref().map(|ca| &ca.digest);
         let context = Context::new(listener.id, ca);
-        let same = |former: &&Tls| former.tickets.context() == context;
-        let tickets = former.filter(same).map(|former| Arc::clone(&former.tickets));
-        let tickets = tickets.or_else(|| Tickets::fresh(context, tickets::now()).map(Arc::new));
+        let tickets = match (&basis.tickets, former) {
+            (Some(file), _) => Tickets::shared(file, context).map(Arc::new),
+            (None, Some(former))
+                if former.basis.tickets.is_none() && former.tickets.context() == context =>
+            {
+                Some(Arc::clone(&former.tickets))
+            }
+            (None, _) => Tickets::fresh(context, tickets::now()).map(Arc::new),
+        };
         let report = |error| tracing::error!("listener {}: no TLS: {error}", listener.name);
         Tls::build(Arc::new(basis), tickets?).map_err(report).ok()
     }
@@ -90,6 +102,7 @@ impl Tls {
         if self.basis.settings != now.basis.settings {
             fields.push("TLS settings changed".to_owned());
         }
+        let (old_tickets, new_tickets) = (&self.basis.tickets, &now.basis.tickets);
         let (was, now) = (&self.basis.certificates, &now.basis.certificates);
         let names = |list: &[Arc<Identity>]| -> Vec<String> {
             list.iter().map(|one| one.name.clone()).collect()
@@ -107,6 +120,9 @@ impl Tls {
                     false => format!("certificate {name} serial {a} → {b}"),
                 });
             }
+        }
+        if old_tickets != new_tickets {
+            fields.push("ticket_keys changed".to_owned());
         }
         if was.client_ca != now.client_ca {
             fields.push("client_ca changed".to_owned());

@@ -1,6 +1,7 @@
 //! What a listener's handshakes accept, and which sessions are resumed where: rustls on both sides,
 //! in memory.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{
@@ -17,7 +18,7 @@ use rustls::{
 };
 
 use super::Tls;
-use crate::cert::{self, Store};
+use crate::cert::{self, Store, TicketFile};
 use crate::control::State;
 use crate::model::{
     Certificate, CertificateKind, Config, Handles, Id, Listener, ListenerTls, Pem, Protocol,
@@ -88,7 +89,8 @@ impl Scene {
         let (pem, key) = authority.issue(|_| {});
         let site = material(CertificateKind::Server, &pem, Some(&key));
         let [one, two] = cas.each_ref().map(|ca| material(CertificateKind::Client, &ca.pem, None));
-        let store = Store(vec![Some(site), Some(one), Some(two)], None);
+        let certificates = vec![Some(site), Some(one), Some(two)];
+        let store = Store { certificates, ..Store::default() };
         Scene { authority, cas, store }
     }
 
@@ -274,6 +276,41 @@ fn keys_rotate_as_a_change() {
     let client = Arc::new(scene.client(&TLS13, None));
     assert_eq!(shake(&client, &tls(&before, "a")), Ok(HandshakeKind::Full));
     assert_eq!(shake(&client, &tls(&after, "a")), Ok(HandshakeKind::Resumed));
+}
+
+/// Two nodes with the same file of keys resume each other's sessions, in the same context only; the
+/// next file keeps the sessions of the keys that it keeps.
+#[test]
+fn a_file_of_keys_joins_nodes() {
+    let keys = |bytes: &[u8]| {
+        let keys: Vec<_> = bytes.iter().map(|byte| vec![*byte; 48]).collect();
+        Arc::new(TicketFile { keys, digest: [bytes[0]; 32] })
+    };
+    let path = PathBuf::from("tickets");
+    let shared = |client_ca| ListenerTls { ticket_keys: Some(path.clone()), ..with_ca(client_ca) };
+    let listeners = [("a", shared(None)), ("b", shared(None)), ("c", shared(Some(1)))];
+    let mut scene = Scene::new();
+    scene.store.tickets.insert(path.clone(), keys(&[1]));
+    let nodes = [(); 2].map(|()| scene.state(&State::default(), &listeners));
+    for version in VERSIONS {
+        let client = Arc::new(scene.client(version, None));
+        assert_eq!(shake(&client, &tls(&nodes[0], "a")), Ok(HandshakeKind::Full));
+        assert_eq!(shake(&client, &tls(&nodes[1], "a")), Ok(HandshakeKind::Resumed));
+        assert_eq!(shake(&client, &tls(&nodes[1], "b")), Ok(HandshakeKind::Full));
+        assert_eq!(shake(&client, &tls(&nodes[1], "c")), Err(Error::NoCertificatesPresented));
+    }
+    // The next key comes first, then the first one goes; own keys come after the file.
+    let client = Arc::new(scene.client(&TLS13, None));
+    assert_eq!(shake(&client, &tls(&nodes[0], "a")), Ok(HandshakeKind::Full));
+    scene.store.tickets.insert(path.clone(), keys(&[2, 1]));
+    let next = scene.state(&nodes[0], &listeners);
+    assert!(nodes[0].describe(&next).iter().any(|line| line.contains("ticket_keys changed")));
+    assert_eq!(shake(&client, &tls(&next, "a")), Ok(HandshakeKind::Resumed));
+    scene.store.tickets.insert(path, keys(&[3]));
+    let next = scene.state(&next, &listeners);
+    assert_eq!(shake(&client, &tls(&next, "a")), Ok(HandshakeKind::Full));
+    let next = scene.state(&next, &[("a", with_ca(None))]);
+    assert_eq!(shake(&client, &tls(&next, "a")), Ok(HandshakeKind::Full));
 }
 
 /// Of suites that both sides have the first one of the policy is taken.

@@ -53,7 +53,7 @@ impl Trusts {
 fn bundle(ca: Option<usize>, store: &Store) -> Result<Arc<Authorities>, rustls::Error> {
     let found = match ca {
         Some(index) => store.authorities(index),
-        None => store.1.as_ref(),
+        None => store.system.as_ref(),
     };
     found.cloned().ok_or_else(|| rustls::Error::General("there is no CA bundle".to_owned()))
 }

@@ -64,7 +64,7 @@ pub fn store(roots: &[&CertificateDer<'static>]) -> Store {
     let roots = roots.iter().map(|&root| root.clone()).collect();
     let (id, name) = (model::Id::nil(), "ca".to_owned());
     let bundle = Authorities { id, name, roots, not_after: i64::MAX, digest: [0; 32] };
-    Store(vec![Some(Material::Client(Arc::new(bundle)))], None)
+    Store { certificates: vec![Some(Material::Client(Arc::new(bundle)))], ..Store::default() }
 }
 
 /// What a member shakes hands by.

@@ -143,7 +143,7 @@ keys! {
     "ssl_early_data_enable": Bool, NO, TLS, Reload, "", CRYPTO,
         "Accept 0-RTT data.";
     "ticket_keys": Shape("string", "file; `\"\"` = own keys, rotated"),
-        Text("\"\""), TLS, Reload, "", CRYPTO,
+        Text("\"\""), TLS, Reload, "", Now,
         "Session ticket keys shared by several nodes.";
     "http2_enable": Bool, YES, TLS, Reload, "", CRYPTO,
         "Offer HTTP/2.";
