@@ -3,9 +3,8 @@
 //! `state` (successes and failures to up and down) and `schedule` (when the next probe is due) are
 //! pure; `turns` bounds how many probes run at once; `probe` asks a member once; [`Prober`] runs
 //! all checks of the process on the control thread and tells what changed. Knows nothing of pools'
-//! algorithms, shards or files: who is to be probed is told by [`Prober::set_targets`]. TCP, HTTP
-//! and HTTPS probes exist; the other kinds come with their protocols, and are never probed until
-//! then.
+//! algorithms, shards or files: who is to be probed is told by [`Prober::set_targets`]. TCP, HTTP,
+//! HTTPS and, where somebody speaks HTTP/2, gRPC probes exist; UDP ones are never made yet.
 #![forbid(unsafe_code)]
 
 pub mod limits;
@@ -16,5 +15,6 @@ mod schedule;
 mod state;
 mod turns;
 
+pub use probe::{AskGrpc, GrpcAnswering, GrpcCall};
 pub use prober::{First, Prober, ProberCounters, Target};
 pub use reason::{Local, Reason};

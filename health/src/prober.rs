@@ -15,7 +15,7 @@ use weir_core::time::clock::Mono;
 use weir_core::tls::Trust;
 
 use crate::limits;
-use crate::probe::{self, Outcome, Question};
+use crate::probe::{self, AskGrpc, Outcome, Question};
 use crate::reason::{Local, Reason};
 use crate::schedule;
 use crate::state::State;
@@ -76,6 +76,7 @@ pub struct Prober {
     turns: Rc<Turns>,
     lots: Cell<u64>,
     complained: Cell<Option<Mono>>,
+    grpc: Option<AskGrpc>,
 }
 
 /// The check of one member.
@@ -89,12 +90,14 @@ struct Check {
 impl Prober {
     /// A prober without targets, which counts into `counters`. `tell` hears of each first verdict
     /// and each change: the target's key, and whether it is up. `seed` spreads the first probes;
-    /// `at_once` of them run at the same time, but never more than [`limits::MAX_PROBES`].
+    /// `at_once` of them run at the same time, but never more than [`limits::MAX_PROBES`]. `grpc`
+    /// speaks HTTP/2.
     pub fn new(
         seed: u64,
         at_once: usize,
         counters: Arc<ProberCounters>,
         tell: impl Fn(Handle, bool) + 'static,
+        grpc: Option<AskGrpc>,
     ) -> Rc<Prober> {
         Rc::new(Prober {
             tell: Box::new(tell),
@@ -103,6 +106,7 @@ impl Prober {
             turns: Turns::new(at_once.min(limits::MAX_PROBES)),
             lots: Cell::new(seed),
             complained: Cell::new(None),
+            grpc,
         })
     }
 
@@ -113,7 +117,7 @@ impl Prober {
         let mut checks = self.checks.borrow_mut();
         let mut old = std::mem::take(&mut *checks);
         for target in targets {
-            if !probe::is_supported(&target.monitor.kind) {
+            if !probe::is_supported(&target.monitor.kind, self.grpc) {
                 continue;
             }
             let key = target.key;
@@ -160,7 +164,7 @@ impl Prober {
             rt::sleep(due.since(rt::now())).await;
             let turn = self.turns.take().await;
             let target = check.target.borrow().clone();
-            let outcome = probe::probe(question(&target)).await;
+            let outcome = probe::probe(question(&target, self.grpc)).await;
             drop(turn);
             self.record(&check, outcome);
             let delay = check.target.borrow().monitor.delay;
@@ -258,11 +262,11 @@ impl Check {
 }
 
 /// Whom to ask, and how.
-fn question(target: &Target) -> Question<'_> {
+fn question(target: &Target, grpc: Option<AskGrpc>) -> Question<'_> {
     let port = target.monitor.port.unwrap_or(target.address.port());
     let address = SocketAddr::new(target.address.ip(), port);
     let (trust, source) = (target.trust.as_ref(), target.source);
-    Question { address, monitor: &target.monitor, trust, source }
+    Question { address, monitor: &target.monitor, trust, source, grpc }
 }
 
 impl Drop for Prober {

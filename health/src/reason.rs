@@ -36,6 +36,8 @@ pub enum Reason {
         /// What came.
         actual: u16,
     },
+    /// The member says that its service is not up (gRPC).
+    NotServing,
     /// Another error of the network.
     Other(io::ErrorKind),
 }
@@ -55,6 +57,7 @@ impl Reason {
             Reason::ClosedEarly => "closed_early",
             Reason::InvalidResponse => "invalid_response",
             Reason::UnexpectedStatus { .. } => "unexpected_status",
+            Reason::NotServing => "not_serving",
             Reason::Other(_) => "other",
         }
     }

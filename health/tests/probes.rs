@@ -67,9 +67,10 @@ impl Desk {
         let (orders, mut mailbox) = rt::mailbox::<Order>(16);
         let config = ShardConfig { name: "test-prober".into(), ..ShardConfig::default() };
         let thread = rt::start_shard(config, move || async move {
-            let prober = Prober::new(7, at_once, Arc::default(), move |key, up| {
+            let tell = move |key: Handle, up| {
                 let _over = tell.send((key.number(), up));
-            });
+            };
+            let prober = Prober::new(7, at_once, Arc::default(), tell, None);
             prober.set_targets(targets);
             while let Some(order) = mailbox.recv().await {
                 order(&prober);

@@ -96,6 +96,8 @@ pub(crate) enum Error {
     MemberTls(Failure),
     /// The member's connection broke before its answer was complete.
     MemberReset(ErrorKind),
+    /// The member did not look at the request, and says so (HTTP/2).
+    MemberRefused,
     /// The member closed before its answer was complete.
     MemberClosed,
     /// The member's answer is not valid HTTP.
@@ -118,6 +120,15 @@ pub(crate) struct Verdict {
 }
 
 impl Error {
+    /// What broke a member's connection.
+    pub(crate) fn of_member(kind: ErrorKind) -> Error {
+        match kind {
+            ErrorKind::ConnectionRefused => Error::MemberRefused,
+            ErrorKind::InvalidData => Error::BadAnswer,
+            kind => Error::MemberReset(kind),
+        }
+    }
+
     /// The table 2-1 of the requirements.
     pub(crate) const fn verdict(self) -> Verdict {
         use Retry::{Always, Never, Unanswered, Unbound};
@@ -152,6 +163,7 @@ impl Error {
             Error::ConnectTimeout => (Member, 504, Always, "connecting to the member timed out"),
             Error::MemberTls(failure) => (Member, 502, Always, tls_reason(failure)),
             Error::MemberReset(_) => (Member, 502, Unanswered, "member reset the connection"),
+            Error::MemberRefused => (Member, 502, Always, "member refused the request unseen"),
             Error::MemberClosed => (Member, 502, Unanswered, "member closed the connection"),
             Error::BadAnswer => (Member, 502, Never, "malformed answer from the member"),
             Error::AnswerTimeout => (Member, 504, Unbound, "member did not answer in time"),

@@ -6,7 +6,8 @@
 //! - `identity`: who a request comes from, and its id.
 //! - `message`: heads: pieces found by httparse, re-checked, kept as offsets, written anew.
 //! - `route`: which pool, which member; `policy`: what forwarding policies look at, and answer.
-//! - `upstream`: connections to members and the idle ones among them.
+//! - `upstream`: connections to members and the idle ones among them; `shared`: those of HTTP/2,
+//!   which many requests share.
 //! - `body`: framing, decoding, framing anew; pure but for `body::relay`.
 //! - `h2`: HTTP/2: frames, header compression, streams; pure.
 //! - `pace`: how slow a client may be.
@@ -32,6 +33,8 @@ mod policy;
 
 mod upstream;
 
+mod shared;
+
 mod body;
 
 #[allow(dead_code, reason = "the connections that speak HTTP/2 call it; they come one by one")]
@@ -49,3 +52,4 @@ mod limits;
 pub mod fuzz;
 
 pub use service::Service;
+pub use shared::{GrpcAnswer, ask_grpc};

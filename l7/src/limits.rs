@@ -57,6 +57,22 @@ pub(crate) const KEPT_TEXT_BYTES: usize = 4_096;
 /// A head of HTTP/2 that is larger than its limit is answered, as long as it is not larger than so
 /// many times that; beyond, its connection ends.
 pub(crate) const H2_EXCESS: usize = 4;
+/// Requests that share a connection to a member at a time.
+pub(crate) const LANES_MOST: u32 = 100;
+/// Bytes of an answer that a member may send on such a connection before the client has taken them;
+/// they are what each request may hold.
+pub(crate) const LANE_WINDOW: u32 = 65_535;
+/// Bytes taken of an answer after which its window is opened again.
+pub(crate) const LANE_WINDOW_STEP: u32 = 16_384;
+/// Bytes received of all answers after which the connection's window is opened again.
+pub(crate) const LINK_WINDOW_STEP: u32 = 1 << 20;
+/// Bytes that a member may make us owe it (answers to pings and settings, resets) while it takes
+/// nothing.
+pub(crate) const LINK_OWED_BYTES: usize = 65_536;
+/// Bytes that are put together for one send.
+pub(crate) const LINK_SEND_BYTES: usize = 65_536;
+/// Leases that are read before others have a turn.
+pub(crate) const LINK_LEASES_PER_TURN: usize = 16;
 
 const _: () = assert!(USUAL_HEADERS < MAX_HEADERS);
 const _: () = assert!(COPY_MAX <= LARGE_LEASE);

@@ -21,12 +21,14 @@ use crate::limits::FREE_EXCHANGES;
 use crate::message::{Field, HttpDate};
 use crate::policy::Scratch;
 use crate::record::Stamp;
+use crate::shared::Links;
 use crate::upstream::Idle;
 
 /// HTTP forwarding on one shard. One per shard; it and its futures stay there.
 #[derive(Debug)]
 pub struct Service {
     pub(crate) idle: Rc<Idle>,
+    pub(crate) links: Rc<Links>,
     /// Room for what policies look at.
     pub(crate) scratch: RefCell<Scratch>,
     /// Room for the fields of the head that is being parsed.
@@ -52,6 +54,7 @@ impl Service {
         let janitor = rt::spawn(Rc::clone(&idle).janitor());
         Rc::new(Service {
             idle,
+            links: Links::new(),
             scratch: RefCell::default(),
             fields: RefCell::default(),
             stamp: RefCell::default(),
@@ -82,6 +85,7 @@ impl Service {
     pub fn retire(&self, members: &[Rc<Member>]) {
         for member in members {
             self.idle.clear(member);
+            self.links.clear(member);
         }
     }
 

@@ -7,58 +7,143 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use weir_core::model::TcpKeepalive;
-use weir_core::rt::{self, ConnectOptions, EventQueue, TcpStream, Timer};
+use weir_core::rt::{self, ConnectOptions, EventQueue, Lease, Payload, TcpStream, Timer};
 use weir_core::table::{Keep, Member};
 use weir_core::time::clock::Mono;
 use weir_core::tls::{self, Bond, Stream};
 
 use crate::error::Error;
 use crate::limits::{MAX_IDLE_PER_MEMBER, SWEEP_INTERVAL};
+use crate::shared::Lane;
 
 /// Ends a list of slots.
 const NONE: u32 = Keep::NONE;
 
-/// An open connection to a member, counted as long as it lives.
+/// An open connection to a member.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// The socket.
-    pub(crate) stream: Stream,
+    /// What carries the request.
+    pub(crate) stream: Line,
     /// Whom it leads to.
     pub(crate) member: Rc<Member>,
     /// What it was opened under; `None` = clear text.
     secured: Option<Secured>,
+    /// Counts it as long as it lives, if it is a connection of its own.
+    _counted: Option<Counted>,
+}
+
+/// What carries a request to its member, and the answer back.
+#[derive(Debug)]
+pub(crate) enum Line {
+    /// A connection of its own.
+    Own(Stream),
+    /// A stream on one that it shares with others.
+    Shared(Lane),
+}
+
+impl Line {
+    /// As [`Stream::poll_recv`].
+    #[inline]
+    pub(crate) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Lease>>> {
+        match self {
+            Line::Own(stream) => stream.poll_recv(cx),
+            Line::Shared(lane) => lane.poll_recv(cx),
+        }
+    }
+
+    /// As [`Stream::poll_send_ready`].
+    #[inline]
+    pub(crate) fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Line::Own(stream) => stream.poll_send_ready(cx),
+            Line::Shared(lane) => lane.poll_send_ready(cx),
+        }
+    }
+
+    /// As [`Stream::post`].
+    #[inline]
+    pub(crate) fn post(&self, payload: Payload) -> io::Result<()> {
+        match self {
+            Line::Own(stream) => stream.post(payload),
+            Line::Shared(lane) => lane.post(&payload),
+        }
+    }
+
+    /// As [`Stream::expect_bulk`].
+    pub(crate) fn expect_bulk(&self, bulk: bool) {
+        if let Line::Own(stream) = self {
+            stream.expect_bulk(bulk);
+        }
+    }
+
+    /// As [`Stream::bytes_sent`].
+    #[inline]
+    pub(crate) fn bytes_sent(&self) -> u64 {
+        match self {
+            Line::Own(stream) => stream.bytes_sent(),
+            Line::Shared(lane) => lane.bytes_sent(),
+        }
+    }
+
+    /// Bytes that the member has taken; `None` when its connection is gone.
+    pub(crate) fn bytes_taken(&self) -> Option<u64> {
+        match self {
+            Line::Own(stream) => stream.tcp_info().ok().map(|info| info.bytes_acked),
+            Line::Shared(lane) => Some(lane.bytes_sent()),
+        }
+    }
+
+    /// The connection, if it carries nothing else.
+    pub(crate) fn own(&self) -> Option<&Stream> {
+        match self {
+            Line::Own(stream) => Some(stream),
+            Line::Shared(_) => None,
+        }
+    }
+}
+
+/// Counts a connection to a member as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Counted(Rc<Member>);
+
+impl Counted {
+    /// It was opened just now.
+    pub(crate) fn new(member: &Rc<Member>) -> Counted {
+        member.counters.connections.add(1);
+        member.counters.active_connections.rise();
+        Counted(Rc::clone(member))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.counters.active_connections.fall();
+    }
 }
 
 /// What a connection inside TLS was opened under.
 #[derive(Debug)]
-struct Secured {
+pub(crate) struct Secured {
     bond: Rc<Bond>,
     /// The host that it was opened for; empty where the pool names one for all.
     host: Box<str>,
 }
 
 impl Secured {
-    fn new(bond: Rc<Bond>, host: &str) -> Secured {
+    /// For requests for `host`.
+    pub(crate) fn new(bond: Rc<Bond>, host: &str) -> Secured {
         let host = if bond.trust.has_name() { "" } else { host };
         Secured { host: host.into(), bond }
     }
-}
 
-/// Whether a kept connection can carry a request.
-enum Fit {
-    Yes,
-    /// It was opened for another host: a member may choose its certificate by that (RFC 9110, 7.4).
-    No,
-    /// It was opened when the pool's `tls` said something else.
-    Outdated,
-}
-
-impl Connection {
-    fn fits(&self, bond: Option<&Rc<Bond>>, host: &str) -> Fit {
-        match (&self.secured, bond) {
+    /// Whether what was opened under `secured` can carry a request for `host` to a member with
+    /// this bond.
+    pub(crate) fn fit(secured: Option<&Secured>, bond: Option<&Rc<Bond>>, host: &str) -> Fit {
+        match (secured, bond) {
             (None, None) => Fit::Yes,
             (Some(secured), Some(bond)) if Rc::ptr_eq(&secured.bond, bond) => {
                 match secured.host.is_empty() || *secured.host == *host {
@@ -71,9 +156,25 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.member.counters.active_connections.fall();
+/// Whether a kept connection can carry a request.
+pub(crate) enum Fit {
+    /// It can.
+    Yes,
+    /// It was opened for another host: a member may choose its certificate by that (RFC 9110, 7.4).
+    No,
+    /// It was opened when the pool's `tls` said something else.
+    Outdated,
+}
+
+impl Connection {
+    /// A stream on a connection that is shared.
+    pub(crate) fn shared(lane: Lane, member: Rc<Member>) -> Connection {
+        Connection { stream: Line::Shared(lane), member, secured: None, _counted: None }
+    }
+
+    /// Bytes, the end or an error are here already.
+    fn has_event(&self) -> bool {
+        self.stream.own().is_none_or(Stream::has_event)
     }
 }
 
@@ -94,9 +195,9 @@ pub(crate) fn connect(
         let opened = open(&member, secured.as_ref(), limit, keepalive).await;
         match opened {
             Ok(stream) => {
-                member.counters.connections.add(1);
-                member.counters.active_connections.rise();
-                Ok(Connection { stream, member, secured })
+                let counted = Some(Counted::new(&member));
+                let stream = Line::Own(stream);
+                Ok(Connection { stream, member, secured, _counted: counted })
             }
             Err(error) => {
                 member.counters.connect_failures.add(1);
@@ -106,7 +207,8 @@ pub(crate) fn connect(
     })
 }
 
-async fn open(
+/// Opens a connection, as [`connect`] does; counts handshakes.
+pub(crate) async fn open(
     member: &Member,
     secured: Option<&Secured>,
     limit: Duration,
@@ -182,7 +284,7 @@ impl Idle {
                 continue;
             }
             let (connection, expires) = self.remove(at)?;
-            let alive = !connection.stream.has_event() && expires > rt::now();
+            let alive = !connection.has_event() && expires > rt::now();
             if alive && let Fit::Yes = fit {
                 return Some(connection);
             }
@@ -196,7 +298,8 @@ impl Idle {
     fn look(&self, at: u32, bond: Option<&Rc<Bond>>, host: &str) -> Option<(Fit, u32)> {
         let slots = self.slots.borrow();
         let slot = slots.all.get(at as usize)?;
-        Some((slot.connection.as_ref()?.fits(bond, host), slot.next))
+        let secured = slot.connection.as_ref()?.secured.as_ref();
+        Some((Secured::fit(secured, bond, host), slot.next))
     }
 
     /// The oldest idle connection to `member`.
@@ -217,7 +320,8 @@ impl Idle {
     #[inline]
     pub(crate) fn put(&self, connection: Connection, limit: Duration) {
         let member = &connection.member;
-        if connection.stream.has_event() || !member.is_usable() {
+        let Some(stream) = connection.stream.own() else { return };
+        if stream.has_event() || !member.is_usable() {
             return;
         }
         if member.keep.count.get() >= MAX_IDLE_PER_MEMBER {
@@ -230,7 +334,9 @@ impl Idle {
         }
         let slots = &mut *self.slots.borrow_mut();
         let at = if slots.free == NONE { slots.all.len() as u32 } else { slots.free };
-        connection.stream.watch(&self.events, at);
+        if let Line::Own(stream) = &connection.stream {
+            stream.watch(&self.events, at);
+        }
         let older = member.keep.newest.replace(at);
         member.keep.count.set(member.keep.count.get() + 1);
         member.counters.idle_connections.rise();
@@ -288,7 +394,7 @@ impl Idle {
     fn look_at(&self, at: u32) {
         let spoilt = (self.slots.borrow().all.get(at as usize))
             .and_then(|slot| slot.connection.as_ref())
-            .is_some_and(|connection| connection.stream.has_event());
+            .is_some_and(Connection::has_event);
         if spoilt {
             self.remove(at);
         }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use weir_core::control::{Member, State};
 use weir_core::model::Handle;
 use weir_core::rt::Sender;
-use weir_health::{First, Prober, ProberCounters, Target};
+use weir_core::tls::Stream;
+use weir_health::{First, GrpcAnswering, GrpcCall, Prober, ProberCounters, Target};
 
 use super::checks;
 use super::control::Event;
@@ -37,11 +38,13 @@ impl Checks {
     pub fn new(seed: u64, counters: Arc<ProberCounters>, events: Sender<Event>) -> Checks {
         let found: Rc<Found> = Rc::default();
         let list = Rc::clone(&found);
-        let prober = Prober::new(seed, checks::probes_at_once(), counters, move |member, up| {
+        let tell = move |member, up| {
             list.verdicts.borrow_mut().push((member, up));
             // If control has too much to do it is told with the next verdict.
             list.told.set(list.told.get() || events.try_send(Event::Verdicts).is_ok());
-        });
+        };
+        let at_once = checks::probes_at_once();
+        let prober = Prober::new(seed, at_once, counters, tell, Some(ask_grpc));
         Checks { prober, found }
     }
 
@@ -71,6 +74,17 @@ impl Checks {
     pub fn unjudged(&self, members: &BTreeSet<Handle>) -> usize {
         self.prober.unjudged(members.iter().copied())
     }
+}
+
+/// One call of a gRPC check: this program's HTTP/2 speaks for the prober.
+fn ask_grpc(stream: Stream, call: GrpcCall) -> GrpcAnswering {
+    Box::pin(async move {
+        let GrpcCall { secure, authority, service } = call;
+        let answer = weir_l7::ask_grpc(&stream, secure, &authority, &service).await;
+        // Nobody is to keep it in TIME_WAIT.
+        stream.reset();
+        answer.map(|answer| (answer.status, answer.serving))
+    })
 }
 
 /// How long the first verdicts on these members may take.

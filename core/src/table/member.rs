@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::control;
-use crate::model::{Handle, Id};
+use crate::model::{Handle, Id, PoolProtocol};
 use crate::obs::MemberCounters;
 use crate::pool::Load;
 use crate::time::clock::Mono;
-use crate::tls::{Bond, Trust};
+use crate::tls::Bond;
 
 /// A member of a pool on one shard.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ pub struct Member {
     /// When it joined or came back, while slow start counts that.
     joined: Cell<Option<Mono>>,
     bond: RefCell<Option<Rc<Bond>>>,
+    shared: Cell<bool>,
 }
 
 /// What the keeper of idle connections remembers at the member itself, so that it needs no look-up.
@@ -75,11 +76,14 @@ impl Member {
             gone: Cell::new(false),
             joined: Cell::new(None),
             bond: RefCell::default(),
+            shared: Cell::new(false),
         }
     }
 
-    /// Takes over what may change; `trust` is its pool's.
-    pub fn set(&self, settings: &control::Member, trust: Option<&Trust>) {
+    /// Takes over what may change of it and of its pool.
+    pub fn set(&self, settings: &control::Member, pool: &control::Pool) {
+        let trust = pool.trust.as_ref();
+        self.shared.set(pool.protocol == PoolProtocol::Grpc);
         self.id.set(settings.id);
         self.name.replace(settings.name.as_str().into());
         self.label.replace(format!("member_{}", settings.id).into());
@@ -122,6 +126,12 @@ impl Member {
     /// How it is spoken to inside TLS; `None` = in clear text.
     pub fn bond(&self) -> Option<Rc<Bond>> {
         self.bond.borrow().clone()
+    }
+
+    /// Does it speak HTTP/2, so that requests share connections to it?
+    #[inline]
+    pub fn is_shared(&self) -> bool {
+        self.shared.get()
     }
 
     /// Identity towards users.

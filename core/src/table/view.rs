@@ -188,7 +188,7 @@ impl View {
                 (Rc::clone(&pool), Rc::new(fresh))
             };
             let (_, kept) = tables.members.entry(member.handle).or_insert_with(fresh);
-            kept.set(member, settings.trust.as_ref());
+            kept.set(member, settings);
             touched.push((Rc::clone(&pool), Rc::clone(kept)));
             members.push(Rc::clone(kept));
         }

@@ -63,7 +63,8 @@ async fn exchange(stream: &Stream, request: &[u8]) -> Result<u16, Reason> {
     // A member that answers before it reads, and closes, is heard all the same.
     let mut bytes = SendBuf::new();
     bytes.extend_from_slice(request);
-    let sent = stream.post(bytes);
+    // The end of a handshake may still be on its way.
+    let sent = stream.flush().await.and_then(|()| stream.post(bytes));
     let mut answer = Vec::new();
     loop {
         match status(&answer)? {

@@ -1,5 +1,6 @@
 //! One probe: asks a member once. The kinds have a file each; all are bounded by the timeout.
 
+mod grpc;
 mod http;
 mod tcp;
 
@@ -11,6 +12,8 @@ use weir_core::rt::{self, ConnectOptions, TcpStream};
 use weir_core::tls::{self, Stream, Trust};
 
 use crate::reason::{Local, Reason, judge};
+
+pub use grpc::{AskGrpc, GrpcAnswering, GrpcCall};
 
 /// What a probe found: success, the member's failure, or nothing at all.
 pub(crate) type Outcome = Result<Result<(), Reason>, Local>;
@@ -25,11 +28,17 @@ pub(crate) struct Question<'a> {
     pub trust: Option<&'a Trust>,
     /// Our own address; `None` = the kernel chooses.
     pub source: Option<IpAddr>,
+    /// Who speaks gRPC.
+    pub grpc: Option<AskGrpc>,
 }
 
 /// Can this version make this kind of probe?
-pub(crate) fn is_supported(kind: &MonitorKind) -> bool {
-    matches!(kind, MonitorKind::Tcp | MonitorKind::Http { .. } | MonitorKind::Https { .. })
+pub(crate) fn is_supported(kind: &MonitorKind, grpc: Option<AskGrpc>) -> bool {
+    match kind {
+        MonitorKind::Tcp | MonitorKind::Http { .. } | MonitorKind::Https { .. } => true,
+        MonitorKind::Grpc { .. } => grpc.is_some(),
+        MonitorKind::UdpConnect => false,
+    }
 }
 
 /// Asks the member once; ends within the monitor's timeout.
@@ -45,12 +54,26 @@ pub(crate) async fn probe(question: Question<'_>) -> Outcome {
             Ok(http::ask(stream.into(), &request, codes, left).await)
         }
         MonitorKind::Https { method, path, host, codes } => {
-            let (stream, left) = match secure(stream, &question, host, left).await {
+            let (stream, left) = match secure_stream(stream, &question, host, left).await {
                 Ok(secured) => secured,
                 Err(reason) => return Ok(Err(reason)),
             };
             let request = http::request(*method, path, host, address, 443);
             Ok(http::ask(stream, &request, codes, left).await)
+        }
+        MonitorKind::Grpc { path, host, codes } => {
+            let secure = question.trust.is_some();
+            let (stream, left) = match secure {
+                false => (stream.into(), left),
+                true => match secure_stream(stream, &question, host, left).await {
+                    Ok(secured) => secured,
+                    Err(reason) => return Ok(Err(reason)),
+                },
+            };
+            let Some(ask) = question.grpc else { return Ok(Err(Reason::InvalidResponse)) };
+            let authority = if host.is_empty() { address.to_string() } else { host.clone() };
+            let call = GrpcCall { secure, authority, service: path.clone() };
+            Ok(grpc::ask(stream, ask, call, codes, left).await)
         }
         // The others are never probed.
         _ => {
@@ -77,7 +100,7 @@ async fn connect(question: &Question<'_>) -> Result<Result<(TcpStream, Duration)
 }
 
 /// Shakes hands; the stream and what is left of `limit`.
-async fn secure(
+async fn secure_stream(
     stream: TcpStream,
     question: &Question<'_>,
     host: &str,

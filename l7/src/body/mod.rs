@@ -4,9 +4,7 @@
 mod decode;
 mod relay;
 
-#[cfg(feature = "fuzz")]
-pub(crate) use decode::Decoder;
-pub(crate) use decode::{BadBody, is_token};
+pub(crate) use decode::{BadBody, Decoder, is_token};
 pub(crate) use relay::Relay;
 
 use crate::message::append_hex;

@@ -14,6 +14,7 @@ use weir_core::time::clock::{self, Mono};
 
 use crate::connection::Client;
 use crate::error::{Error, Side};
+use crate::shared::Terms;
 use crate::upstream::{self, Connecting, Connection};
 
 /// An attempt that is under way.
@@ -21,6 +22,8 @@ pub(super) struct Attempt {
     /// Counts as the member's load until the attempt ends.
     _held: Held,
     connecting: Option<Connecting>,
+    /// The connection that is asked for carries others' requests already.
+    joins: bool,
     /// Open: the request is on its way, or was given up.
     pub(super) connection: Option<Connection>,
     /// What the connection had sent before this request.
@@ -34,7 +37,14 @@ impl Attempt {
     #[inline]
     pub(super) fn new(held: Held) -> Attempt {
         let record = Record::new(Rc::clone(held.member()), clock::mono());
-        Attempt { _held: held, connecting: None, connection: None, sent_before: 0, record }
+        Attempt {
+            _held: held,
+            connecting: None,
+            joins: false,
+            connection: None,
+            sent_before: 0,
+            record,
+        }
     }
 
     /// Whom it is made at.
@@ -50,12 +60,27 @@ impl Attempt {
         self.record.reused = false;
         self.record.connected = None;
         self.record.sent = None;
-        self.connecting = Some(upstream::connect(
-            Rc::clone(self.member()),
-            host,
-            client.site().connect_timeout(),
-            client.service().keepalive(),
-        ));
+        self.joins = false;
+        let member = Rc::clone(self.member());
+        let (limit, keepalive) = (client.site().connect_timeout(), client.service().keepalive());
+        self.connecting = Some(if member.is_shared() {
+            let terms = Terms { limit, patience: client.site().member_timeout(), keepalive };
+            client.service().links.connect(member, host, &terms)
+        } else {
+            upstream::connect(member, host, limit, keepalive)
+        });
+    }
+
+    /// The same, on a connection that is there if it has room.
+    pub(super) fn join(&mut self, host: &str, client: &Client) {
+        let joins = client.service().links.has_room(self.member(), host);
+        self.connect(host, client);
+        self.joins = joins;
+    }
+
+    /// Others' requests have gone the same way before.
+    pub(super) fn joins(&self) -> bool {
+        self.joins
     }
 
     /// The connection that was begun, once it is open.

@@ -117,7 +117,7 @@ impl Exchange {
                     None => continue,
                 },
                 Poll::Ready(Err(error)) => {
-                    let error = Error::MemberReset(error.kind());
+                    let error = Error::of_member(error.kind());
                     return if self.download.touched {
                         Err(error)
                     } else {

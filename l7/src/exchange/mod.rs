@@ -195,6 +195,11 @@ impl Exchange {
     /// Has the request sent to a member: on an idle connection if there is one.
     fn dispatch(&mut self, client: &Client, held: Held) -> Phase {
         let mut attempt = Attempt::new(held);
+        if attempt.member().is_shared() {
+            attempt.join(&self.host, client);
+            self.attempt = Some(attempt);
+            return Phase::Connect;
+        }
         match client.service().idle.take(attempt.member(), &self.host) {
             Some(connection) => {
                 attempt.launch(connection, true);
@@ -216,7 +221,8 @@ impl Exchange {
         };
         match attempt.poll_connected(cx) {
             Poll::Ready(connected) => {
-                attempt.launch(connected?, false);
+                let joins = attempt.joins();
+                attempt.launch(connected?, joins);
                 Poll::Ready(Ok(Step::Go(self.begin_relay())))
             }
             Poll::Pending => {

@@ -55,7 +55,10 @@ impl Exchange {
         let (Some(tunnel), Some(connection)) = (&mut self.tunnel, connection) else {
             return Poll::Ready(Ok(Step::End(End::Abort)));
         };
-        let streams = Streams { client: &client.stream, member: &connection.stream };
+        let Some(member) = connection.stream.own() else {
+            return Poll::Ready(Ok(Step::End(End::Abort)));
+        };
+        let streams = Streams { client: &client.stream, member };
         let patience = patience(client.site(), &connection.member);
         let polled = tunnel.relay.poll(cx, streams, &client.timer, patience);
         tunnel.count(client, connection);
@@ -64,7 +67,7 @@ impl Exchange {
         let broken = matches!(end, relay::End::Broken(..));
         if broken {
             // Whoever did not break it must not take the cut for an end.
-            connection.stream.reset_on_close();
+            member.reset_on_close();
         }
         // Here the request is over, status 101.
         if let Some(attempt) = &mut self.attempt {

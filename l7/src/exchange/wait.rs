@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use weir_core::rt;
 use weir_core::time::clock::Mono;
-use weir_core::tls::Stream;
 
 use super::{Exchange, Step};
 use crate::connection::Client;
@@ -91,12 +90,12 @@ impl Exchange {
 
     fn set_limit(&mut self, waits: Waits, fresh: bool, client: &Client) {
         let limit = limit(waits, client);
-        let stream = match waits {
+        let sent = match waits {
             Waits::Head | Waits::Body | Waits::Answer => return client.timer.set(limit),
-            Waits::Reader => Some(&client.stream),
-            Waits::Taker => self.upstream().map(|connection| &connection.stream),
+            Waits::Reader => client.stream.bytes_sent(),
+            Waits::Taker => self.upstream().map_or(0, |c| c.stream.bytes_sent()),
         };
-        let (now, sent) = (rt::now(), stream.map_or(0, Stream::bytes_sent));
+        let now = rt::now();
         // A reader that takes a little now and then doesn't get a new limit for it.
         if fresh || waits == Waits::Taker || self.watch.departures.are_brisk(now, sent) {
             self.watch.departures = Departures::begin(now, sent);
@@ -106,17 +105,22 @@ impl Exchange {
 
     /// The limit is over: an error, unless whoever is waited for has taken enough meanwhile.
     fn limit_over(&mut self, waits: Waits, client: &Client) -> Result<(), Error> {
-        let (stream, error) = match waits {
+        let (taken, error) = match waits {
             Waits::Head => return Err(Error::HeadTimeout),
             Waits::Body => return Err(Error::BodyTimeout),
             Waits::Answer => return Err(Error::AnswerTimeout),
-            Waits::Reader => (Some(&client.stream), Error::ClientStalled),
-            Waits::Taker => (self.upstream().map(|c| &c.stream), Error::AnswerTimeout),
+            Waits::Reader => {
+                let info = client.stream.tcp_info().ok();
+                (info.map(|info| info.bytes_acked), Error::ClientStalled)
+            }
+            Waits::Taker => {
+                let taken = self.upstream().and_then(|c| c.stream.bytes_taken());
+                (taken, Error::AnswerTimeout)
+            }
         };
         let half = limit(waits, client) / 2;
-        let acknowledged = stream.and_then(|stream| stream.tcp_info().ok()).ok_or(error)?;
         let strict = waits == Waits::Reader;
-        if !self.watch.departures.go_on(acknowledged.bytes_acked, half, strict) {
+        if !self.watch.departures.go_on(taken.ok_or(error)?, half, strict) {
             return Err(error);
         }
         client.timer.set(half);

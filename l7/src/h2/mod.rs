@@ -42,6 +42,6 @@
 //! the stream is gone. `out` must be sent in the order in which it was appended to; the caller
 //! doesn't call `step` while too much of it waits: so a peer that doesn't read is bounded.
 
-mod frame;
+pub(crate) mod frame;
 mod head;
-mod hpack;
+pub(crate) mod hpack;
