@@ -64,7 +64,7 @@ pub struct Member<'a> {
 pub struct Nginx {
     child: Child,
     pub addrs: Vec<SocketAddr>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Nginx {
@@ -84,11 +84,16 @@ impl Nginx {
         command.env("PATH", path).stdin(Stdio::null());
         command.arg("-c").arg(&config).arg("-p").arg(folder.path());
         let child = command.spawn().expect("nginx (see tests/packages.sh)");
-        let nginx = Nginx { child, addrs, _folder: folder };
+        let nginx = Nginx { child, addrs, folder };
         for addr in &nginx.addrs {
             until("nginx to listen", || TcpStream::connect(addr).is_ok());
         }
         nginx
+    }
+
+    /// What `/page` answers with.
+    pub fn page(&self) -> Vec<u8> {
+        std::fs::read(self.folder.path().join("page")).unwrap()
     }
 }
 
