@@ -376,7 +376,7 @@ fn certificate(name: &str, names: &[&str], rsa: bool) -> String {
     )
 }
 
-/// R6.2-1: what no client will ever get is told, where it is named.
+/// R6.2-1, R12.3-2: what no client will ever get is told, where it is named.
 #[test]
 fn certificates_that_others_hide_are_warned_of() {
     let listener = "[[listener]]\nname='s'\nprotocol='HTTPS'\nprotocol_port=0\ndefault_pool='app'\n\
@@ -384,14 +384,19 @@ fn certificates_that_others_hide_are_warned_of() {
     let all = certificate("a", &["a.example", "b.example"], false)
         + &certificate("b", &["b.example"], false)
         + &certificate("c", &["b.example"], true)
-        + &certificate("d", &["127.0.0.1"], false);
+        + &certificate("d", &["127.0.0.1"], false)
+        + &certificate("e", &["e.example"], false);
     let folder = folder(&[("weir.toml", &format!("{listener}{POOL}{all}"))]);
     let loaded = loaded(&folder);
     let told = loaded.warnings.iter().map(|one| (one.line, one.column, one.message.as_str()));
     let told: Vec<_> = told.collect();
     let others = "is never shown: others before it have its names and the same kind of key";
-    assert_eq!(told, [(7, 19, others), (7, 29, "is never shown: it has no names")]);
-    assert!(loaded.warnings.iter().all(|one| one.key == "listener[0].sni_certificates"));
+    let (hidden, last) = told.split_at(2);
+    assert_eq!(hidden, [(7, 19, others), (7, 29, "is never shown: it has no names")]);
+    assert!(matches!(last, [(_, 1, "no listener shows this certificate")]), "{last:?}");
+    let keys: Vec<_> = loaded.warnings.iter().map(|one| one.key.as_str()).collect();
+    let sni = "listener[0].sni_certificates";
+    assert_eq!(keys, [sni, sni, "certificate[4]"]);
     assert!(loaded.certificates.identity(3).is_some());
 }
 

@@ -392,3 +392,33 @@ fn ocsp_responses_are_checked() {
     let (sent, told) = stapled(&read(&settings, now));
     assert!(!sent && told.contains("can't be read"), "{told}");
 }
+
+/// Whatever stands in a file, nothing but an answer comes of it.
+#[test]
+fn damaged_files_are_read_to_their_end() {
+    let top = root(ca("Top"));
+    let leaf = top.issues(params("leaf", &["a.example.com"]));
+    let chain = leaf.pem.clone() + &top.pem;
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        usize::try_from(seed % 1_000_003).unwrap() % below
+    };
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut refused = 0;
+    for _ in 0..2_000 {
+        let (mut chain, mut key) = (chain.clone().into_bytes(), leaf.key.clone().into_bytes());
+        for _ in 0..=random(3) {
+            let text = if random(4) == 0 { &mut key } else { &mut chain };
+            let at = random(text.len());
+            text[at] = LETTERS[random(LETTERS.len())];
+        }
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let found = reading(&text(chain), &text(key));
+        assert_eq!(found.material.is_none(), !found.errors.is_empty());
+        refused += usize::from(found.material.is_none());
+    }
+    assert!(refused > 1_000, "{refused}");
+}

@@ -16,7 +16,7 @@ use std::collections::HashSet;
 
 use super::problem::{Findings, Span};
 use super::read::{BalancerText, Document};
-use crate::model::{Admin, Balancer, Config, Flavor, Protocol};
+use crate::model::{Admin, Balancer, CertificateKind, Config, Flavor, Protocol};
 use names::Names;
 
 /// Checks the document as a whole and builds the model. The result is meaningless if `findings`
@@ -38,6 +38,7 @@ pub(super) fn resolve(document: Document<'_, '_>, findings: &mut Findings) -> Co
     let uses = pools::Uses::of(&document, &listeners, &policies, &balancers);
     policies::check_sharing(&document, &policies, &listeners, findings);
     let pools = pools::resolve(&document, &names, &uses, findings);
+    warn_unbound(&document, &listeners, findings);
     warn_idle(&document, &listeners, &uses, findings);
     Config {
         runtime: document.runtime,
@@ -111,6 +112,28 @@ fn warn_idle(
             let table = &balancer.head.table;
             let what = "no listener belongs to this balancer";
             findings.warning(table.span, table.path.clone(), what);
+        }
+    }
+}
+
+/// R12.3-2: warns of server certificates that no listener shows.
+fn warn_unbound(
+    document: &Document<'_, '_>,
+    listeners: &[listeners::Resolved],
+    findings: &mut Findings,
+) {
+    let tls = listeners.iter().filter_map(|listener| listener.object.tls.as_ref());
+    let shown: HashSet<usize> = tls
+        .flat_map(|tls| std::iter::once(&tls.default_certificate).chain(&tls.sni_certificates))
+        .copied()
+        .collect();
+    for (index, certificate) in document.certificates.iter().enumerate() {
+        let is_shown = certificate.object.kind != CertificateKind::Server || shown.contains(&index);
+        if !is_shown && !findings.incomplete {
+            let table = &certificate.head.table;
+            let what = "no listener shows this certificate";
+            let finding = findings.warning(table.span, table.path.clone(), what);
+            finding.row("R12.3-2").help("name it in an HTTPS listener, or take it out");
         }
     }
 }
