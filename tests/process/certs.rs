@@ -13,6 +13,7 @@ use weir_core::time::clock;
 pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     pub pem: String,
+    pub key: String,
 }
 
 /// What was issued.
@@ -32,7 +33,7 @@ impl Ca {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
-        Ca { issuer: Issuer::new(params, key), pem }
+        Ca { pem, key: key.serialize_pem(), issuer: Issuer::new(params, key) }
     }
 
     /// A certificate for these names, with this serial number, for 90 days.
