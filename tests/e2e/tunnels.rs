@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use weir_core::time::clock;
 
-use crate::process::{self, LIMIT, Server, config, count, pass_time, run, until};
+use crate::process::certs::Ca;
+use crate::process::{self, LIMIT, Server, address_after, config, count, pass_time, run, until};
 use crate::{alone, core_choices};
 
 /// Mebibytes of the largest frame.
@@ -68,6 +69,33 @@ fn websockets_need_no_configuration() {
         assert!(server.sum("weir_sent_bytes_total") > bytes, "{}", server.metrics());
         assert_eq!(server.sum("weir_ring_task_panics_total"), 0.0);
     }
+}
+
+/// The same over TLS (WSS).
+#[test]
+fn secure_websockets_need_no_configuration() {
+    let _turn = alone();
+    let (echo, folder) = (Echo::start(), tempfile::tempdir().unwrap());
+    let ca = Ca::new("ca");
+    ca.leaf(&["localhost"], 1).write(folder.path(), "site");
+    let trust = folder.path().join("ca.pem");
+    std::fs::write(&trust, &ca.pem).unwrap();
+    let site = folder.path().join("site").display().to_string();
+    let https = "protocol = \"HTTPS\"\ndefault_certificate = \"site\"";
+    let text =
+        config("[0, 1]", 5, 0, &[(echo.address, 1)]).replacen("protocol = \"HTTP\"", https, 1)
+            + "[[certificate]]\nname = \"site\"\n"
+            + &format!("certificate = \"{site}.pem\"\nprivate_key = \"{site}.key\"\n");
+    let server = Server::start(&text);
+    let web = address_after(&server.ready, "web https://");
+    let url = format!("wss://localhost:{}/chat", web.port());
+    let counts = [count(2, 20).to_string(), FRAME.to_string()];
+    let (code, out, err) = run(python().args(["client", &url]).args(counts).arg(&trust));
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.starts_with("all well"), "{out}{err}");
+    until("all tunnels gone", || server.sum("weir_active_tunnels") == 0.0);
+    until("all leases back", || server.sum("weir_ring_leases") == 0.0);
+    assert_eq!(server.sum("weir_ring_task_panics_total"), 0.0);
 }
 
 /// A member that switches and then sends back what it gets.

@@ -2,13 +2,15 @@
 
 serve            an echo server on a free port, which it prints; runs until its input ends
 client URL N MIB  N connections at once: frames of MIB MiB there and back, pings, the closing handshake,
-                 and on one more connection a half-close behind the last frame; prints "all well"
+                 and on one more connection a half-close behind the last frame; prints "all well".
+                 With a CA file behind it the URL is wss, and there is no half-close: TLS of Python has none
 """
 
 import asyncio
 import os
 import random
 import socket
+import ssl
 import sys
 import threading
 
@@ -41,9 +43,11 @@ async def serve_forever():
         await end.wait()
 
 
-async def talk(url, number, size):
+async def talk(url, number, size, trust):
     dice = random.Random(number)
     options = dict(max_size=None, ping_interval=None, open_timeout=LIMIT, close_timeout=LIMIT)
+    if trust:
+        options["ssl"] = ssl.create_default_context(cafile=trust)
     # The odd ones compress, so that an extension has to pass, too.
     compression = "deflate" if number % 2 else None
     async with connect(url, compression=compression, **options) as connection:
@@ -92,9 +96,10 @@ def flush(protocol, stream):
             stream.sendall(data)
 
 
-async def clients(url, number, size):
-    await asyncio.gather(*(talk(url, at, size) for at in range(number)))
-    await asyncio.to_thread(half_close, url)
+async def clients(url, number, size, trust=None):
+    await asyncio.gather(*(talk(url, at, size, trust) for at in range(number)))
+    if not trust:
+        await asyncio.to_thread(half_close, url)
     print("all well", os.getpid())
 
 
@@ -102,4 +107,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         asyncio.run(serve_forever())
     else:
-        asyncio.run(clients(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]) << 20))
+        asyncio.run(clients(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]) << 20, *sys.argv[5:]))

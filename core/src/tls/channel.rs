@@ -167,6 +167,20 @@ impl Channel {
         self.end.get().is_some() || self.raw.borrow().is_some() || !self.ready.borrow().is_empty()
     }
 
+    pub(super) fn poll_send_ready(
+        &self,
+        tcp: &TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(tcp.poll_send_ready(cx))?;
+        // The last record may have found a send under way.
+        if self.said.get() && self.owed.borrow().is_some() {
+            self.pay(tcp);
+            return tcp.poll_send_ready(cx);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Seals `payload` and posts it.
     pub(super) fn post(&self, tcp: &TcpStream, payload: Payload) -> io::Result<()> {
         if payload.is_empty() {

@@ -256,3 +256,7 @@ impl<P: Piece> Incoming<P> {
 const NO_ROOM: Trouble = Trouble::internal("no buffer is left for a record in pieces");
 const FLOOD: Trouble =
     Trouble::fatal(Alert::UNEXPECTED_MESSAGE, "too many records that carry nothing");
+
+#[cfg(test)]
+#[path = "incoming_tests.rs"]
+mod tests;

@@ -79,7 +79,10 @@ impl Stream {
     /// a time.
     #[inline]
     pub fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tcp.poll_send_ready(cx)
+        match &self.tls {
+            None => self.tcp.poll_send_ready(cx),
+            Some(tls) => tls.poll_send_ready(&self.tcp, cx),
+        }
     }
 
     /// Posts without waiting. An empty payload is dropped.
