@@ -73,6 +73,28 @@ pub(crate) const LINK_OWED_BYTES: usize = 65_536;
 pub(crate) const LINK_SEND_BYTES: usize = 65_536;
 /// Leases that are read before others have a turn.
 pub(crate) const LINK_LEASES_PER_TURN: usize = 16;
+/// Streams of one HTTP/2 connection at a time (RFC 9113, 5.1.2).
+pub(crate) const H2_STREAMS: u32 = 128;
+/// Streams that have ended and are remembered, so that what comes late is told from what is wrong.
+pub(crate) const H2_ENDED: usize = 64;
+/// Bytes of one stream's body that its peer may send before any of them has gone on …
+pub(crate) const H2_STREAM_WINDOW: u32 = 131_072;
+/// … and of all streams of a connection together.
+pub(crate) const H2_CONNECTION_WINDOW: u32 = 524_288;
+/// Bytes of memory for a frame in pieces that a connection keeps; more is given back.
+pub(crate) const H2_GATHER_KEPT: usize = 4_096;
+/// Frames that a block of fields may come in beyond those it needs.
+pub(crate) const H2_SPARE_CONTINUATIONS: usize = 16;
+/// Streams of a connection that may come to nothing through the peer's doing, beyond those that are
+/// answered …
+pub(crate) const H2_RESET_BUDGET: u32 = 256;
+/// … and those of a second.
+pub(crate) const H2_RESETS_A_SECOND: u64 = 10;
+/// Frames that bring neither request nor body, beyond those that go with what is moved …
+pub(crate) const H2_FRAME_BUDGET: u32 = 1_024;
+/// … and those of a second.
+pub(crate) const H2_FRAMES_A_SECOND: u64 = 64;
 
+const _: () = assert!(H2_STREAM_WINDOW <= H2_CONNECTION_WINDOW);
 const _: () = assert!(USUAL_HEADERS < MAX_HEADERS);
 const _: () = assert!(COPY_MAX <= LARGE_LEASE);

@@ -1,7 +1,6 @@
 //! Tests of heads: what RFC 9113, 8 demands, limits, and the form in which they are kept.
 
-use super::super::hpack::Decoder;
-use super::super::hpack::encode::Encoder;
+use super::super::hpack::{Decoder, Encoder};
 use super::*;
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 1_000, fields: 10 };

@@ -8,12 +8,13 @@
 //! | `frame` | frames and their small payloads |
 //! | `hpack` | header compression |
 //! | `head` | a decoded head, in the form that heads of HTTP/1 are kept in |
+//! | `block` | writing a head or trailers |
 //! | `connection` | both roles of a connection: `Connection`, `Event` |
 //!
 //! How it is used:
 //!
 //! ```text
-//! Connection::server(config, now) / ::client(config, now)
+//! Connection::server(limits, now), ::client(limits, now)
 //! start(&mut out)                          preface and settings
 //! step(&input[at..], &mut head, &mut out, now) -> Result<Step { used, event }, Fault>
 //!     call it until `used` is all of the input and `event` is None; behind each call the input
@@ -42,6 +43,8 @@
 //! the stream is gone. `out` must be sent in the order in which it was appended to; the caller
 //! doesn't call `step` while too much of it waits: so a peer that doesn't read is bounded.
 
+pub(crate) mod block;
+pub(crate) mod connection;
 pub(crate) mod frame;
-mod head;
+pub(crate) mod head;
 pub(crate) mod hpack;

@@ -4,8 +4,7 @@
 //! is owed to the peer. Streams, their windows and their order are the caller's.
 
 use crate::h2::frame::{self, Code, FrameHead, HEAD, flag, kind, setting};
-use crate::h2::hpack::encode::Encoder;
-use crate::h2::hpack::{Decoder, Error};
+use crate::h2::hpack::{Decoder, Encoder, Error};
 use crate::limits::{LANE_WINDOW, LANES_MOST, LINK_OWED_BYTES, LINK_WINDOW_STEP};
 use crate::message::Request;
 use weir_core::limits::MAX_HEAD_BYTES;

@@ -2,11 +2,12 @@
 //! their meaning. Called by `h2::connection`.
 
 mod decode;
-pub(crate) mod encode;
+mod encode;
 mod huffman;
 mod table;
 
 pub(crate) use decode::{Decoder, Line};
+pub(crate) use encode::Encoder;
 pub(crate) use table::ENTRY_OVERHEAD;
 
 /// Bytes of a dynamic table before anything else is agreed on (RFC 9113, 6.5.2).
