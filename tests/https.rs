@@ -295,11 +295,11 @@ fn swaps_under_load_fail_nothing() {
 }
 
 /// A member that speaks TLS, by openssl.
-fn tls_member(place: &Place, leaf: &Leaf) -> (Ended, SocketAddr) {
+fn tls_member(place: &Place, leaf: &Leaf, args: &[&str]) -> (Ended, SocketAddr) {
     let [certificate, key] = leaf.write(place.folder.path(), "member");
     let mut command = Command::new("openssl");
     command.args(["s_server", "-accept", "127.0.0.1:0", "-www", "-cert"]).arg(certificate);
-    command.arg("-key").arg(key).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.arg("-key").arg(key).args(args).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut member = Ended(command.stderr(Stdio::null()).spawn().unwrap());
     let mut told = BufReader::new(member.0.stdout.take().unwrap()).lines();
     let addr = told.find_map(|line| line.unwrap().strip_prefix("ACCEPT ")?.parse().ok());
@@ -310,7 +310,7 @@ fn tls_member(place: &Place, leaf: &Leaf) -> (Ended, SocketAddr) {
 #[test]
 fn a_tcp_listener_passes_tls_through() {
     let place = Place::new();
-    let (_member, addr) = tls_member(&place, &place.ca.leaf(&["site.example"], 0x77));
+    let (_member, addr) = tls_member(&place, &place.ca.leaf(&["site.example"], 0x77), &[]);
     let text = config("[0]", 5, 0, &[(addr, 1)]).replace("\"HTTP\"", "\"TCP\"");
     let server = Server::start(&text);
     let https = Https { addr: address_after(&server.ready, "web tcp://"), server };
@@ -326,7 +326,7 @@ fn a_tcp_listener_passes_tls_through() {
 fn members_of_a_shared_balancer_can_not_expect_tls() {
     let place = Place::new();
     let site = place.ca.leaf(&["site.example"], 1);
-    let (_member, addr) = tls_member(&place, &site);
+    let (_member, addr) = tls_member(&place, &site, &[]);
     let shared = "name = \"front\"\nflavor = \"shared\"\n";
     let text = config("[0]", 5, 0, &[(addr, 1)]).replace("name = \"front\"\n", shared);
     let https = place.serve_as(text, "default_certificate = \"site\"\n", &[("site", &site, "")]);
@@ -334,6 +334,38 @@ fn members_of_a_shared_balancer_can_not_expect_tls() {
     let args = ["--cacert", ca.to_str().unwrap(), "-o", "/dev/null", "-w", "%{http_code}"];
     let (code, status, err) = https.curl("site.example", &args);
     assert_eq!((code, status.as_str()), (Some(0), "502"), "{err}");
+}
+
+/// R10.1-3: clients are asked for certificates by the balancer alone, which has none for members.
+#[test]
+fn members_are_shown_no_certificate() {
+    let place = Place::new();
+    let (site, client) = (place.ca.leaf(&["site.example"], 1), place.ca.leaf(&["alice"], 2));
+    let [certificate, key] = client.write(place.folder.path(), "alice");
+    let ca = place.file("ca.pem");
+    let bundle =
+        format!("[[certificate]]\nname = \"clients\"\ntype = \"client\"\ncertificate = {ca:?}\n");
+    let lines = "default_certificate = \"site\"\nclient_ca = \"clients\"\n";
+    let answer = |member: SocketAddr| {
+        let pool = "[[pool]]\nname = \"app\"\nprotocol = \"HTTP\"";
+        let text = config("[0]", 5, 0, &[(member, 1)]);
+        let front = text.find("[[listener]]").unwrap()..text.find("[[pool]]").unwrap();
+        let text = text.replace(&text[front], "").replace(pool, &pool.replace("HTTP", "HTTPS"));
+        let https = place.serve_as(text, lines, &[("site", &site, &bundle)]);
+        let mut args = vec!["--cacert", ca.to_str().unwrap(), "-o", "/dev/null", "-w"];
+        args.push("%{http_code}");
+        let (code, _, err) = https.curl("site.example", &args);
+        assert!(code != Some(0) && err.contains("alert"), "{code:?} {err}");
+        args.extend(["--cert", certificate.to_str().unwrap(), "--key", key.to_str().unwrap()]);
+        let (code, status, err) = https.curl("site.example", &args);
+        assert_eq!(code, Some(0), "{err}");
+        status
+    };
+    let (_member, addr) = tls_member(&place, &site, &[]);
+    assert_eq!(answer(addr), "200");
+    let asks = ["-Verify", "1", "-verify_return_error", "-CAfile", ca.to_str().unwrap()];
+    let (_member, addr) = tls_member(&place, &site, &asks);
+    assert_eq!(answer(addr), "502");
 }
 
 /// A process that ends with the test.
@@ -346,13 +378,18 @@ impl Drop for Ended {
     }
 }
 
-/// R12.1-2: what `weir gencert` makes is all that HTTPS takes, as docs/tls.md shows it.
+/// R12.1-2: what `weir gencert` makes is all that mutual TLS takes, as docs/tls.md shows it.
 #[test]
 fn certificates_of_gencert_are_served() {
     let place = Place::new();
-    let mut command = weir();
-    command.args(["gencert", "server", "localhost", "127.0.0.1"]).current_dir(place.folder.path());
-    assert_eq!(run(&mut command).0, Some(0));
+    let gencert = |args: &[&str]| {
+        let mut command = weir();
+        command.arg("gencert").args(args).current_dir(place.folder.path());
+        assert_eq!(run(&mut command).0, Some(0), "{args:?}");
+    };
+    gencert(&["server", "localhost", "127.0.0.1"]);
+    gencert(&["client", "alice"]);
+    gencert(&["client", "mallory", "--dir", "other"]);
     let read = |name: &str| std::fs::read_to_string(place.file(name)).unwrap();
     let made = Leaf {
         pem: read("certs/localhost.pem"),
@@ -360,10 +397,24 @@ fn certificates_of_gencert_are_served() {
         serial: String::new(),
         not_after: 0,
     };
+    let path = |name: &str| place.file(name).to_str().unwrap().to_owned();
+    let ca = path("certs/ca.pem");
     let https = place.serve("default_certificate = \"a\"\n", &[("a", &made, "")]);
-    let ca = place.file("certs/ca.pem");
     for name in ["localhost", "127.0.0.1"] {
-        let (code, body, err) = https.curl(name, &["--cacert", ca.to_str().unwrap()]);
+        let (code, body, err) = https.curl(name, &["--cacert", &ca]);
         assert_eq!((code, body.as_str()), (Some(0), "member"), "{name}: {err}");
+    }
+    let lines = "default_certificate = \"a\"\nclient_ca = \"clients\"\n";
+    let bundle = "[[certificate]]\nname = \"clients\"\ntype = \"client\"\n";
+    let bundle = format!("{bundle}certificate = {ca:?}\n");
+    let https = place.serve(lines, &[("a", &made, &bundle)]);
+    let with = |name: &str| {
+        let (certificate, key) = (path(&format!("{name}.pem")), path(&format!("{name}.key")));
+        https.curl("localhost", &["--cacert", &ca, "--cert", &certificate, "--key", &key])
+    };
+    let (code, body, err) = with("certs/alice");
+    assert_eq!((code, body.as_str()), (Some(0), "member"), "{err}");
+    for (code, body, err) in [with("other/mallory"), https.curl("localhost", &["--cacert", &ca])] {
+        assert!(code != Some(0) && body.is_empty() && err.contains("alert"), "{code:?} {err}");
     }
 }
