@@ -49,6 +49,8 @@ fn seal_whole(key: &mut Key, mut buf: SendBuf) -> Result<Payload, Trouble> {
 /// Makes the text in `buf` a record.
 fn seal_in(key: &mut Key, kind: u8, buf: &mut Vec<u8>) -> Result<(), Trouble> {
     let (len, before) = (buf.len(), key.before());
+    // Twice as much would be more than the pool keeps.
+    buf.reserve_exact(before + key.behind());
     buf.resize(before + len + key.behind(), 0);
     buf.copy_within(..len, before);
     let (head, rest) = buf.split_at_mut(before);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod keys;
+mod pair;
 mod peers;
 mod streams;
 #[path = "../rt/support.rs"]

@@ -1,35 +1,16 @@
 //! Text both ways through two streams of ours, whatever the suite and however the ring misbehaves.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
-use weir_core::rt::{self, ConnectOptions, FaultPlan, Payload, SendBuf, TcpStream};
-use weir_core::tls::{self, Client, Server, Stream};
+use weir_core::rt::{self, FaultPlan, SendBuf};
+use weir_core::tls::{Client, Server, Stream};
 
 use crate::keys::{sides, sides_of};
-use crate::support::{listener, on_faulty_shard, on_shard};
-
-/// A connection, with TLS over it.
-pub async fn pair(server: &Server, client: &Client) -> (Stream, Stream) {
-    let (listener, address) = listener();
-    let outside = TcpStream::connect(address, &ConnectOptions::default()).await.unwrap();
-    let (inside, _) = listener.accept().await.unwrap();
-    let accepted = Rc::new(RefCell::new(None));
-    let (put, server) = (Rc::clone(&accepted), server.clone());
-    rt::spawn(async move {
-        *put.borrow_mut() = Some(tls::accept(inside, &server).await);
-    });
-    let outside = tls::connect(outside, client).await.unwrap();
-    loop {
-        if let Some(inside) = accepted.borrow_mut().take() {
-            return (outside, inside.unwrap());
-        }
-        rt::yield_now().await;
-    }
-}
+use crate::pair::{pair, post};
+use crate::support::{on_faulty_shard, on_shard};
 
 /// Dice with a seed (xorshift).
 struct Dice(u64);
@@ -46,11 +27,6 @@ impl Dice {
 /// Byte `n` of every text.
 fn byte(n: u64) -> u8 {
     (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
-}
-
-async fn post(stream: &Stream, payload: impl Into<Payload>) {
-    poll_fn(|cx| stream.poll_send_ready(cx)).await.unwrap();
-    stream.post(payload).unwrap();
 }
 
 async fn end(stream: &Stream) {
