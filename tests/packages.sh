@@ -1,5 +1,5 @@
 # Sourced by tests/run, tests/soak and the test that needs python_tests: the programs that the tests run, the Debian
-# packages they come from, and Python's libraries for WebSocket and QUIC.
+# packages they come from, and Python's libraries for WebSocket, QUIC and HTTP/2.
 
 # program:package
 needed_programs="
@@ -24,7 +24,7 @@ sshd:openssh-server
 
 # Where python_tests makes its environment, from the project's root; and what it gets there, from PyPI.
 python_folder=target/tests-venv
-python_libraries="websockets==15.0.1 aioquic==1.2.0"
+python_libraries="websockets==15.0.1 aioquic==1.2.0 h2==4.3.0 hpack==4.1.0 hyperframe==6.1.0"
 
 # missing_packages : those whose program is not there, one a line.
 missing_packages() {
@@ -39,14 +39,18 @@ missing_packages() {
 }
 
 # python_tests : makes the environment with the libraries, unless it is there; its python is in $python_folder/bin.
-python_tests() {
-  local python=$python_folder/bin/python
-  "$python" -c 'import websockets, aioquic' 2>/dev/null && return 0
+# Tests that run at the same time wait for the one that makes it.
+python_tests() (
+  python=$python_folder/bin/python
+  libraries='import websockets, aioquic, h2, hpack, hyperframe'
+  "$python" -c "$libraries" 2>/dev/null && return 0
+  mkdir -p "$python_folder" && exec 9<"$python_folder" && flock 9
+  "$python" -c "$libraries" 2>/dev/null && return 0
   echo "making $python_folder with $python_libraries"
   python3 -m venv "$python_folder" && "$python" -m pip -q --disable-pip-version-check install $python_libraries && return 0
   echo "could not make $python_folder; it needs python3-venv and PyPI, or a $python that has $python_libraries" >&2
   return 1
-}
+)
 
 # install_packages : nothing when all are there; else apt, as root or through sudo, starting no service.
 install_packages() {
