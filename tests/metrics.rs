@@ -6,9 +6,12 @@ mod process;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use process::{Client, Member, Server, address_after, config, get, pass_time, until};
+use process::certs::Ca;
+use process::{Client, Member, Server, address_after, config, get, pass_time, run, until};
 
 /// A member that answers with the status that the path names, after `delay`; `/silent` gets none.
 fn member(delay: Duration) -> SocketAddr {
@@ -168,6 +171,29 @@ protocol = "HTTPS"
 members = [{ address = "127.0.0.1", protocol_port = 1 }]
 "#;
 
+/// An HTTPS listener and its certificate, whose files are written to `folder`.
+fn secure(folder: &Path) -> String {
+    let [certificate, key] = Ca::new("ca").leaf(&["localhost"], 1).write(folder, "site");
+    format!(
+        "[[certificate]]\nname = \"site\"\ncertificate = {certificate:?}\n\
+         private_key = {key:?}\n[[listener]]\nname = \"secure\"\nloadbalancer = \"front\"\n\
+         protocol = \"HTTPS\"\nprotocol_port = 0\ndefault_pool = \"app\"\n\
+         default_certificate = \"site\"\n"
+    )
+}
+
+/// A handshake that goes well and one that doesn't.
+fn shake_hands(server: &Server) {
+    let secure = address_after(&server.ready, "secure https://");
+    let mut client = Command::new("openssl");
+    let (code, _, err) = run(client.args(["s_client", "-connect", &secure.to_string()]));
+    assert_eq!(code, Some(0), "{err}");
+    get(secure, "/");
+    for count in ["weir_tls_handshakes_total", "weir_tls_handshake_failures_total"] {
+        until(count, || server.sum(count) > 0.0);
+    }
+}
+
 /// R14.3-7: every metric that the page lists is there, with a series once there is something to
 /// tell.
 #[test]
@@ -178,8 +204,10 @@ fn a_scrape_lists_every_series() {
     let members = [(member(Duration::ZERO), 1), (refusing, 1)];
     let text = config("[0]", 5, 0, &members).replace("default_pool", "cps = 20\ndefault_pool");
     let server = Server::start(&format!(
-        "{text}healthmonitor = {{ type = \"TCP\" }}\n{RAW}{UDP}[[certificate]]\nname = \"ca\"\n\
-         type = \"client\"\ncertificate = \"\"\"\n{}\"\"\"\n[access_log]\npath = \"{}\"\n",
+        "{text}healthmonitor = {{ type = \"TCP\" }}\n{RAW}{UDP}{}[[certificate]]\n\
+         name = \"ca\"\ntype = \"client\"\ncertificate = \"\"\"\n{}\"\"\"\n\
+         [access_log]\npath = \"{}\"\n",
+        secure(folder.path()),
         include_str!("../examples/certs/ca.pem"),
         path.display()
     ));
@@ -190,6 +218,7 @@ fn a_scrape_lists_every_series() {
     let mut stream = TcpStream::connect(server.web).unwrap();
     stream.write_all(b"garbage\r\n\r\n").unwrap();
     assert_eq!(Client::over(stream).answer().unwrap().status, 400);
+    shake_hands(&server);
     drop(TcpStream::connect(address_after(&server.ready, "raw tcp://")).unwrap());
     until("an ended connection", || server.sum("weir_ended_connections_total") > 0.0);
     // Until one is refused for coming too fast.
