@@ -21,7 +21,7 @@ fn closed_port() -> (socket2::Socket, SocketAddr) {
     (socket, address)
 }
 
-/// R2.3-404, C18: no pool, no member, no usable member. The client's connection goes on.
+/// R3.1-1, R2.3-404, C18: no pool, no member, no usable member. The client's connection goes on.
 #[test]
 fn nobody_to_ask() {
     let (_held, address) = closed_port();

@@ -77,7 +77,7 @@ fn resets_pass_on() {
     });
 }
 
-/// R2.2-1: a member that can't be had is stepped over, and nobody notices.
+/// R3.1-1, R2.2-1: a member that can't be had is stepped over, and nobody notices.
 #[test]
 fn the_next_member_is_tried() {
     let member = Member::start();
@@ -92,7 +92,7 @@ fn the_next_member_is_tried() {
     assert_eq!(ended(&server, "connect_failed"), 0.0);
 }
 
-/// C18: nobody can be had, or there is nobody: RST, at once.
+/// R3.1-1, C18: nobody can be had, or there is nobody: RST, at once.
 #[test]
 fn without_a_member_clients_are_reset() {
     let dead = [(nobody(), 1), (nobody(), 1), (nobody(), 1), (nobody(), 1)];
