@@ -137,8 +137,8 @@ pub const MAX_CHAIN: usize = 10;
 pub const MAX_BUNDLE: usize = 1_000;
 /// Keys of a `ticket_keys` file.
 pub const MAX_TICKET_KEYS: usize = 16;
-/// How long a session can be resumed by its ticket, in seconds; for so long nobody looks at the
-/// client's certificate again.
+/// How long after its full handshake a session can be resumed by its tickets, in seconds; for so
+/// long nobody looks at the client's certificate again.
 pub const TICKET_LIFETIME: u32 = 12 * 3_600;
 /// After how many seconds tickets are sealed with another key; a key goes when its last ticket
 /// has.

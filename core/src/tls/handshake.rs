@@ -18,7 +18,7 @@ use super::facts::Facts;
 use super::failure::Failure;
 use super::keys::{ALERT, HANDSHAKE, HEADER, Key};
 use super::turns::my_turn;
-use super::{Client, Server, Stream, take_chosen};
+use super::{Client, Server, Stream, take_chosen, tickets};
 use crate::limits::{TLS_EXPANSION, TLS_HANDSHAKE_BYTES, TLS_TEXT};
 use crate::model::Id;
 use crate::rt::{self, Lease, SendBuf, TcpStream};
@@ -192,6 +192,8 @@ struct Shake<S> {
     answered: bool,
     early: Vec<u8>,
     begun: clock::Mono,
+    /// When the session began that is resumed (`tickets`).
+    session: Option<u64>,
     name: Option<Box<str>>,
     certificate: Option<Id>,
 }
@@ -207,6 +209,7 @@ impl<S: Side> Shake<S> {
             answered: false,
             early: Vec::new(),
             begun: clock::mono(),
+            session: None,
             name: None,
             certificate: None,
         }
@@ -288,6 +291,7 @@ impl<S: Side> Shake<S> {
     /// Lets rustls go on with what it has been shown.
     fn step(&mut self) -> Result<(), Failure> {
         let mut failed = None;
+        tickets::begin_step(self.session);
         loop {
             match self.process() {
                 Ok(Progress::Again) => {}
@@ -303,6 +307,8 @@ impl<S: Side> Shake<S> {
                 }
             }
         }
+        let resumes = self.side.handshake_kind() == Some(HandshakeKind::Resumed);
+        self.session = tickets::end_step().filter(|_| resumes);
         self.name = NAME.take().or(self.name.take());
         self.certificate = take_chosen().or(self.certificate);
         failed.map_or(Ok(()), Err)

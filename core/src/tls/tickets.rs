@@ -3,10 +3,14 @@
 //!
 //! rustls resumes a session without looking at who must show a certificate. So each *context*, a
 //! listener with whom it asks for a certificate, has keys of its own: a ticket of one opens in no
-//! other, also where both come from the same file. Nothing here is changed in place: control makes
-//! the next keys, and the shards get them as they get any change. Called by rustls, within a
-//! handshake.
+//! other, also where both come from the same file. And a resumed session brings new tickets, which
+//! would go on for ever: all tickets of a session carry the time of its full handshake, when
+//! somebody last looked at the client's certificate, and end with it (RFC 8446, 4.6.1).
+//!
+//! Nothing here is changed in place: control makes the next keys, and the shards get them as they
+//! get any change. Called by rustls, within a handshake.
 
+use std::cell::Cell;
 use std::fmt;
 use std::time::UNIX_EPOCH;
 
@@ -23,13 +27,29 @@ use crate::time::clock;
 
 /// Bytes of a key's name, with which a ticket begins.
 const NAME: usize = 16;
-/// Bytes of the time of issue, with which a ticket's content begins.
+/// Bytes of the time of the session's full handshake, with which a ticket's content begins.
 const TIME: usize = 8;
 const TAG: usize = 16;
 /// Bytes of a secret that is made here.
 const SECRET: usize = 32;
 /// Bytes of a key of ours outside the process: its secret, and when it was made.
 const PACKED: usize = SECRET + 8;
+
+thread_local! {
+    /// When the session began that is resumed by the handshake of which this thread does a step;
+    /// rustls tells nobody whose ticket it has made.
+    static SESSION: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// The next step is of a handshake that resumes a session of then; `None` = of none, so far.
+pub(super) fn begin_step(session: Option<u64>) {
+    SESSION.set(session);
+}
+
+/// After the step: when the session began whose ticket was opened in this or an earlier one.
+pub(super) fn end_step() -> Option<u64> {
+    SESSION.take()
+}
 
 /// Whose tickets: a listener and those whose certificates it asks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -192,8 +212,20 @@ impl Tickets {
         (!keys.is_empty()).then_some(Tickets { context, keys })
     }
 
-    /// A ticket of a session, issued at `now`; `None` when it would be too large.
-    fn seal(&self, state: &[u8], now: u64) -> Option<Vec<u8>> {
+    /// A ticket, issued at `now`, of the session that the step's handshake resumes or begins.
+    fn issue(&self, state: &[u8], now: u64) -> Option<Vec<u8>> {
+        self.seal(state, SESSION.get().unwrap_or(now))
+    }
+
+    /// The session of a ticket, at `now`, which the step's handshake resumes.
+    fn resume(&self, ticket: &[u8], now: u64) -> Option<Vec<u8>> {
+        let (begun, state) = self.open(ticket, now)?;
+        SESSION.set(Some(begun));
+        Some(state)
+    }
+
+    /// A ticket of a session that began then; `None` when it would be too large.
+    fn seal(&self, state: &[u8], begun: u64) -> Option<Vec<u8>> {
         let key = self.keys.first()?;
         if state.len() > MAX_TICKET_STATE {
             return None;
@@ -203,7 +235,7 @@ impl Tickets {
         let mut ticket = Vec::with_capacity(NAME + NONCE_LEN + TIME + state.len() + TAG);
         ticket.extend_from_slice(&key.name);
         ticket.extend_from_slice(&nonce);
-        ticket.extend_from_slice(&now.to_be_bytes());
+        ticket.extend_from_slice(&begun.to_be_bytes());
         ticket.extend_from_slice(state);
         let nonce = Nonce::assume_unique_for_key(nonce);
         let content = ticket.get_mut(NAME + NONCE_LEN..)?;
@@ -212,8 +244,9 @@ impl Tickets {
         Some(ticket)
     }
 
-    /// The session of a ticket; `None` unless it is ours, unchanged and not too old at `now`.
-    fn open(&self, ticket: &[u8], now: u64) -> Option<Vec<u8>> {
+    /// The session of a ticket, and when it began; `None` unless it is ours, unchanged and not too
+    /// old at `now`.
+    fn open(&self, ticket: &[u8], now: u64) -> Option<(u64, Vec<u8>)> {
         let (name, rest) = ticket.split_first_chunk::<NAME>()?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
         if sealed.len() > TIME + MAX_TICKET_STATE + TAG {
@@ -224,13 +257,13 @@ impl Tickets {
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let len = key.aead.open_in_place(nonce, Aad::from(name), &mut content).ok()?.len();
         content.truncate(len);
-        let issued = u64::from_be_bytes(*content.first_chunk::<TIME>()?);
-        // Nodes' clocks differ a little: a ticket may seem to come from the future.
-        if now.abs_diff(issued) > u64::from(TICKET_LIFETIME) {
+        let begun = u64::from_be_bytes(*content.first_chunk::<TIME>()?);
+        // Nodes' clocks differ a little: a session may seem to come from the future.
+        if now.abs_diff(begun) > u64::from(TICKET_LIFETIME) {
             return None;
         }
         content.drain(..TIME);
-        Some(content)
+        Some((begun, content))
     }
 }
 
@@ -253,11 +286,11 @@ impl ProducesTickets for Tickets {
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        self.seal(plain, now())
+        self.issue(plain, now())
     }
 
     fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
-        self.open(cipher, now())
+        self.resume(cipher, now())
     }
 }
 
@@ -270,8 +303,18 @@ pub fn now() -> u64 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
     use super::*;
     use crate::model::derive_id;
+    use crate::rt::{self, ConnectOptions, ListenOptions, ShardConfig, TcpListener, TcpStream};
+    use crate::tls::{self, Client, Server};
 
     const HOUR: u64 = 3_600;
     const NOW: u64 = 1_800_000_000;
@@ -289,7 +332,8 @@ mod tests {
     fn a_ticket_opens_unchanged_and_for_its_time() {
         let tickets = Tickets::fresh(context("a", None), NOW).unwrap();
         let ticket = tickets.seal(b"session", NOW).unwrap();
-        assert_eq!(tickets.open(&ticket, NOW + 12 * HOUR).unwrap(), b"session");
+        let (begun, session) = tickets.open(&ticket, NOW + 12 * HOUR).unwrap();
+        assert_eq!((begun, session.as_slice()), (NOW, &b"session"[..]));
         assert_eq!(tickets.open(&ticket, NOW + 12 * HOUR + 1), None);
         assert_eq!(tickets.open(&ticket, NOW - 13 * HOUR), None, "the clock was set back");
         for at in 0..ticket.len() {
@@ -328,7 +372,7 @@ mod tests {
         // The other node has the next key already, and seals with it.
         let other = Tickets::shared(&file(&[3, 1, 2]), context("a", None)).unwrap();
         let ticket = one.seal(b"session", NOW).unwrap();
-        assert_eq!(other.open(&ticket, NOW).unwrap(), b"session");
+        assert_eq!(other.open(&ticket, NOW).unwrap().1, b"session");
         let ticket = other.seal(b"session", NOW).unwrap();
         assert_eq!(one.open(&ticket, NOW), None, "not until it has that key");
         assert_eq!(one.rotated(NOW + 100 * HOUR), None, "whoever writes the file does that");
@@ -360,12 +404,97 @@ mod tests {
         let tickets = tickets.rotated(NOW + 4 * HOUR).unwrap();
         let ticket = tickets.seal(b"session", NOW).unwrap();
         let heir = Tickets::unpack(&tickets.pack(), tickets.context()).unwrap();
-        assert_eq!(heir.open(&ticket, NOW).unwrap(), b"session");
+        assert_eq!(heir.open(&ticket, NOW).unwrap().1, b"session");
         assert_eq!(heir, tickets);
         let stranger = Tickets::unpack(&tickets.pack(), context("a", None)).unwrap();
         assert_eq!(stranger.open(&ticket, NOW), None);
         assert_eq!(Tickets::unpack(b"", tickets.context()), None);
         assert_eq!(Tickets::unpack(&[0; 41], tickets.context()), None);
         assert!(!format!("{tickets:?}").contains("secret"));
+    }
+
+    /// Tickets with a clock of their own.
+    #[derive(Debug)]
+    struct Clocked(Tickets, AtomicU64);
+
+    impl ProducesTickets for Clocked {
+        fn enabled(&self) -> bool {
+            true
+        }
+
+        fn lifetime(&self) -> u32 {
+            TICKET_LIFETIME
+        }
+
+        fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+            self.0.issue(plain, self.1.load(Ordering::Relaxed))
+        }
+
+        fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+            self.0.resume(cipher, self.1.load(Ordering::Relaxed))
+        }
+    }
+
+    fn sides(tickets: Arc<Clocked>, version: usize) -> (Server, Client) {
+        let versions = [rustls::ALL_VERSIONS[version]];
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
+        let mut server = ServerConfig::builder_with_protocol_versions(&versions)
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        server.ticketer = tickets;
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_protocol_versions(&versions)
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let limit = Duration::from_secs(60);
+        (Server::new(server, limit), Client::new(client, "localhost".try_into().unwrap()))
+    }
+
+    /// Is a session resumed by a connection now? Takes the tickets that it brings.
+    async fn is_resumed(listener: &TcpListener, server: &Server, client: &Client) -> bool {
+        let at = listener.local_addr().unwrap();
+        let outside = TcpStream::connect(at, &ConnectOptions::default()).await.unwrap();
+        let (inside, _) = listener.accept().await.unwrap();
+        let server = server.clone();
+        rt::spawn(async move {
+            let stream = tls::accept(inside, &server).await.unwrap();
+            stream.flush().await.unwrap();
+            stream.post(&b"x"[..]).unwrap();
+            stream.flush().await.unwrap();
+            // Until the client has gone.
+            while let Ok(Some(_)) = stream.recv().await {}
+        });
+        let stream = tls::connect(outside, client).await.unwrap();
+        assert_eq!(stream.recv().await.unwrap().as_deref(), Some(&b"x"[..]));
+        stream.tls().unwrap().resumed
+    }
+
+    /// RFC 8446, 4.6.1: resuming doesn't make a session last longer, else a client's certificate
+    /// would hold for ever. Tickets that a resumed session brings are as old as the session.
+    #[test]
+    fn resuming_a_session_does_not_prolong_it() {
+        for version in [0, 1] {
+            let tickets = Tickets::fresh(context("a", Some(1)), NOW).unwrap();
+            let clocked = Arc::new(Clocked(tickets, AtomicU64::new(NOW)));
+            let (server, client) = sides(Arc::clone(&clocked), version);
+            let main = move || async move {
+                let options = ListenOptions { backlog: 16, reuse_port: false };
+                let at = "127.0.0.1:0".parse().unwrap();
+                let listener = TcpListener::bind(at, &options).unwrap();
+                let mut resumed = Vec::new();
+                for hour in [0, 5, 10, 15, 20, 27, 28] {
+                    clocked.1.store(NOW + hour * HOUR, Ordering::Relaxed);
+                    resumed.push(is_resumed(&listener, &server, &client).await);
+                }
+                // The session of hour 15 ends at hour 27; one that follows begins anew.
+                assert_eq!(resumed, [false, true, true, false, true, true, false]);
+            };
+            let shard = ShardConfig { name: "test".into(), ..ShardConfig::default() };
+            rt::start_shard(shard, main).unwrap().join().unwrap();
+        }
     }
 }
