@@ -1,5 +1,5 @@
-//! HTTP/2 on HTTPS listeners, through the program: what clients of others see, well-behaved ones and
-//! others. `cases_*.py` hold the cases that the protocol's documents demand.
+//! HTTP/2 on HTTPS listeners, through the program: what clients of others see, those that
+//! behave and those that don't. `cases_*.py` hold the cases that the protocol's documents demand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod conformance;
@@ -58,7 +58,8 @@ impl Front {
         config("[0, 1]", 5, 0, &[(member, 1)])
             + &format!(
                 "[[listener]]\nname = \"secure\"\nloadbalancer = \"front\"\nprotocol = \"HTTPS\"\n\
-                 protocol_port = 0\ndefault_pool = \"app\"\ndefault_certificate = \"site\"\n{lines}\n\
+                 protocol_port = 0\ndefault_pool = \"app\"\n\
+                 default_certificate = \"site\"\n{lines}\n\
                  [[certificate]]\nname = \"site\"\ncertificate = '''\n{}'''\n\
                  private_key = '''\n{}'''\n",
                 leaf.pem, leaf.key
