@@ -5,10 +5,14 @@
 mod process;
 
 use std::collections::HashSet;
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
+use process::certs::{Ca, replace};
 use process::mirror::mirror;
-use process::{Client, LIMIT, Member, Server, config};
+use process::{Client, LIMIT, Member, Server, address_after, config, run};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// A listener on both loopbacks with further keys, in front of these members.
@@ -99,6 +103,164 @@ fn inserted_headers_cannot_be_forged() {
     }
     assert_eq!(values(&head, "X-Forwarded-ELB-ID")[0].len(), 36, "{head}");
     assert_eq!(values(&head, "X-Request-ID")[0].len(), 32, "{head}");
+}
+
+const OF_TLS: [&str; 10] = [
+    "X-Forwarded-TLS-Certificate-ID",
+    "X-Forwarded-TLS-Protocol",
+    "X-Forwarded-TLS-Cipher",
+    "X-Forwarded-Clientcert",
+    "X-Forwarded-Clientcert-Subject",
+    "X-Forwarded-Clientcert-Issuer",
+    "X-Forwarded-Clientcert-Serial",
+    "X-Forwarded-Clientcert-Fingerprint",
+    "X-Forwarded-Clientcert-Verify",
+    "X-Forwarded-Clientcert-End",
+];
+
+fn openssl(folder: &Path, args: &[&str]) -> String {
+    let (code, out, err) = run(Command::new("openssl").args(args).current_dir(folder));
+    assert_eq!(code, Some(0), "{args:?}: {err}");
+    out
+}
+
+/// A certificate of `ca` for a client whose name has everything that needs care.
+fn odd_client(folder: &Path, ca: &Ca) {
+    std::fs::write(folder.join("ca.pem"), &ca.pem).unwrap();
+    replace(&folder.join("ca.key"), &ca.key);
+    std::fs::write(folder.join("extensions"), "basicConstraints=CA:FALSE\n").unwrap();
+    let subject = "/C=DE/O=Bücher, \"Söhne\" \\+ <Co>/OU=#1+UID=a;b\\\\/CN= alice ";
+    let curve = "ec_paramgen_curve:P-256";
+    let asks = ["req", "-new", "-newkey", "ec", "-pkeyopt", curve, "-nodes", "-utf8", "-subj"];
+    openssl(folder, &[&asks[..], &[subject, "-keyout", "odd.key", "-out", "odd.csr"]].concat());
+    let issues = "x509 -req -in odd.csr -CA ca.pem -CAkey ca.key -set_serial 0xabc -days 33 \
+                  -extfile extensions -out odd.pem";
+    openssl(folder, &issues.split_whitespace().collect::<Vec<_>>());
+}
+
+/// An HTTPS listener whose members learn all that TLS tells.
+struct Told {
+    server: Server,
+    folder: tempfile::TempDir,
+}
+
+impl Told {
+    fn start(client_ca: &str) -> Told {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().display();
+        let ca = Ca::new("Test CA");
+        odd_client(folder.path(), &ca);
+        ca.leaf(&["localhost"], 1).write(folder.path(), "site");
+        let switches = OF_TLS.map(|name| format!("{name} = true")).join(", ");
+        let more = format!(
+            "[[listener]]\nname = \"secure\"\nloadbalancer = \"front\"\nprotocol = \"HTTPS\"\n\
+             protocol_port = 0\ndefault_pool = \"app\"\ndefault_certificate = \"site\"\n\
+             insert_headers = {{ {switches} }}\n{client_ca}\n[[certificate]]\nname = \"site\"\n\
+             certificate = \"{at}/site.pem\"\nprivate_key = \"{at}/site.key\"\n\
+             [[certificate]]\nname = \"clients\"\ntype = \"client\"\n\
+             certificate = \"{at}/ca.pem\"\n"
+        );
+        let server = Server::start(&(text(&[mirror()], "") + &more));
+        Told { server, folder }
+    }
+
+    /// The head that the member gets of a client that sends forged headers: twice the same, since
+    /// it asks twice on its connection.
+    fn head(&self, args: &[&str]) -> String {
+        let port = address_after(&self.server.ready, "secure https://").port();
+        let url = format!("https://localhost:{port}/");
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--max-time", "20", "--cacert", "ca.pem", "--resolve"]);
+        command.arg(format!("localhost:{port}:127.0.0.1")).args(args);
+        for name in OF_TLS {
+            command.args(["-H", &format!("{name}: forged")]);
+            command.args(["-H", &format!("{}: forged", name.replace('-', "_").to_lowercase())]);
+        }
+        command.args([&url, &url]).current_dir(self.folder.path());
+        let (code, out, err) = run(&mut command);
+        assert_eq!(code, Some(0), "{err}");
+        let (first, second) = out.split_at(out.len() / 2);
+        assert_eq!(first, second);
+        assert!(!out.contains("forged"), "{out}");
+        first.to_owned()
+    }
+}
+
+/// R9.1-4: what TLS tells of the connection, of a client that need not show a certificate.
+#[test]
+fn what_tls_tells_of_a_connection() {
+    let told = Told::start("");
+    for (version, args) in [("TLSv1.2", ["--tls-max", "1.2"]), ("TLSv1.3", ["--tlsv1.3", "-s"])] {
+        let head = told.head(&args);
+        let only = |name: &str| match values(&head, name)[..] {
+            [value] => value.to_owned(),
+            ref values => panic!("{name}: {values:?}"),
+        };
+        assert_eq!(only("X-Forwarded-TLS-Protocol"), version);
+        assert!(only("X-Forwarded-TLS-Cipher").contains("AES"), "{head}");
+        assert_eq!(only("X-Forwarded-TLS-Certificate-ID").len(), 36);
+        assert_eq!(only("X-Forwarded-Clientcert-Verify"), "NONE");
+        assert_eq!(head.matches("X-Forwarded-Clientcert").count(), 1, "{head}");
+    }
+}
+
+/// R9.1-4: the client's certificate as openssl prints it, at the first handshake and of a resumed
+/// session; and whole.
+#[test]
+fn what_tls_tells_of_a_client() {
+    let told = Told::start("client_ca = \"clients\"");
+    let folder = told.folder.path();
+    let asks = "x509 -in odd.pem -noout -subject -issuer -serial -enddate -fingerprint -sha256 \
+                -nameopt RFC2253";
+    let printed = openssl(folder, &asks.split_whitespace().collect::<Vec<_>>());
+    let printed = |key: &str| {
+        let value = printed.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        value.unwrap_or_else(|| panic!("{printed}")).to_owned()
+    };
+    let fingerprint = printed("sha256 Fingerprint").replace(':', "").to_lowercase();
+    assert_eq!(printed("serial"), "0ABC");
+    let subject = printed("subject");
+    assert!(subject.contains("OU=#1") || subject.contains("OU=\\#1"), "{subject}");
+    let pem = std::fs::read_to_string(folder.join("odd.pem")).unwrap();
+    let check = |head: &str| {
+        for (name, value) in [
+            ("-Subject", printed("subject")),
+            ("-Issuer", printed("issuer")),
+            ("-Serial", printed("serial")),
+            ("-End", printed("notAfter")),
+            ("-Fingerprint", fingerprint.clone()),
+            ("-Verify", "SUCCESS".to_owned()),
+        ] {
+            assert_eq!(values(head, &format!("X-Forwarded-Clientcert{name}")), [value], "{name}");
+        }
+        let [shown] = values(head, "X-Forwarded-Clientcert")[..] else { panic!("{head}") };
+        assert!(!shown.contains(['+', '/', '=', ' ']), "{shown}");
+        let mut plain = shown.to_owned();
+        for (code, text) in [("%0A", "\n"), ("%20", " "), ("%2B", "+"), ("%2F", "/"), ("%3D", "=")]
+        {
+            plain = plain.replace(code, text);
+        }
+        assert_eq!(plain, pem);
+    };
+    for version in [["--tls-max", "1.2"], ["--tlsv1.3", "-s"]] {
+        check(&told.head(&[&version[..], &["--cert", "odd.pem", "--key", "odd.key"]].concat()));
+    }
+    let at = address_after(&told.server.ready, "secure https://");
+    for version in ["-tls1_2", "-tls1_3"] {
+        for (session, is_resumed) in [("-sess_out", false), ("-sess_in", true)] {
+            let mut command = Command::new("openssl");
+            command.args(["s_client", "-ign_eof", version, "-connect", &at.to_string(), session]);
+            command.args(["session", "-cert", "odd.pem", "-key", "odd.key"]).current_dir(folder);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+            let mut child = command.spawn().unwrap();
+            let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+            child.stdin.take().unwrap().write_all(request).unwrap();
+            let out = child.wait_with_output().unwrap();
+            let out = String::from_utf8_lossy(&out.stdout).into_owned();
+            assert_eq!(out.contains("Reused, TLS"), is_resumed, "{out}");
+            check(out.split_once("GET / HTTP/1.1\r\n").unwrap().1);
+        }
+    }
 }
 
 /// Request ids: one a request, over connections and restarts; kept from a trusted proxy alone.

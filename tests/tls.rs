@@ -143,6 +143,8 @@ fn plain_http_is_told_that_the_port_is_for_https() {
     let line = &secure.log()[0];
     assert_eq!(line["error_reason"], "plain HTTP was sent to an HTTPS port");
     assert!(line["ssl_protocol"].is_null());
+    // What was spoken, whatever the port is for.
+    assert_eq!((&line["scheme"], &line["uri"]), (&"http".into(), &"/x".into()));
     assert_eq!(secure.failures("plain_http"), 1.0);
     drop(client);
     until("nothing is left", || secure.alive() == before);
@@ -326,7 +328,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             left -= len(piece)
         self.answer(digest.hexdigest().encode())
     def log_message(self, *args): pass
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+class Server(http.server.ThreadingHTTPServer):
+    # Clients that go away are what is tested.
+    def handle_error(self, *args): pass
+server = Server(("127.0.0.1", 0), Handler)
 print(server.server_address[1], flush=True)
 server.serve_forever()
 "#;

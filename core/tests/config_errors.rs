@@ -343,3 +343,15 @@ fn some_protocols_are_never_upgraded_to() {
         assert!(parse(&file("", &format!("upgrade_protocols = {good}"), "", ""), "f").is_ok());
     }
 }
+
+/// What only TLS tells can't be inserted where nobody speaks it.
+#[test]
+fn headers_of_tls_need_https() {
+    let with = |value: &str| file("", &format!("insert_headers = {{ {value} }}"), "", "");
+    for header in ["X-Forwarded-TLS-Protocol", "x-forwarded-clientcert-subject"] {
+        assert!(parse(&with(&format!("{header} = false")), "f").is_ok());
+        let problem = only(&with(&format!("{header} = true")));
+        assert!(problem.message.contains("HTTPS listeners"), "{problem}");
+        assert_eq!(problem.key, format!("listener[0].insert_headers.{header}"));
+    }
+}

@@ -136,16 +136,3 @@ fn words_that_come_later_are_refused_by_name() {
         assert!(problem.message.starts_with(&format!("\"{word}\" is not supported yet")));
     }
 }
-
-/// Headers that need TLS are known; switching one on is refused, off is not.
-#[test]
-fn headers_of_tls_come_later() {
-    let with = |value: &str| format!("{LISTENER}insert_headers = {{ {value} }}\n");
-    for header in ["X-Forwarded-TLS-Protocol", "x-forwarded-clientcert-subject"] {
-        assert!(parse(&with(&format!("{header} = false")), "f").is_ok());
-        let failure = parse(&with(&format!("{header} = true")), "f").unwrap_err();
-        assert_eq!(failure.problems().len(), 1, "{failure}");
-        let message = &failure.problems()[0].message;
-        assert_eq!(message, "true is not supported yet: it comes with TLS");
-    }
-}

@@ -26,11 +26,31 @@ pub enum Inserted {
     RealIp,
     /// X-Request-ID: the request's id.
     RequestId,
+    /// X-Forwarded-TLS-Certificate-ID: id of the certificate that the client was shown.
+    CertificateId,
+    /// X-Forwarded-TLS-Protocol: `TLSv1.2` or `TLSv1.3`.
+    TlsProtocol,
+    /// X-Forwarded-TLS-Cipher: the cipher suite.
+    TlsCipher,
+    /// X-Forwarded-Clientcert: the client's certificate.
+    ClientCertificate,
+    /// X-Forwarded-Clientcert-Subject: whose it is.
+    ClientSubject,
+    /// X-Forwarded-Clientcert-Issuer: who issued it.
+    ClientIssuer,
+    /// X-Forwarded-Clientcert-Serial: its serial number.
+    ClientSerial,
+    /// X-Forwarded-Clientcert-Fingerprint: its digest.
+    ClientFingerprint,
+    /// X-Forwarded-Clientcert-Verify: `SUCCESS`, or `NONE` where none was shown.
+    ClientVerify,
+    /// X-Forwarded-Clientcert-End: until when it is valid.
+    ClientEnd,
 }
 
 impl Inserted {
     /// All of them, in the order in which they are written.
-    pub const ALL: [Inserted; 8] = [
+    pub const ALL: [Inserted; 18] = [
         Inserted::ElbIp,
         Inserted::ElbId,
         Inserted::Port,
@@ -39,6 +59,16 @@ impl Inserted {
         Inserted::Proto,
         Inserted::RealIp,
         Inserted::RequestId,
+        Inserted::CertificateId,
+        Inserted::TlsProtocol,
+        Inserted::TlsCipher,
+        Inserted::ClientCertificate,
+        Inserted::ClientSubject,
+        Inserted::ClientIssuer,
+        Inserted::ClientSerial,
+        Inserted::ClientFingerprint,
+        Inserted::ClientVerify,
+        Inserted::ClientEnd,
     ];
 
     /// Its name, in the spelling that is written.
@@ -53,20 +83,36 @@ impl Inserted {
             Inserted::Proto => "X-Forwarded-Proto",
             Inserted::RealIp => "X-Real-IP",
             Inserted::RequestId => "X-Request-ID",
+            Inserted::CertificateId => "X-Forwarded-TLS-Certificate-ID",
+            Inserted::TlsProtocol => "X-Forwarded-TLS-Protocol",
+            Inserted::TlsCipher => "X-Forwarded-TLS-Cipher",
+            Inserted::ClientCertificate => "X-Forwarded-Clientcert",
+            Inserted::ClientSubject => "X-Forwarded-Clientcert-Subject",
+            Inserted::ClientIssuer => "X-Forwarded-Clientcert-Issuer",
+            Inserted::ClientSerial => "X-Forwarded-Clientcert-Serial",
+            Inserted::ClientFingerprint => "X-Forwarded-Clientcert-Fingerprint",
+            Inserted::ClientVerify => "X-Forwarded-Clientcert-Verify",
+            Inserted::ClientEnd => "X-Forwarded-Clientcert-End",
         }
+    }
+
+    /// Does TLS alone give it a value?
+    #[must_use]
+    pub fn is_of_tls(self) -> bool {
+        InsertSet::OF_TLS.has(self)
     }
 }
 
 /// Some of the headers that can be inserted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InsertSet(u16);
+pub struct InsertSet(u32);
 
 impl InsertSet {
     /// Is this one inserted?
     #[inline]
     #[must_use]
     pub fn has(self, header: Inserted) -> bool {
-        self.0 >> header as u16 & 1 == 1
+        self.0 >> header as u32 & 1 == 1
     }
 
     /// Is none inserted?
@@ -79,7 +125,18 @@ impl InsertSet {
     /// The same, and this one.
     #[must_use]
     pub fn with(self, header: Inserted) -> InsertSet {
-        InsertSet(self.0 | 1 << header as u16)
+        InsertSet(self.0 | 1 << header as u32)
+    }
+
+    /// What TLS alone gives a value.
+    const OF_TLS: InsertSet = InsertSet(u32::MAX << Inserted::CertificateId as u32);
+
+    /// Is a client's own copy of this header left out? Of those that come from TLS all are as soon
+    /// as one is inserted: a member that believes one believes the others.
+    #[inline]
+    #[must_use]
+    pub fn drops(self, header: Inserted) -> bool {
+        self.has(header) || (header.is_of_tls() && self.0 & Self::OF_TLS.0 != 0)
     }
 }
 

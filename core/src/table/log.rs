@@ -26,8 +26,6 @@ pub struct SiteLog {
     pub listener: Box<str>,
     /// The user's name for the listener.
     pub listener_name: Box<str>,
-    /// `http` or `https`.
-    pub scheme: &'static str,
 }
 
 impl SiteLog {
@@ -44,11 +42,6 @@ impl SiteLog {
             balancer_name: listener.balancer.as_str().into(),
             listener: listener.id.to_string().into(),
             listener_name: listener.name.as_str().into(),
-            scheme: if listener.protocol == crate::model::Protocol::Https {
-                "https"
-            } else {
-                "http"
-            },
         })
     }
 }

@@ -1,10 +1,12 @@
 //! What a handshake came to, for protocols, logs and metrics.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, ProtocolVersion};
 
+use crate::cert::PeerCertificate;
 use crate::model::Id;
 
 /// What both sides agreed on, and how.
@@ -22,11 +24,21 @@ pub struct Facts {
     pub resumed: bool,
     /// How long the handshake took, from the first byte asked for to the last one needed.
     pub took: Duration,
-    /// What the peer has shown, its own certificate first.
-    pub peer_certificates: Box<[CertificateDer<'static>]>,
+    /// The certificate that a client has shown.
+    pub(super) peer: Option<CertificateDer<'static>>,
+    /// The same as text, once somebody has asked.
+    pub(super) peer_text: OnceCell<Box<PeerCertificate>>,
 }
 
 impl Facts {
+    /// What the client's certificate says, if it has shown one; of a resumed session that of the
+    /// session's first handshake. Read when it is first asked for.
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<&PeerCertificate> {
+        let read = |der| Box::new(PeerCertificate::read(der));
+        self.peer.as_deref().map(|der| &**self.peer_text.get_or_init(|| read(der)))
+    }
+
     /// Is it TLS 1.3? Else it is TLS 1.2.
     #[must_use]
     pub fn is_tls13(&self) -> bool {

@@ -2,7 +2,7 @@
 //! record, so that it never sees a byte that comes after the handshake, and takes over its keys.
 //! Owns the time limit and the alert of a handshake that fails.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -354,7 +354,11 @@ impl<S: Side> Shake<S> {
     fn into_stream(self) -> Result<Stream, Failure> {
         let Shake { side, tcp, out, early, begun, name, certificate, .. } = self;
         let suite = side.negotiated_cipher_suite().ok_or(Failure::Internal)?;
-        let facts = facts(&side, suite, (name, certificate), clock::mono().since(begun))?;
+        let mut facts = facts(&side, suite, (name, certificate), clock::mono().since(begun))?;
+        if !S::IS_CLIENT {
+            // Of a member's certificate nobody wants to know more.
+            facts.peer = side.peer_certificates().and_then(|chain| chain.first()).cloned();
+        }
         let (secrets, renewal) = side.finish().map_err(|_| Failure::Internal)?;
         let key = |secrets| Key::new(facts.version, secrets).ok_or(Failure::Internal);
         let (opening, sealing) = (key(secrets.rx)?, key(secrets.tx)?);
@@ -410,7 +414,8 @@ fn facts(
         certificate,
         resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
         took,
-        peer_certificates: common.peer_certificates().unwrap_or_default().into(),
+        peer: None,
+        peer_text: OnceCell::new(),
     })
 }
 

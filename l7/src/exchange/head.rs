@@ -193,6 +193,7 @@ impl Exchange {
             port: client.port,
             local: needs_local.then(local).flatten(),
             identity: &self.identity,
+            tls: client.stream.tls(),
         });
         let (peer, member) = (client.peer.as_bytes(), held.member().host.as_bytes());
         Via { peer, member, upgrade: None, headers, sides }

@@ -138,8 +138,19 @@ fn classify(name: &[u8]) -> Kind {
         18 if twin(b"x-forwarded-elb-ip") => Kind::Inserted(Inserted::ElbIp),
         18 if twin(b"x-forwarded-elb-id") => Kind::Inserted(Inserted::ElbId),
         20 if twin(b"x-forwarded-for-port") => Kind::Inserted(Inserted::ClientPort),
+        22.. if twin(b"x-forwarded-") => of_tls(name, twin),
         _ => Kind::Pass,
     }
+}
+
+/// The meaning of a field whose name begins with `X-Forwarded-` and is longer than others.
+#[cold]
+fn of_tls(name: &[u8], twin: impl Fn(&[u8]) -> bool) -> Kind {
+    let is = |header: &Inserted| {
+        let wanted = header.name().as_bytes();
+        header.is_of_tls() && name.len() == wanted.len() && twin(wanted)
+    };
+    Inserted::ALL.into_iter().find(is).map_or(Kind::Pass, Kind::Inserted)
 }
 
 /// Turns httparse's pieces into offsets and checks what it lets pass: a bare LF as line end.

@@ -1,10 +1,13 @@
 //! Pure: the headers that tell a member who asks, written behind those of the client, whose own
 //! copies of them are left out (R9.1-2 to R9.1-4).
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use weir_core::acl::PrefixSet;
+use weir_core::cert::PeerCertificate;
 use weir_core::control::{ForwardedFor, Headers, Inserted};
+use weir_core::tls::Facts;
 
 use super::address::{AddressText, parse_hop};
 use super::fields::Kind;
@@ -37,6 +40,8 @@ pub(crate) struct Sides<'a> {
     pub(crate) local: Option<SocketAddr>,
     /// Client and id.
     pub(crate) identity: &'a Identity,
+    /// What the client's handshake came to, if it speaks TLS.
+    pub(crate) tls: Option<&'a Facts>,
 }
 
 impl Request<'_> {
@@ -123,7 +128,7 @@ impl Request<'_> {
         headers: &Headers,
         sides: &Sides<'_>,
     ) {
-        let Sides { port, local, identity } = sides;
+        let Sides { port, local, identity, tls } = sides;
         let address =
             |out: &mut Vec<u8>, ip| out.extend_from_slice(AddressText::new(ip).as_bytes());
         match (header, local) {
@@ -138,6 +143,7 @@ impl Request<'_> {
             }
             (Inserted::RealIp, _) => address(out, identity.address),
             (Inserted::RequestId, _) => out.extend_from_slice(identity.id.text().as_bytes()),
+            (header, _) => tls.iter().for_each(|facts| write_fact(out, header, facts)),
         }
     }
 
@@ -146,6 +152,32 @@ impl Request<'_> {
         let host = self.target.authority.map_or(via.member, |span| span.get(self.raw));
         append_field(out, b"Host", host);
     }
+}
+
+/// The value of a header that comes from TLS.
+fn write_fact(out: &mut Vec<u8>, header: Inserted, facts: &Facts) {
+    let shown = facts.peer_certificate();
+    let of_shown = |part: fn(&PeerCertificate) -> &str| shown.map(part).unwrap_or_default();
+    let value = match header {
+        Inserted::CertificateId => {
+            // A Vec takes all that is written.
+            let _never = facts.certificate.map(|id| write!(out, "{id}"));
+            return;
+        }
+        Inserted::TlsProtocol => facts.protocol(),
+        Inserted::TlsCipher => facts.cipher(),
+        Inserted::ClientCertificate => of_shown(|shown| &shown.pem),
+        Inserted::ClientSubject => of_shown(|shown| &shown.subject),
+        Inserted::ClientIssuer => of_shown(|shown| &shown.issuer),
+        Inserted::ClientSerial => of_shown(|shown| &shown.serial),
+        Inserted::ClientFingerprint => of_shown(|shown| &shown.fingerprint),
+        // Whoever shows one that does not hold never gets here.
+        Inserted::ClientVerify if shown.is_some() => "SUCCESS",
+        Inserted::ClientVerify => "NONE",
+        Inserted::ClientEnd => of_shown(|shown| &shown.end),
+        _ => "",
+    };
+    out.extend_from_slice(value.as_bytes());
 }
 
 #[cfg(test)]

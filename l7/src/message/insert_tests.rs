@@ -20,7 +20,7 @@ fn forwarded(headers: &Headers, fields: &str) -> Vec<String> {
     let address = "198.51.100.7".parse().unwrap();
     let identity = Identity { address, id: RequestId::Own(1, 2) };
     let local = Some("127.0.0.9:8080".parse().unwrap());
-    let sides = Sides { port: 4711, local, identity: &identity };
+    let sides = Sides { port: 4711, local, identity: &identity, tls: None };
     let sides = (!headers.insert.is_empty()).then_some(sides);
     let mut out = Vec::new();
     parsed(&format!("{HEAD}{fields}\r\n"), |request| {
@@ -95,7 +95,7 @@ fn forged_headers_do_not_pass() {
 fn headers_without_a_value_are_left_out() {
     let mut out = Vec::new();
     let identity = Identity::default();
-    let (headers, sides) = (all(), Sides { port: 1, local: None, identity: &identity });
+    let (headers, sides) = (all(), Sides { port: 1, local: None, identity: &identity, tls: None });
     parsed("GET / HTTP/1.0\r\nX-Forwarded-Host: forged\r\n\r\n", |request| {
         let sides = Some(sides);
         request.write(

@@ -220,7 +220,7 @@ impl<'a> Request<'a> {
         let mut lines = Lines::new(raw, out, 0);
         for field in self.fields {
             match field.kind {
-                Kind::Inserted(header) if via.headers.insert.has(header) => {}
+                Kind::Inserted(header) if via.headers.insert.drops(header) => {}
                 Kind::Pass | Kind::Inserted(_)
                     if !self.names_fields || !is_named(raw, self.fields, field.name.get(raw)) =>
                 {

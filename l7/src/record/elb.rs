@@ -113,7 +113,7 @@ fn asked(record: &Record<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b" \"");
     escape::text(out, asked.method, WORD_BYTES);
     out.push(b' ');
-    out.extend_from_slice(record.log.scheme.as_bytes());
+    out.extend_from_slice(record.scheme().as_bytes());
     out.extend_from_slice(b"://");
     escape::text(out, if asked.host.is_empty() { b"-" } else { asked.host }, WORD_BYTES);
     escape::text(out, asked.target, TARGET_BYTES);

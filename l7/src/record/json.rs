@@ -42,7 +42,7 @@ impl Object<'_> {
         self.number("status", u64::from(record.status));
         let asked = record.asked.unwrap_or_default();
         self.long_text("method", asked.method, WORD_BYTES);
-        self.text("scheme", record.asked.map_or("", |_| record.log.scheme).as_bytes());
+        self.text("scheme", record.asked.map_or("", |_| record.scheme()).as_bytes());
         self.long_text("host", asked.host, WORD_BYTES);
         self.long_text("uri", asked.target, TARGET_BYTES);
         self.long_text("protocol", asked.protocol, WORD_BYTES);

@@ -95,6 +95,11 @@ pub(crate) struct Record<'a> {
 }
 
 impl Record<'_> {
+    /// What the client spoke, which may be something else than the listener does.
+    fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     /// Appends the line, with its line break, in the form that the log asks for.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         match self.log.format {

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 use super::{Head, process};
 use crate::config::bounds::{MAX_PORT_RANGES, MAX_SNI, MAX_UPGRADES};
 use crate::config::problem::{Findings, Placed};
-use crate::config::reader::{Table, describe, later, put};
+use crate::config::reader::{Table, describe, put};
 use crate::config::suggest::nearest;
 use crate::config::values;
 use crate::model::{
@@ -75,7 +75,7 @@ impl<'t, 'i> ListenerText<'t, 'i> {
         let port_known = ports(table, &mut object, findings);
         timeouts(table, protocol, &mut object, findings);
         limits(table, &mut object, findings);
-        let ipgroups = headers_and_access(table, &mut object, findings);
+        let ipgroups = headers_and_access(table, protocol, &mut object, findings);
         put(&mut object.access_log, access_log(table, protocol, findings));
         let sni_match_algo = table.choice("sni_match_algo", findings).map(|word| match word {
             "longest_suffix" => SniMatch::LongestSuffix,
@@ -189,11 +189,12 @@ fn limits(table: &Table<'_, '_>, object: &mut Listener, findings: &mut Findings)
 /// Reads what concerns the client's address and the headers; returns the groups' names.
 fn headers_and_access(
     table: &Table<'_, '_>,
+    protocol: Option<Protocol>,
     object: &mut Listener,
     findings: &mut Findings,
 ) -> Vec<Placed<String>> {
     put(&mut object.trusted_proxies, table.networks("trusted_proxies", findings));
-    put(&mut object.insert_headers, insert_headers(table, findings));
+    put(&mut object.insert_headers, insert_headers(table, protocol, findings));
     put(&mut object.server_timing, table.flag("server_timing", findings));
     if let Some(table) = table.table("proxy_protocol", findings) {
         put(&mut object.proxy_protocol.accept, table.flag("accept", findings));
@@ -217,6 +218,7 @@ fn headers_and_access(
 /// `insert_headers`: the user's own keys, each a header with what becomes of it.
 fn insert_headers(
     table: &Table<'_, '_>,
+    protocol: Option<Protocol>,
     findings: &mut Findings,
 ) -> Option<Vec<(String, InsertHeader)>> {
     table.special("insert_headers", findings, |row, value, findings| {
@@ -241,8 +243,10 @@ fn insert_headers(
                 continue;
             };
             match (header == MODE, value.get_ref()) {
-                (false, DeValue::Boolean(true)) if is_of_tls(header) => {
-                    let what = format!("true {}", later("TLS"));
+                (false, DeValue::Boolean(true))
+                    if is_of_tls(header) && protocol == Some(Protocol::Http) =>
+                {
+                    let what = "is known of HTTPS listeners' clients only";
                     let help = "take it out, or write false";
                     findings.error(table.place(value.span()), path, what).help(help);
                 }
