@@ -67,9 +67,9 @@ fn answers(server: &Server, n: usize) -> Vec<String> {
     (0..n).map(|_| get(server.web, "/").body).collect()
 }
 
-/// R8.1-1, R8.1-2, R8.1-6: a member that dies gets nothing until it is found well again; R8.1-4:
-/// one of weight 0 is probed and gets nothing; C18: nobody is left, so 503. The ready line waits
-/// for the first verdicts: the first client is answered.
+/// R2.1-2, R8.1-1, R8.1-2, R8.1-6: a member that dies gets nothing until it is found well again;
+/// R8.1-4: one of weight 0 is probed and gets nothing; C18: nobody is left, so 503. The ready line
+/// waits for the first verdicts: the first client is answered.
 #[test]
 fn members_follow_their_checks() {
     let (mut a, mut b, zero) = (Mortal::start("a"), Mortal::start("b"), Mortal::start("zero"));

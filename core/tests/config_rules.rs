@@ -350,8 +350,21 @@ fn checks_have_bounds() {
     ] {
         assert!(only(&check(bad)).key.starts_with("pool[0].healthmonitor."), "{bad}");
     }
-    // R8.4-5: short UDP timeouts are allowed, with a warning that only a valid file could show.
-    right(&file("dedicated", "UDP", "UDP", "healthmonitor={type='UDP_CONNECT',timeout=1}"));
+}
+
+/// R8.4-4: UDP pools have checks of their own kind; R8.4-5: a short timeout is allowed, with a
+/// warning.
+#[test]
+fn short_timeouts_of_udp_checks_are_warned_of() {
+    let check = |lines| file("dedicated", "UDP", "UDP", lines);
+    let is_warned = |lines| {
+        let warnings = parse(&check(lines), "f").unwrap().warnings;
+        let of_check = |w: &Problem| w.key == "pool[0].healthmonitor.timeout";
+        warnings.iter().any(|w| of_check(w) && w.row == Some("R8.4-5"))
+    };
+    assert!(is_warned("healthmonitor={type='UDP_CONNECT',timeout=1}"));
+    assert!(!is_warned("healthmonitor={type='UDP_CONNECT',timeout=2}"));
+    assert!(!is_warned("healthmonitor={type='UDP_CONNECT'}"));
 }
 
 #[test]

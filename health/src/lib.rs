@@ -3,8 +3,8 @@
 //! `state` (successes and failures to up and down) and `schedule` (when the next probe is due) are
 //! pure; `turns` bounds how many probes run at once; `probe` asks a member once; [`Prober`] runs
 //! all checks of the process on the control thread and tells what changed. Knows nothing of pools'
-//! algorithms, shards or files: who is to be probed is told by [`Prober::set_targets`]. TCP, HTTP,
-//! HTTPS and, where somebody speaks HTTP/2, gRPC probes exist; UDP ones are never made yet.
+//! algorithms, shards or files: who is to be probed is told by [`Prober::set_targets`]. gRPC probes
+//! are made where somebody speaks HTTP/2.
 #![forbid(unsafe_code)]
 
 pub mod limits;

@@ -38,6 +38,10 @@ pub enum Reason {
     },
     /// The member says that its service is not up (gRPC).
     NotServing,
+    /// No ICMP echo came back within the timeout (R8.4-1).
+    EchoTimeout,
+    /// Nobody listens on the port (UDP; R8.4-2).
+    PortUnreachable,
     /// Another error of the network.
     Other(io::ErrorKind),
 }
@@ -58,6 +62,8 @@ impl Reason {
             Reason::InvalidResponse => "invalid_response",
             Reason::UnexpectedStatus { .. } => "unexpected_status",
             Reason::NotServing => "not_serving",
+            Reason::EchoTimeout => "echo_timeout",
+            Reason::PortUnreachable => "port_unreachable",
             Reason::Other(_) => "other",
         }
     }
@@ -88,6 +94,8 @@ pub enum Local {
     NoMemory,
     /// Not allowed, by a packet filter or security module of this host.
     NotAllowed,
+    /// Neither kind of socket for ICMP echoes is allowed.
+    NoEcho,
 }
 
 impl fmt::Display for Local {
@@ -101,6 +109,10 @@ impl fmt::Display for Local {
             Local::NoMemory => "no memory is left for sockets",
             Local::NotAllowed => {
                 "this host forbids it: a packet filter on its output, or a security module"
+            }
+            Local::NoEcho => {
+                "checks of UDP pools begin with an ICMP echo, which this process may not send; let \
+                 net.ipv4.ping_group_range include its group, or give it CAP_NET_RAW"
             }
         })
     }

@@ -1,8 +1,10 @@
 //! One probe: asks a member once. The kinds have a file each; all are bounded by the timeout.
 
+mod echo;
 mod grpc;
 mod http;
 mod tcp;
+mod udp;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -35,15 +37,17 @@ pub(crate) struct Question<'a> {
 /// Can this version make this kind of probe?
 pub(crate) fn is_supported(kind: &MonitorKind, grpc: Option<AskGrpc>) -> bool {
     match kind {
-        MonitorKind::Tcp | MonitorKind::Http { .. } | MonitorKind::Https { .. } => true,
         MonitorKind::Grpc { .. } => grpc.is_some(),
-        MonitorKind::UdpConnect => false,
+        _ => true,
     }
 }
 
 /// Asks the member once; ends within the monitor's timeout.
 pub(crate) async fn probe(question: Question<'_>) -> Outcome {
     let Question { address, monitor, .. } = question;
+    if monitor.kind == MonitorKind::UdpConnect {
+        return udp::ask(&question).await;
+    }
     let (stream, left) = match connect(&question).await? {
         Ok(connected) => connected,
         Err(reason) => return Ok(Err(reason)),
@@ -75,8 +79,7 @@ pub(crate) async fn probe(question: Question<'_>) -> Outcome {
             let call = GrpcCall { secure, authority, service: path.clone() };
             Ok(grpc::ask(stream, ask, call, codes, left).await)
         }
-        // The others are never probed.
-        _ => {
+        MonitorKind::Tcp | MonitorKind::UdpConnect => {
             tcp::end(stream);
             Ok(Ok(()))
         }

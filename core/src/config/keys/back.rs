@@ -121,8 +121,7 @@ keys! {
         "Share of the traffic relative to the other members; 0 = none.";
 
     ["pool.healthmonitor"]
-    "type": Choice(&["TCP", "HTTP", "HTTPS"], &[("UDP_CONNECT", "Layer 4"),
-        ("GRPC", "HTTP/2")]),
+    "type": Choice(&["TCP", "HTTP", "HTTPS", "UDP_CONNECT"], &[("GRPC", "HTTP/2")]),
         Required, ALL, Reload, "R8.9-4", Now,
         "Kind of probe. UDP and QUIC pools: UDP_CONNECT; others: TCP, HTTP, on dedicated balancers \
             HTTPS, GRPC pools also GRPC.";

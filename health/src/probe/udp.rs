@@ -1,0 +1,95 @@
+//! The UDP probe (R8.4-1 to R8.4-3): first an ICMP echo, since a host that is gone would say
+//! nothing about its ports; then a datagram, which only a port that nobody listens on answers by
+//! ICMP. Silence after it means that somebody listens.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use libc::EACCES;
+use weir_core::rt;
+
+use super::echo::{Echo, NoSocket};
+use super::{Outcome, Question};
+use crate::reason::{Local, Reason, judge};
+
+/// What the datagram says.
+const DATAGRAM: &[u8] = b"weir check\n";
+
+/// Asks; a service that stays silent is known to be well only when the timeout is over.
+pub(super) async fn ask(question: &Question<'_>) -> Outcome {
+    let Question { address, monitor, .. } = *question;
+    let source = question.source.filter(|ip| ip.is_ipv4() == address.is_ipv4());
+    let begin = rt::now();
+    let echo = match Echo::ask(address.ip(), source) {
+        Ok(echo) => echo,
+        Err(NoSocket::NotAllowed) => return Err(Local::NoEcho),
+        Err(NoSocket::Failed(error)) => return judge(&error).map(Err),
+    };
+    match until(monitor.timeout, &echo, || echo.is_answered()).await {
+        Ok(true) => {}
+        Ok(false) => return Ok(Err(Reason::EchoTimeout)),
+        Err(error) => return told(&error),
+    }
+    drop(echo);
+    let left = monitor.timeout.saturating_sub(rt::now().since(begin));
+    let socket = match send(address, source) {
+        Ok(socket) => socket,
+        Err(error) => return judge(&error).map(Err),
+    };
+    match until(left, &socket, || has_come(&socket)).await {
+        Ok(_) => Ok(Ok(())),
+        Err(error) => told(&error),
+    }
+}
+
+/// What the network says of what was sent.
+fn told(error: &io::Error) -> Outcome {
+    // "Prohibited" of ICMPv6, which is no word of this host's here (RFC 4443, 3.1).
+    if error.raw_os_error() == Some(EACCES) {
+        return Ok(Err(Reason::Unreachable));
+    }
+    judge(error).map(|reason| match reason {
+        Reason::ConnectRefused => Err(Reason::PortUnreachable),
+        reason => Err(reason),
+    })
+}
+
+fn send(to: SocketAddr, source: Option<IpAddr>) -> io::Result<UdpSocket> {
+    let any = match to {
+        SocketAddr::V4(_) => IpAddr::from([0; 4]),
+        SocketAddr::V6(_) => IpAddr::from([0; 16]),
+    };
+    let socket = UdpSocket::bind(SocketAddr::new(source.unwrap_or(any), 0))?;
+    socket.set_nonblocking(true)?;
+    socket.connect(to)?;
+    socket.send(DATAGRAM)?;
+    Ok(socket)
+}
+
+/// Has any answer come?
+fn has_come(socket: &UdpSocket) -> io::Result<bool> {
+    match socket.recv(&mut [0; 1]) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Looks whenever something comes, for at most `limit`; false when nothing was it.
+async fn until(
+    limit: Duration,
+    socket: &impl AsFd,
+    look: impl Fn() -> io::Result<bool>,
+) -> io::Result<bool> {
+    let found = async {
+        loop {
+            if look()? {
+                return Ok(true);
+            }
+            rt::readable(socket.as_fd()).await?;
+        }
+    };
+    rt::timeout(limit, found).await.unwrap_or(Ok(false))
+}
