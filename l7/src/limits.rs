@@ -57,20 +57,20 @@ pub(crate) const KEPT_TEXT_BYTES: usize = 4_096;
 /// A head of HTTP/2 that is larger than its limit is answered, as long as it is not larger than so
 /// many times that; beyond, its connection ends.
 pub(crate) const H2_EXCESS: usize = 4;
-/// Requests that share a connection to a member at a time.
-pub(crate) const LANES_MOST: u32 = 100;
-/// Bytes of an answer that a member may send on such a connection before the client has taken them;
-/// they are what each request may hold.
-pub(crate) const LANE_WINDOW: u32 = 65_535;
-/// Bytes taken of an answer after which its window is opened again.
-pub(crate) const LANE_WINDOW_STEP: u32 = 16_384;
-/// Bytes received of all answers after which the connection's window is opened again.
-pub(crate) const LINK_WINDOW_STEP: u32 = 1 << 20;
-/// Bytes that a member may make us owe it (answers to pings and settings, resets) while it takes
-/// nothing.
-pub(crate) const LINK_OWED_BYTES: usize = 65_536;
-/// Bytes that are put together for one send.
+/// Bytes of an answer that a member of HTTP/2 may send before the client has taken them; they are
+/// what each request may hold …
+pub(crate) const LANE_WINDOW: u32 = 65_536;
+/// … and of all answers on one connection: room for every stream, so that a client that does not
+/// read never holds the others up.
+pub(crate) const LINK_WINDOW: u32 = H2_STREAMS * LANE_WINDOW;
+/// Bytes taken of an answer after which the link is told.
+pub(crate) const LANE_WINDOW_STEP: u32 = LANE_WINDOW / 4;
+/// Bytes that wait to be sent to a member, and as many put together for one send, with which
+/// nothing more is read from it.
 pub(crate) const LINK_SEND_BYTES: usize = 65_536;
+/// Streams whose answers are whole but for their end, which is awaited rather than reset: members
+/// count resets, as we do.
+pub(crate) const LINK_PARTING: usize = 16;
 /// Leases that are read before others have a turn.
 pub(crate) const LINK_LEASES_PER_TURN: usize = 16;
 /// Streams of one HTTP/2 connection at a time (RFC 9113, 5.1.2).

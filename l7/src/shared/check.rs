@@ -2,12 +2,12 @@
 
 use std::io;
 
-use weir_core::rt::SendBuf;
+use weir_core::rt::{self, SendBuf};
 use weir_core::tls::Stream;
 
-use super::lane::parse;
-use super::wire::{Receiver, Wire};
-use crate::h2::frame::Code;
+use super::streams::LIMITS;
+use crate::h2::connection::{Connection, Event};
+use crate::h2::head::Head;
 
 /// Bytes of an answer that are looked at: a prefix of five and a number.
 const MOST: usize = 64;
@@ -34,38 +34,44 @@ pub async fn ask_grpc(
     authority: &str,
     service: &str,
 ) -> io::Result<GrpcAnswer> {
-    let bad = || io::Error::from(io::ErrorKind::InvalidData);
     let message = question(service);
-    let head = format!(
-        "POST /grpc.health.v1.Health/Check HTTP/1.1\r\nHost: {authority}\r\n\
-         content-type: application/grpc\r\nuser-agent: weir-health\r\n\r\n"
-    );
-    let mut fields = Vec::new();
-    let request = parse(head.as_bytes(), &mut fields).ok_or_else(bad)?;
-    let (mut wire, mut out, mut heard) = (Wire::new(), SendBuf::new(), Heard::default());
-    wire.pay(&mut out);
+    let (mut connection, mut out) = (Connection::client(LIMITS, rt::now()), SendBuf::new());
+    connection.start(&mut out);
     let scheme: &[u8] = if secure { b"https" } else { b"http" };
-    let (number, window) = wire.open(&request, scheme, false, &mut out);
-    let window = usize::try_from(window).unwrap_or_default();
-    wire.send(number, &message, window, true, &mut out);
-    // The end of a handshake may still be on its way.
-    stream.flush().await?;
-    stream.post(out)?;
+    let called = connection.open(false, false, &mut out, |block| {
+        block.field(b":method", b"POST");
+        block.field(b":scheme", scheme);
+        block.field(b":authority", authority.as_bytes());
+        block.field(b":path", b"/grpc.health.v1.Health/Check");
+        block.field(b"content-type", b"application/grpc");
+        block.field(b"te", b"trailers");
+        block.field(b"user-agent", b"weir-health");
+    });
+    let sent = called.is_some_and(|call| connection.send_data(call, message.len(), true, &mut out));
+    if !sent {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    out.extend_from_slice(&message);
+    let (mut head, mut heard) = (Head::default(), Heard::default());
     loop {
+        // The end of a handshake may still be on its way.
+        stream.flush().await?;
+        if !out.is_empty() {
+            stream.post(std::mem::take(&mut out))?;
+        }
         let lease = stream.recv().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        wire.take(&lease, &mut heard).map_err(|_| bad())?;
-        if let Some(kind) = heard.broken {
-            return Err(kind.into());
+        let mut input = &lease[..];
+        loop {
+            let step = connection.step(input, &mut head, &mut out, rt::now());
+            let step = step.map_err(|_| io::ErrorKind::InvalidData)?;
+            input = input.get(step.used..).unwrap_or_default();
+            let Some(event) = step.event else { break };
+            let taken = heard.hear(event, &head, input)?;
+            input = input.get(taken..).unwrap_or_default();
         }
         if heard.ended {
-            let status = heard.status.ok_or_else(bad)?;
-            let serving = heard.body.get(5..) == Some(&SERVING);
-            return Ok(GrpcAnswer { status, serving: status == 0 && serving });
+            return heard.answer();
         }
-        let mut out = SendBuf::new();
-        wire.pay(&mut out);
-        stream.flush().await?;
-        stream.post(out)?;
     }
 }
 
@@ -95,58 +101,52 @@ struct Heard {
     status: Option<u16>,
     body: Vec<u8>,
     ended: bool,
-    broken: Option<io::ErrorKind>,
 }
 
 impl Heard {
-    fn look(&mut self, lines: &[u8]) {
-        for line in lines.split(|&byte| byte == b'\n') {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if let Some(value) = line.strip_prefix(b"grpc-status: ") {
+    /// Looks at what happened; returns the bytes of body that belong to it.
+    fn hear(&mut self, event: Event, head: &Head, behind: &[u8]) -> io::Result<usize> {
+        match event {
+            Event::Head { end, .. } => {
+                if head.status() >= 300 {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+                if head.status() >= 200 {
+                    self.look(head);
+                    self.ended |= end;
+                }
+                Ok(0)
+            }
+            Event::Trailers { .. } => {
+                self.look(head);
+                self.ended = true;
+                Ok(0)
+            }
+            Event::Data { len, end, .. } => {
+                let room = MOST.saturating_sub(self.body.len()).min(len);
+                self.body.extend_from_slice(behind.get(..room).unwrap_or_default());
+                self.ended |= end;
+                Ok(len)
+            }
+            Event::Reset { by_peer: false, .. } => Err(io::ErrorKind::InvalidData.into()),
+            Event::Reset { .. } => Err(io::ErrorKind::ConnectionReset.into()),
+            // Whether the call is still answered is told by its stream.
+            Event::GoAway { .. } => Ok(0),
+        }
+    }
+
+    fn look(&mut self, head: &Head) {
+        for (name, value) in head.lines() {
+            if name == b"grpc-status" {
                 self.status = str::from_utf8(value).ok().and_then(|value| value.parse().ok());
             }
         }
     }
-}
 
-impl Receiver for Heard {
-    fn head(&mut self, _: u32, status: u16, lines: &[u8], end: bool) {
-        if status >= 200 {
-            self.look(lines);
-            self.ended |= end;
-        }
-        if status >= 300 {
-            self.broken = Some(io::ErrorKind::InvalidData);
-        }
-    }
-
-    fn trailers(&mut self, _: u32, lines: &[u8]) {
-        self.look(lines);
-        self.ended = true;
-    }
-
-    fn data(&mut self, _: u32, bytes: &[u8], _: u32, end: bool) {
-        let room = MOST.saturating_sub(self.body.len()).min(bytes.len());
-        self.body.extend_from_slice(bytes.get(..room).unwrap_or_default());
-        self.ended |= end;
-    }
-
-    fn reset(&mut self, _: u32, _: Code) {
-        self.broken = Some(io::ErrorKind::ConnectionReset);
-    }
-
-    fn window(&mut self, _: u32, _: i64) -> bool {
-        true
-    }
-
-    fn all_windows(&mut self, _: i64) -> bool {
-        true
-    }
-
-    fn going_away(&mut self, last: u32) {
-        if last == 0 {
-            self.broken = Some(io::ErrorKind::ConnectionRefused);
-        }
+    fn answer(&self) -> io::Result<GrpcAnswer> {
+        let status = self.status.ok_or(io::ErrorKind::InvalidData)?;
+        let serving = self.body.get(5..) == Some(&SERVING);
+        Ok(GrpcAnswer { status, serving: status == 0 && serving })
     }
 }
 

@@ -1,7 +1,7 @@
 //! One request on a connection that many share. Towards the exchange it is a connection of its own
-//! that speaks HTTP/1.1; towards the link a stream of HTTP/2: the head's text is kept until it
-//! becomes a block of fields, the body leaves its framing, and of what comes the same is made the
-//! other way round. Bounded by the two windows of the stream.
+//! that speaks HTTP/1.1; towards the link a stream of HTTP/2: the head's text becomes a block of
+//! fields, the body leaves its framing, and of what comes the same is made the other way round.
+//! Bounded by the two windows of the stream.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,11 +14,11 @@ use weir_core::limits::MAX_HEADERS;
 use weir_core::rt::{Lease, Payload};
 
 use super::link::Link;
-use super::wire::Wire;
 use crate::body::Decoder;
-use crate::h2::frame::Code;
-use crate::limits::{LANE_WINDOW, LANE_WINDOW_STEP, MAX_INTERIM};
-use crate::message::{Field, Request, append_decimal, append_hex};
+use crate::h2::connection::{Connection, StreamRef};
+use crate::h2::head::Head;
+use crate::limits::{LANE_WINDOW_STEP, MAX_INTERIM};
+use crate::message::{Field, Request, RequestFacts, append_decimal, append_hex};
 
 /// The exchange's end of a stream. Dropping it gives the stream up.
 #[derive(Debug)]
@@ -30,27 +30,26 @@ pub(crate) struct Lane {
 /// A stream, as lane and link share it.
 #[derive(Debug, Default)]
 pub(super) struct Inner {
-    /// Its number; 0 until its head is sent.
-    pub(super) stream: Cell<u32>,
-    up: RefCell<Up>,
+    /// `None` until its head is sent.
+    pub(super) stream: Cell<Option<StreamRef>>,
+    pub(super) up: RefCell<Up>,
     down: RefCell<Down>,
     reader: RefCell<Option<Waker>>,
     writer: RefCell<Option<Waker>>,
-    /// It stands in the link's order of those that have something to send.
-    pub(super) queued: Cell<bool>,
 }
 
 /// What is for the member.
 #[derive(Debug, Default)]
-struct Up {
-    /// The text of the head until it is sent.
-    head: Option<Vec<u8>>,
+pub(super) struct Up {
+    /// The head has been posted …
+    pub(super) begun: bool,
+    /// … and its text waits here until it can be sent.
+    pub(super) head: Option<Vec<u8>>,
     /// Finds the body in what follows the head.
     decoder: Decoder,
     /// The body without its framing; the first `gone` bytes have been sent.
     body: Vec<u8>,
     gone: usize,
-    window: i64,
     /// All of it has been sent.
     ended: bool,
     /// Bytes that have left.
@@ -66,12 +65,14 @@ struct Down {
     chunked: bool,
     /// The head of the final answer has come.
     begun: bool,
+    /// It has no body, whatever comes.
+    bodiless: bool,
+    /// Bytes of body to come, as far as the head told.
+    left: Option<u64>,
     /// Heads before it.
     interim: u8,
     end: Option<End>,
-    /// Bytes that the member has sent and was not given back.
-    used: u32,
-    /// Of these, what the exchange has taken.
+    /// Of the window, what the exchange has taken and the link was not told of.
     owed: u32,
 }
 
@@ -82,15 +83,17 @@ enum End {
     Broken(io::ErrorKind),
 }
 
+/// What is wrong with what has come.
+type Told = Result<(), io::ErrorKind>;
+
 impl Lane {
     /// As of a stream of its own.
     pub(crate) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Lease>>> {
         let mut down = self.inner.down.borrow_mut();
         if let Some((lease, flow)) = down.queue.pop_front() {
             down.owed += flow;
-            if down.owed >= LANE_WINDOW_STEP && down.end.is_none() {
-                down.used -= down.owed;
-                self.link.give_back(self.inner.stream.get(), std::mem::take(&mut down.owed));
+            if down.owed >= LANE_WINDOW_STEP {
+                self.link.consumed(&self.inner, std::mem::take(&mut down.owed));
             }
             return Poll::Ready(Ok(Some(lease)));
         }
@@ -98,7 +101,7 @@ impl Lane {
             Some(End::Whole) => Poll::Ready(Ok(None)),
             Some(End::Broken(kind)) => Poll::Ready(Err(kind.into())),
             None => {
-                self.inner.reader.replace(Some(cx.waker().clone()));
+                keep(&self.inner.reader, cx);
                 Poll::Pending
             }
         }
@@ -112,15 +115,13 @@ impl Lane {
         if self.inner.up.borrow().is_empty() {
             return Poll::Ready(Ok(()));
         }
-        self.inner.writer.replace(Some(cx.waker().clone()));
+        keep(&self.inner.writer, cx);
         Poll::Pending
     }
 
     /// As of a stream of its own. The first payload begins with the whole head.
     pub(crate) fn post(&self, payload: &Payload) -> io::Result<()> {
-        self.inner.up.borrow_mut().take(payload)?;
-        self.link.has_more(&self.inner);
-        Ok(())
+        self.link.post(&self.inner, payload)
     }
 
     /// Bytes that have left, or may have.
@@ -140,32 +141,42 @@ impl Up {
         self.head.is_none() && self.gone == self.body.len()
     }
 
-    /// The body has come whole.
-    fn is_whole(&self) -> bool {
-        self.decoder.ended()
+    /// Nothing follows what has been sent.
+    pub(super) fn is_sent_whole(&self) -> bool {
+        self.decoder.ended() && self.gone == self.body.len()
     }
 
-    fn take(&mut self, payload: &Payload) -> io::Result<()> {
-        let broken = || io::Error::from(io::ErrorKind::InvalidInput);
-        let mut text = Vec::with_capacity(payload.len());
-        payload.append_to(&mut text);
-        let mut at = 0;
-        if self.head.is_none() && self.sent == 0 {
-            let mut fields = Vec::new();
-            let request = parse(&text, &mut fields).ok_or_else(broken)?;
-            at = request.len();
-            self.decoder = Decoder::new(request.facts.framing, u64::MAX);
-            self.to_head = request.facts.is_head;
-            self.head = Some(text.get(..at).unwrap_or_default().to_vec());
-        }
-        while at < text.len() && !self.decoder.ended() {
-            let input = text.get(at..).unwrap_or_default();
-            let step = self.decoder.step(input).map_err(|_| broken())?;
-            let data = input.get(step.skip..step.skip + step.data).unwrap_or_default();
+    /// The head of the request has come.
+    pub(super) fn begin(&mut self, facts: RequestFacts) {
+        self.begun = true;
+        self.decoder = Decoder::new(facts.framing, u64::MAX);
+        self.to_head = facts.is_head;
+    }
+
+    /// Takes what follows the head.
+    pub(super) fn take(&mut self, mut text: &[u8]) -> io::Result<()> {
+        while !text.is_empty() && !self.decoder.ended() {
+            let step = self.decoder.step(text).map_err(|_| io::ErrorKind::InvalidInput)?;
+            let (data, behind) = text.get(step.skip..).unwrap_or_default().split_at(step.data);
             self.body.extend_from_slice(data);
-            at += step.skip + step.data;
+            text = behind;
         }
         Ok(())
+    }
+
+    /// The head has left, and with it perhaps the whole request.
+    pub(super) fn left(&mut self, bytes: usize, end: bool) {
+        self.sent += bytes as u64;
+        self.ended = end;
+    }
+
+    /// Has what is to be sent of the body sent when its turn comes; an end alone needs no window.
+    pub(super) fn offer(&mut self, stream: StreamRef, to: &mut Connection, out: &mut Vec<u8>) {
+        if self.gone < self.body.len() {
+            to.want(stream, true);
+        } else if self.is_sent_whole() && !self.ended {
+            self.ended = to.send_data(stream, 0, true, out);
+        }
     }
 }
 
@@ -182,56 +193,36 @@ impl Inner {
         self.up.borrow().head.is_some()
     }
 
-    /// Sends the head, which makes it a stream.
-    pub(super) fn open(&self, wire: &mut Wire, scheme: &[u8], out: &mut Vec<u8>) {
+    /// Sends a frame of the body, of at most `room` bytes.
+    pub(super) fn send(
+        &self,
+        stream: StreamRef,
+        room: usize,
+        to: &mut Connection,
+        out: &mut Vec<u8>,
+    ) {
         let up = &mut *self.up.borrow_mut();
-        let Some(head) = up.head.take() else { return };
-        let mut fields = Vec::new();
-        let Some(request) = parse(&head, &mut fields) else { return };
-        up.ended = up.is_whole() && up.body.is_empty();
-        let (stream, window) = wire.open(&request, scheme, up.ended, out);
-        up.window = window;
-        up.sent += head.len() as u64;
-        self.stream.set(stream);
-        self.tell_writer(up);
-    }
-
-    /// Is there something to send, and may it be sent?
-    pub(super) fn can_send(&self) -> bool {
-        let up = self.up.borrow();
-        let left = up.body.len() - up.gone;
-        !up.ended && (left > 0 && up.window > 0 || left == 0 && up.is_whole())
-    }
-
-    /// Sends a frame of the body.
-    pub(super) fn send(&self, wire: &mut Wire, out: &mut Vec<u8>) {
-        let up = &mut *self.up.borrow_mut();
-        let most = usize::try_from(up.window).unwrap_or_default();
         let body = up.body.get(up.gone..).unwrap_or_default();
-        let (whole, len) = (up.is_whole(), body.len());
-        let sent = wire.send(self.stream.get(), body, most, whole, out);
-        up.ended = whole && sent == len;
-        up.gone += sent;
-        up.window -= sent as i64;
-        up.sent += sent as u64;
+        let now = body.get(..room.min(body.len())).unwrap_or_default();
+        let end = up.decoder.ended() && now.len() == body.len();
+        if !up.ended && to.send_data(stream, now.len(), end, out) {
+            out.extend_from_slice(now);
+            up.sent += now.len() as u64;
+            up.gone += now.len();
+            up.ended = end;
+        }
         if up.gone == up.body.len() {
             up.body.clear();
             up.gone = 0;
+            to.want(stream, false);
         }
         self.tell_writer(up);
     }
 
-    fn tell_writer(&self, up: &Up) {
+    pub(super) fn tell_writer(&self, up: &Up) {
         if up.is_empty() {
             wake(&self.writer);
         }
-    }
-
-    /// Its window is larger; false when it is too large.
-    pub(super) fn widen(&self, more: i64) -> bool {
-        let mut up = self.up.borrow_mut();
-        up.window += more;
-        up.window <= i64::from(crate::h2::frame::MAX_WINDOW)
     }
 
     /// Both sides have said all.
@@ -241,22 +232,36 @@ impl Inner {
             || down.end == Some(End::Whole) && self.up.borrow().ended
     }
 
-    /// A head has come. False when it makes no sense.
-    pub(super) fn head(&self, status: u16, lines: &[u8], end: bool) -> bool {
+    /// Both sides have said all, but for the end of an answer that is whole.
+    pub(super) fn has_all(&self) -> bool {
+        let down = self.down.borrow();
+        down.begun && down.left == Some(0) && down.end.is_none() && self.up.borrow().ended
+    }
+
+    /// A head has come.
+    pub(super) fn head(&self, head: &Head, end: bool) -> Told {
         let down = &mut *self.down.borrow_mut();
+        let status = head.status();
         down.interim += u8::from(status < 200);
-        let too_many = down.interim > MAX_INTERIM;
-        if down.begun || down.end.is_some() || status == 101 || too_many {
-            return false;
+        if head.excess().is_some() || down.interim > MAX_INTERIM {
+            return Err(io::ErrorKind::InvalidData);
         }
         let mut text = b"HTTP/1.1 ".to_vec();
         append_decimal(&mut text, u64::from(status));
         text.extend_from_slice(b" \r\n");
-        text.extend_from_slice(lines);
-        if status >= 200 {
+        let final_one = status >= 200;
+        let bodiless = self.up.borrow().to_head || matches!(status, 204 | 304);
+        let length = head.length().filter(|_| bodiless || end || !is_grpc(head));
+        for (name, value) in head.lines() {
+            if length.is_some() || !name.eq_ignore_ascii_case(b"content-length") {
+                append_line(&mut text, name, value);
+            }
+        }
+        if final_one {
             down.begun = true;
-            let bodiless = self.up.borrow().to_head || status == 204 || status == 304;
-            if !bodiless && !has_length(lines) {
+            down.bodiless = bodiless;
+            down.left = if bodiless { Some(0) } else { head.length() };
+            if !bodiless && length.is_none() {
                 down.chunked = !end;
                 text.extend_from_slice(match end {
                     true => b"content-length: 0\r\n",
@@ -265,49 +270,55 @@ impl Inner {
             }
         }
         text.extend_from_slice(b"\r\n");
-        let good = down.put(&text, 0);
-        if end {
-            down.end = Some(End::Whole);
-        }
-        wake(&self.reader);
-        good
+        down.put(&text, 0)?;
+        self.went_on(down, end)
     }
 
-    /// Part of the body has come. False when it may not, or when there is no room.
-    pub(super) fn data(&self, bytes: &[u8], flow: u32, end: bool) -> bool {
+    /// Part of the body has come.
+    pub(super) fn data(&self, bytes: &[u8], end: bool) -> Told {
         let down = &mut *self.down.borrow_mut();
-        down.used += flow;
-        if down.used > LANE_WINDOW || !down.begun || down.end.is_some() {
-            return false;
+        let flow = bytes.len() as u32;
+        if down.bodiless {
+            // To HEAD, say. Nobody takes it, so that its window stays used up.
+            return self.went_on(down, end);
         }
-        let mut good = true;
-        if down.chunked && !bytes.is_empty() {
+        // More than that is what the connection does not let pass.
+        down.left = down.left.map(|left| left.saturating_sub(u64::from(flow)));
+        if down.chunked && flow > 0 {
             let mut size = Vec::with_capacity(20);
-            append_hex(&mut size, bytes.len() as u64);
+            append_hex(&mut size, u64::from(flow));
             size.extend_from_slice(b"\r\n");
-            good &= down.put(&size, 0) && down.put(bytes, flow) && down.put(b"\r\n", 0);
+            down.put(&size, 0)?;
+            down.put(bytes, flow)?;
+            down.put(b"\r\n", 0)?;
         } else {
-            good &= down.put(bytes, flow);
+            down.put(bytes, flow)?;
         }
+        if end && down.chunked {
+            down.put(b"0\r\n\r\n", 0)?;
+        }
+        self.went_on(down, end)
+    }
+
+    /// What stands behind the body has come, and with it the end. An answer with a length can't
+    /// have it in HTTP/1.1.
+    pub(super) fn trailers(&self, head: &Head) -> Told {
+        let down = &mut *self.down.borrow_mut();
+        if down.chunked {
+            let mut text = b"0\r\n".to_vec();
+            head.lines().for_each(|(name, value)| append_line(&mut text, name, value));
+            text.extend_from_slice(b"\r\n");
+            down.put(&text, 0)?;
+        }
+        self.went_on(down, true)
+    }
+
+    fn went_on(&self, down: &mut Down, end: bool) -> Told {
         if end {
-            good &= !down.chunked || down.put(b"0\r\n\r\n", 0);
             down.end = Some(End::Whole);
         }
         wake(&self.reader);
-        good
-    }
-
-    /// What stands behind the body has come, and with it the end.
-    pub(super) fn trailers(&self, lines: &[u8]) -> bool {
-        let down = &mut *self.down.borrow_mut();
-        if !down.begun || down.end.is_some() {
-            return false;
-        }
-        let good =
-            !down.chunked || down.put(b"0\r\n", 0) && down.put(lines, 0) && down.put(b"\r\n", 0);
-        down.end = Some(End::Whole);
-        wake(&self.reader);
-        good
+        Ok(())
     }
 
     /// The stream has ended before its time; an answer that is here whole stays.
@@ -323,9 +334,8 @@ impl Inner {
 }
 
 impl Down {
-    /// Appends text; false when there is no room for it.
-    fn put(&mut self, mut text: &[u8], flow: u32) -> bool {
-        let mut flow = flow;
+    /// Appends text that stands for `flow` bytes of the window.
+    fn put(&mut self, mut text: &[u8], mut flow: u32) -> Told {
         while !text.is_empty() {
             if let Some((lease, its_flow)) = self.queue.back_mut() {
                 let taken = lease.push(text);
@@ -335,33 +345,40 @@ impl Down {
                 }
             }
             if !text.is_empty() {
-                let Some(lease) = Lease::gather() else { return false };
+                let lease = Lease::gather().ok_or(io::ErrorKind::OutOfMemory)?;
                 self.queue.push_back((lease, 0));
             }
         }
-        // Padding alone.
-        self.owed += flow;
-        true
+        Ok(())
+    }
+}
+
+/// An answer to a gRPC call says in its trailers what came of it, so that it needs chunks.
+fn is_grpc(head: &Head) -> bool {
+    let known = |(name, value): (&[u8], &[u8])| {
+        name == b"content-type" && value.starts_with(b"application/grpc")
+    };
+    head.lines().any(known)
+}
+
+fn append_line(text: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    text.extend_from_slice(name);
+    text.extend_from_slice(b": ");
+    text.extend_from_slice(value);
+    text.extend_from_slice(b"\r\n");
+}
+
+/// Keeps the waker of who waits.
+fn keep(place: &RefCell<Option<Waker>>, cx: &Context<'_>) {
+    let place = &mut *place.borrow_mut();
+    match place {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *place = Some(cx.waker().clone()),
     }
 }
 
 fn wake(place: &RefCell<Option<Waker>>) {
     if let Some(waker) = place.take() {
         waker.wake();
-    }
-}
-
-fn has_length(lines: &[u8]) -> bool {
-    let name = b"content-length:";
-    let starts = |at: usize| lines.get(at..at + name.len()) == Some(name);
-    starts(0) || lines.windows(2).enumerate().any(|(at, end)| end == b"\r\n" && starts(at + 2))
-}
-
-/// What the exchange is told of a stream that was reset.
-pub(super) fn kind_of(code: Code) -> io::ErrorKind {
-    match code {
-        // Nothing has been done about it (RFC 9113, 8.7).
-        Code::REFUSED => io::ErrorKind::ConnectionRefused,
-        _ => io::ErrorKind::ConnectionReset,
     }
 }

@@ -1,12 +1,12 @@
-//! Members that speak HTTP/2: many requests share few connections. `wire` is the protocol and pure,
-//! `link` a connection with its task, `lane` one request on it, which the exchange takes for a
-//! connection of its own, `check` the question whether a member is well. This file keeps the links
-//! of a shard.
+//! Members that speak HTTP/2: many requests share few connections. `link` is a connection with its
+//! task, `streams` what the protocol (`h2`) and its requests have to say to each other, `lane` one
+//! request, which the exchange takes for a connection of its own, `check` the question whether a
+//! member is well. This file keeps the links of a shard.
 
 mod check;
 mod lane;
 mod link;
-mod wire;
+mod streams;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

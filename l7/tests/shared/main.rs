@@ -2,6 +2,7 @@
 //! in HTTP/1.1.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
+mod frames;
 mod member;
 #[path = "../support/mod.rs"]
 mod support;
@@ -154,6 +155,27 @@ fn large_bodies_pass() {
         }
     });
     eventually("all leases back", || shard.run(|| weir_core::rt::audit().leases) == 0);
+}
+
+/// Clients that don't read hold nobody else up on the connection they share.
+#[test]
+fn who_does_not_read_holds_nobody_up() {
+    let member = Member::start(|mut call: Call| async move {
+        let (head, _) = call.whole().await;
+        let piece = Bytes::from(vec![b'x'; 1 << 20]);
+        let pieces = if head.uri.path() == "/large" { 16 } else { 1 };
+        call.answer(Response::new(()), &vec![piece; pieces], None).await;
+    });
+    let shard = shard(&[member.address]);
+    let mut idle: Vec<_> = (0..40).map(|_| shard.client()).collect();
+    for client in &mut idle {
+        client.send("GET /large HTTP/1.1\r\nHost: h\r\n\r\n");
+    }
+    eventually("all to be asked", || shard.member(0).requests.get() == 40);
+    for _ in 0..20 {
+        assert_eq!(shard.once(GET).body.len(), 1 << 20);
+    }
+    assert_eq!(member.connections(), 1);
 }
 
 /// The body of a chunked answer.

@@ -15,7 +15,9 @@ use self::streams::Streams;
 use super::frame::{self, Code, FrameHead, PREFACE, setting};
 use super::head::{Head, HeadLimits};
 use super::hpack::{Decoder, Encoder};
-use crate::limits::{H2_CONNECTION_WINDOW, H2_GATHER_KEPT, H2_STREAM_WINDOW, H2_STREAMS};
+use crate::limits::{
+    H2_CONNECTION_WINDOW, H2_GATHER_KEPT, H2_STREAM_WINDOW, H2_STREAMS, LANE_WINDOW, LINK_WINDOW,
+};
 
 pub(crate) use self::streams::StreamRef;
 
@@ -27,6 +29,18 @@ const DEFAULT_WINDOW: u32 = 65_535;
 enum Role {
     Server,
     Client,
+}
+
+impl Role {
+    /// Bytes of body that the peer may send on a stream, and on all together, before any have gone
+    /// on. On a connection to a member the streams of many clients meet, of which none may hold up
+    /// the others.
+    const fn windows(self) -> [u32; 2] {
+        match self {
+            Role::Server => [H2_STREAM_WINDOW, H2_CONNECTION_WINDOW],
+            Role::Client => [LANE_WINDOW, LINK_WINDOW],
+        }
+    }
 }
 
 /// What happened.
@@ -182,7 +196,7 @@ impl Connection {
                 known: false,
             },
             send_window: i64::from(DEFAULT_WINDOW),
-            receive_window: H2_CONNECTION_WINDOW,
+            receive_window: role.windows()[1],
             credit: 0,
             last: u32::from(!server),
             drain: Drain::No,
@@ -200,15 +214,16 @@ impl Connection {
         if self.role == Role::Client {
             out.extend_from_slice(PREFACE);
         }
+        let [window, all] = self.role.windows();
         let common = [
-            (setting::INITIAL_WINDOW_SIZE, H2_STREAM_WINDOW),
+            (setting::INITIAL_WINDOW_SIZE, window),
             (setting::MAX_HEADER_LIST_SIZE, bytes),
             own,
             (setting::MAX_CONCURRENT_STREAMS, H2_STREAMS),
         ];
         let streams = usize::from(self.role == Role::Server);
         frame::put_settings(out, common.get(..3 + streams).unwrap_or_default());
-        frame::put_window(out, 0, H2_CONNECTION_WINDOW - DEFAULT_WINDOW);
+        frame::put_window(out, 0, all - DEFAULT_WINDOW);
     }
 
     /// Takes the next step through `input`, which begins where the step before ended. What is to

@@ -10,7 +10,7 @@ use crate::h2::frame::{
 };
 use crate::h2::head::{Block, Head};
 use crate::h2::hpack;
-use crate::limits::{H2_CONNECTION_WINDOW, H2_SPARE_CONTINUATIONS, H2_STREAM_WINDOW, H2_STREAMS};
+use crate::limits::{H2_SPARE_CONTINUATIONS, H2_STREAMS};
 
 /// A block of fields in several frames.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Connection {
         self.reading = Reading::Skip(len);
         let Some(stream) = self.streams.find(frame.stream) else {
             self.give_credit(len, out);
-            return self.late(frame.stream, true, out, now);
+            return self.late(frame.stream, Some(len), out, now);
         };
         let end = frame.has(flag::END_STREAM);
         if len == 0 && !end {
@@ -170,20 +170,35 @@ impl Connection {
         Ok(None)
     }
 
-    /// A frame for a stream that is not alive: DATA, or another that has no effect any more.
-    fn late(&mut self, id: u32, data: bool, out: &mut Vec<u8>, now: Mono) -> Outcome {
+    /// A frame for a stream that is not alive: DATA of so many bytes, or another that has no effect
+    /// any more.
+    fn late(&mut self, id: u32, data: Option<u32>, out: &mut Vec<u8>, now: Mono) -> Outcome {
         if self.is_idle(id) {
             return fault(Code::PROTOCOL, "a frame of a stream that was never opened");
         }
-        match self.streams.past(id) {
-            Past::Closed if data => {
+        match self.past(id) {
+            Past::Closed if data.is_some() => {
                 frame::put_reset(out, id, Code::STREAM_CLOSED);
                 self.came_to_nothing(now).map(|()| None)
             }
-            Past::Unknown if data && !self.is_untaken(id) => {
+            Past::Unknown if data.is_some() && !self.is_untaken(id) => {
                 fault(Code::STREAM_CLOSED, "body of a stream that ended long ago")
             }
+            // A window full of it was on its way when we gave the stream up, in frames however
+            // small.
+            Past::GivenUp if self.role == Role::Client && data.is_some_and(|len| len > 0) => {
+                Ok(None)
+            }
             _ => self.useless(1, now),
+        }
+    }
+
+    /// What is known of a stream that is not alive. Clients may all leave at once, so that of the
+    /// streams to a member more are given up at a time than are remembered.
+    fn past(&self, id: u32) -> Past {
+        match self.streams.past(id) {
+            Past::Unknown if self.role == Role::Client => Past::GivenUp,
+            past => past,
         }
     }
 
@@ -332,7 +347,7 @@ impl Connection {
         if self.is_idle(id) {
             return fault(Code::PROTOCOL, "HEADERS of a stream that the peer can't open");
         }
-        match self.streams.past(id) {
+        match self.past(id) {
             Past::GivenUp => Ok(()),
             _ if self.is_untaken(id) => Ok(()),
             Past::Closed => fault(Code::STREAM_CLOSED, "HEADERS of a stream that has ended"),
@@ -360,7 +375,8 @@ impl Connection {
             return self.came_to_nothing(now).map(|()| None);
         }
         let receiving = if end { Receiving::Ended } else { Receiving::Body };
-        let stream = self.streams.open(id, receiving, self.peer.window);
+        let windows = [self.peer.window, self.role.windows()[0]];
+        let stream = self.streams.open(id, receiving, windows);
         if let Some(known) = self.streams.get_mut(stream) {
             known.expected = head.length();
         }
@@ -439,7 +455,7 @@ impl Connection {
     fn take_reset(&mut self, id: u32, payload: &[u8], out: &mut Vec<u8>, now: Mono) -> Outcome {
         let code = Code(number(payload).unwrap_or_default());
         let Some(stream) = self.streams.find(id) else {
-            return self.late(id, false, out, now);
+            return self.late(id, None, out, now);
         };
         self.close(stream, false, out);
         if self.role == Role::Server {
@@ -574,7 +590,7 @@ impl Connection {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(known.held);
         known.held -= bytes;
         known.credit += bytes;
-        if known.credit >= H2_STREAM_WINDOW / 2 && known.receiving != Receiving::Ended {
+        if known.credit >= self.role.windows()[0] / 2 && known.receiving != Receiving::Ended {
             known.receive_window += known.credit;
             frame::put_window(out, stream.id(), std::mem::take(&mut known.credit));
         }
@@ -584,7 +600,7 @@ impl Connection {
     /// Gives back part of the connection's window.
     fn give_credit(&mut self, bytes: u32, out: &mut Vec<u8>) {
         self.credit += bytes;
-        if self.credit >= H2_CONNECTION_WINDOW / 2 {
+        if self.credit >= self.role.windows()[1] / 2 {
             self.receive_window += self.credit;
             frame::put_window(out, 0, std::mem::take(&mut self.credit));
         }

@@ -14,10 +14,22 @@ pub(super) const DRAIN_PING: &[u8] = b"draining";
 impl Connection {
     /// Whether a stream may be opened now, by a client.
     pub(crate) fn may_open(&self) -> bool {
-        self.role == Role::Client
-            && self.peer_last.is_none()
-            && self.streams.alive() < self.peer.max_streams.min(H2_STREAMS) as usize
-            && self.last <= MAX_STREAM
+        self.role == Role::Client && !self.is_spent() && self.streams.alive() < self.capacity()
+    }
+
+    /// Streams that may be open at a time, as far as is known, by a client.
+    pub(crate) fn capacity(&self) -> usize {
+        self.peer.max_streams.min(H2_STREAMS) as usize
+    }
+
+    /// The peer has told its settings.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.peer.known
+    }
+
+    /// No more streams can be opened, ever: the peer goes away, or the numbers are used up.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.peer_last.is_some() || self.last > MAX_STREAM
     }
 
     /// The peer takes extended CONNECT (RFC 8441, 3).
@@ -37,8 +49,10 @@ impl Connection {
         if !self.may_open() {
             return None;
         }
-        let stream = self.streams.open(self.last, Receiving::Head, self.peer.window);
+        let windows = [self.peer.window, self.role.windows()[0]];
+        let stream = self.streams.open(self.last, Receiving::Head, windows);
         self.last += 2;
+        self.budget.moved();
         if let Some(known) = self.streams.get_mut(stream) {
             known.to_head = to_head;
         }

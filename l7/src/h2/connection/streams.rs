@@ -1,7 +1,7 @@
 //! Pure: the streams of a connection: a slab of those that are alive, and a bounded memory of those
 //! that have ended (RFC 9113, 5.1).
 
-use crate::limits::{H2_ENDED, H2_STREAM_WINDOW};
+use crate::limits::H2_ENDED;
 
 /// Names a stream as long as it is alive; afterwards it is of no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,13 +103,19 @@ impl Streams {
         self.alive
     }
 
-    /// A fresh stream, of which the peer's half is at `receiving`.
-    pub(super) fn open(&mut self, id: u32, receiving: Receiving, window: u32) -> StreamRef {
+    /// A fresh stream, of which the peer's half is at `receiving`, with the windows to send and to
+    /// receive.
+    pub(super) fn open(
+        &mut self,
+        id: u32,
+        receiving: Receiving,
+        [window, receive_window]: [u32; 2],
+    ) -> StreamRef {
         let stream = Stream {
             receiving,
             sending: Sending::Head,
             send_window: i64::from(window),
-            receive_window: H2_STREAM_WINDOW,
+            receive_window,
             held: 0,
             credit: 0,
             expected: None,
