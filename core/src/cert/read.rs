@@ -146,9 +146,10 @@ impl Reader<'_> {
     fn authorities(&mut self) -> Option<Authorities> {
         let roots = self.certificates(MAX_BUNDLE)?;
         let facts = self.facts(&roots)?;
+        self.check_use(&roots, &facts)?;
         for one in &facts {
             let what = format!("{}: \"{}\"", subject(&self.settings.certificate), one.shown);
-            self.check_time(one, &what, "client certificates of it are refused then");
+            self.check_time(one, &what, "what it has issued holds all the same");
         }
         Some(Authorities {
             id: self.settings.id,
@@ -157,6 +158,21 @@ impl Reader<'_> {
             not_after: facts.iter().map(|one| one.not_after).min()?,
             roots,
         })
+    }
+
+    /// Whoever verifies chains must be able to begin with each of them: what is found only there
+    /// would leave a listener without TLS.
+    fn check_use(&mut self, roots: &[CertificateDer<'static>], facts: &[Facts]) -> Option<()> {
+        let source = &self.settings.certificate;
+        for (at, (der, facts)) in roots.iter().zip(facts).enumerate() {
+            let anchor = webpki::anchor_from_trusted_cert(der).map(drop).map_err(|error| {
+                let (n, name) = (at + 1, &facts.shown);
+                let what = format!("has a CA that can't be used: number {n}, \"{name}\": {error}");
+                (what, "take it out, or get one that is well-formed")
+            });
+            self.wrong(Part::Certificate, source, anchor)?;
+        }
+        Some(())
     }
 
     fn identity(&mut self) -> Option<Identity> {

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
+    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
 };
 use tempfile::TempDir;
 
@@ -300,6 +300,31 @@ fn bundles_are_read() {
     assert!(store.authorities(1).is_none() && store.authorities(2).is_none());
     bundle.certificate = Pem::Text(b.pem + &a.pem);
     assert_ne!(read(&bundle, clock::wall()).material, found.material);
+}
+
+/// R12.1-1: a CA that nobody could verify chains by is told when it is read; else the listener
+/// would find out, and serve nobody. An old one goes on, as its issuer meant it to.
+#[test]
+fn cas_that_cannot_be_used_are_refused() {
+    let read = |text: &str| {
+        let kind = CertificateKind::Client;
+        let settings = settings(text.to_owned(), String::new());
+        read(&Certificate { kind, private_key: None, ..settings }, clock::wall())
+    };
+    let mut odd = ca("Odd");
+    let constraints = CustomExtension::from_oid_content(&[2, 5, 29, 30], vec![0x30, 0]);
+    odd.custom_extensions.extend([constraints.clone(), constraints]);
+    let text = root(ca("Plain")).pem + &root(odd).pem;
+    let told = read(&text);
+    let (part, what) = error(&told);
+    assert_eq!(part, Part::Certificate);
+    assert!(what.contains("has a CA that can't be used: number 2, \"CN=Odd\": "), "{what}");
+    let mut old = ca("Old");
+    old.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let told = read(&root(old).pem);
+    assert!(told.material.is_some(), "{:?}", told.errors);
+    let warned = &told.warnings[0];
+    assert!(warned.what.contains("has expired") && warned.cure.contains("holds all the same"));
 }
 
 /// What clients are shown decides whether two are the same, and no secret reaches a log.
