@@ -231,7 +231,8 @@ impl Channel {
         tcp: &TcpStream,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(tcp.poll_send_ready(cx))?;
+        // Not before an alert that waits for its turn.
+        ready!(self.poll_send_ready(tcp, cx))?;
         self.say_end(tcp);
         tcp.poll_shutdown_write(cx)
     }
@@ -278,12 +279,14 @@ impl Channel {
 
     /// Tells the peer that another key follows, and changes to it.
     fn update_sealing(&self, request: u8) -> Result<(), Trouble> {
+        // First: where there is no other key, as in TLS 1.2, nothing may be said of one.
+        let next = self.renewal.borrow_mut().sealing().and_then(Result::ok).ok_or(WORN_OUT)?;
+        let next = Key::new(self.facts.version, next).ok_or(WORN_OUT)?;
         let mut sealing = self.sealing.borrow_mut();
         let mut owed = self.owed.borrow_mut();
         let owed = owed.get_or_insert_default();
         outgoing::append(&mut sealing, HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, request], owed)?;
-        let next = self.renewal.borrow_mut().sealing().and_then(Result::ok).ok_or(WORN_OUT)?;
-        *sealing = Key::new(self.facts.version, next).ok_or(WORN_OUT)?;
+        *sealing = next;
         Ok(())
     }
 
@@ -302,14 +305,18 @@ impl Channel {
                 if self.update_owed.get() {
                     self.pay(tcp);
                 }
-                Ok(Verdict::GoesOn)
+                let whole = self.late.borrow().is_empty();
+                Ok(if whole { Verdict::GoesOn } else { Verdict::Amid })
             }
             _ => Err(OUT_OF_PLACE),
         }
     }
 
     fn alert(&self, text: &[u8]) -> Result<Verdict, Trouble> {
-        let &[level, what] = text else { return Err(GARBLED) };
+        let &[level, what] = text else {
+            // RFC 8446, 5.4: nothing but padding is a defect of its own.
+            return Err(if text.is_empty() { OUT_OF_PLACE } else { GARBLED });
+        };
         let warning = level == 1 && !self.facts.is_tls13();
         match Alert(what) {
             Alert::CLOSE_NOTIFY => Ok(Verdict::Ended),
@@ -336,6 +343,10 @@ impl Channel {
                 return Err(if *kind == 1 { RENEGOTIATION } else { OUT_OF_PLACE });
             }
             let len = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+            if !fits(*kind, len) {
+                // Before anything is kept that waits for the rest.
+                return Err(GARBLED);
+            }
             let Some((body, rest)) = rest.split_at_checked(len) else { break };
             if *kind == KEY_UPDATE && !rest.is_empty() {
                 // Nothing may stand under two keys (RFC 8446, 5.1).
@@ -382,6 +393,15 @@ impl Channel {
     }
 }
 
+/// May a message of this kind be so long?
+fn fits(kind: u8, len: usize) -> bool {
+    match kind {
+        KEY_UPDATE => len == 1,
+        HELLO_REQUEST => len == 0,
+        _ => true,
+    }
+}
+
 const CUT: Trouble =
     Trouble::told(io::ErrorKind::UnexpectedEof, "the peer closed without close_notify");
 const OUT_OF_PLACE: Trouble =
@@ -390,3 +410,8 @@ const RENEGOTIATION: Trouble =
     Trouble::fatal(Alert::NO_RENEGOTIATION, "the peer asks for another handshake");
 const GARBLED: Trouble = Trouble::fatal(Alert::DECODE_ERROR, "a malformed message");
 const WORN_OUT: Trouble = Trouble::internal("the connection's keys are used up");
+
+#[cfg(test)]
+#[path = "channel_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests;

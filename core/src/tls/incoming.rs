@@ -8,7 +8,7 @@ use std::ops::DerefMut;
 use rustls::ProtocolVersion;
 
 use super::alert::{Alert, Trouble};
-use super::keys::{DATA, HEADER, Key, record_len};
+use super::keys::{DATA, HANDSHAKE, HEADER, Key, record_len};
 use crate::limits::TLS_QUIET_RECORDS;
 use crate::rt::Lease;
 
@@ -47,6 +47,8 @@ impl Piece for Lease {
 pub(super) enum Verdict {
     /// It goes on.
     GoesOn,
+    /// A message has begun that the next record goes on with.
+    Amid,
     /// The peer has ended its side in order.
     Ended,
 }
@@ -81,6 +83,8 @@ pub(super) struct Incoming<P> {
     head_len: u8,
     /// Records since the last text.
     quiet: u8,
+    /// A handshake message goes on in the next record.
+    amid: bool,
     /// A record that has not come whole, and its length.
     gathered: Option<P>,
     len: usize,
@@ -89,7 +93,7 @@ pub(super) struct Incoming<P> {
 impl<P: Piece> Incoming<P> {
     pub(super) fn new(key: Key, version: ProtocolVersion) -> Incoming<P> {
         let head = [0; HEADER];
-        Incoming { key, version, head, head_len: 0, quiet: 0, gathered: None, len: 0 }
+        Incoming { key, version, head, head_len: 0, quiet: 0, amid: false, gathered: None, len: 0 }
     }
 
     /// Nothing of a record has come that is not whole.
@@ -237,6 +241,9 @@ impl<P: Piece> Incoming<P> {
         control: &mut impl FnMut(&mut Key, u8, &[u8]) -> Result<Verdict, Trouble>,
     ) -> Result<(std::ops::Range<usize>, Verdict), Trouble> {
         let (kind, text) = self.key.open(record)?;
+        if self.amid && kind != HANDSHAKE {
+            return Err(INTERLEAVED);
+        }
         if kind == DATA && !text.is_empty() {
             self.quiet = 0;
             return Ok((text, Verdict::GoesOn));
@@ -249,11 +256,15 @@ impl<P: Piece> Incoming<P> {
             DATA => Verdict::GoesOn,
             kind => control(&mut self.key, kind, &record[text])?,
         };
+        self.amid = verdict == Verdict::Amid;
         Ok((0..0, verdict))
     }
 }
 
 const NO_ROOM: Trouble = Trouble::internal("no buffer is left for a record in pieces");
+/// RFC 8446, 5.1.
+const INTERLEAVED: Trouble =
+    Trouble::fatal(Alert::UNEXPECTED_MESSAGE, "a record within a handshake message");
 const FLOOD: Trouble =
     Trouble::fatal(Alert::UNEXPECTED_MESSAGE, "too many records that carry nothing");
 
