@@ -1,8 +1,8 @@
 //! Tells when files change, by inotify: a thread that sleeps in the kernel until one does. Watches
-//! folders, since files are replaced by renames and by links that lead elsewhere (certbot,
-//! Kubernetes). Knows nothing of what is in them.
+//! folders, since files are replaced by renames, of a folder far above too, and by links that lead
+//! elsewhere (certbot, Kubernetes). Knows nothing of what is in them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
@@ -52,23 +52,21 @@ impl Watcher {
     /// From now on these files are watched and no others. Asks the file system where they lie; to
     /// be called anew after each change. What happens later is told; returns what can't be watched.
     pub fn set<'a>(&self, files: impl IntoIterator<Item = &'a Path>) -> Vec<String> {
-        let mask = WatchMask::CREATE
-            | WatchMask::MOVED_TO
-            | WatchMask::CLOSE_WRITE
-            | WatchMask::ATTRIB
-            | WatchMask::DELETE_SELF
-            | WatchMask::MOVE_SELF
-            | WatchMask::ONLYDIR;
         let (mut watches, mut troubles) = (self.watches.clone(), Vec::new());
         // Held meanwhile, so that no event is looked at before its name is known.
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = Wanted::new();
-        let places: BTreeSet<(PathBuf, OsString)> = files.into_iter().flat_map(places).collect();
-        for (folder, name) in places {
-            match watches.add(&folder, mask) {
-                Ok(folder) => {
-                    next.entry(folder).or_default().insert(name);
-                }
+        let mut folders: BTreeMap<PathBuf, (Way, BTreeSet<OsString>)> = BTreeMap::new();
+        for (folder, name, way) in files.into_iter().flat_map(places) {
+            let (mine, names) = folders.entry(folder).or_default();
+            *mine = way.max(*mine);
+            names.insert(name);
+        }
+        for (folder, (way, names)) in folders {
+            match watches.add(&folder, way.mask()) {
+                Ok(folder) => next.entry(folder).or_default().extend(names),
+                // Folders that one may only pass through can't be watched, and hardly change.
+                Err(e) if way == Way::Through && e.kind() == ErrorKind::PermissionDenied => {}
                 Err(e) => troubles.push(format!("{}: {e}", folder.display())),
             }
         }
@@ -128,9 +126,35 @@ fn matters(events: Events<'_>, wanted: &Mutex<Wanted>) -> bool {
     one
 }
 
-/// Where a path's meaning can change: the folders of its links and of the file, each with the name
-/// that is looked up there. Of a path that leads nowhere, up to where it ends.
-fn places(path: &Path) -> Vec<(PathBuf, OsString)> {
+/// How a path leads by a name in a folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    /// Through a folder; nothing else that happens in the outer one matters, and much may.
+    #[default]
+    Through,
+    /// To the file, over a link, or nowhere so far.
+    To,
+}
+
+impl Way {
+    fn mask(self) -> WatchMask {
+        let replaced = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ONLYDIR;
+        match self {
+            Way::Through => replaced,
+            Way::To => {
+                replaced
+                    | WatchMask::CLOSE_WRITE
+                    | WatchMask::ATTRIB
+                    | WatchMask::DELETE_SELF
+                    | WatchMask::MOVE_SELF
+            }
+        }
+    }
+}
+
+/// Where a path's meaning can change: the folders on the way to it, of its links too, each with the
+/// name that is looked up there. Of a path that leads nowhere, up to where it ends.
+fn places(path: &Path) -> Vec<(PathBuf, OsString, Way)> {
     let mut places = Vec::new();
     let Ok(path) = std::path::absolute(path) else { return places };
     let mut at = PathBuf::from("/");
@@ -152,16 +176,18 @@ fn places(path: &Path) -> Vec<(PathBuf, OsString)> {
         let next = at.join(&name);
         match next.symlink_metadata().and_then(|data| link(&next, data.is_symlink())) {
             Ok(Some(target)) => {
-                places.push((at.clone(), name));
+                places.push((at.clone(), name, Way::To));
                 links += 1;
                 if links > MAX_LINKS {
                     break;
                 }
                 rest.extend(reversed(&target));
             }
-            Ok(None) if !rest.is_empty() => at = next,
+            Ok(None) if !rest.is_empty() => {
+                places.push((std::mem::replace(&mut at, next), name, Way::Through));
+            }
             Ok(None) | Err(_) => {
-                places.push((at, name));
+                places.push((at, name, Way::To));
                 break;
             }
         }
@@ -208,14 +234,25 @@ mod tests {
         }
         symlink("1", base.join("..data")).unwrap();
         symlink("..data/tls.crt", base.join("tls.crt")).unwrap();
-        let found = places(&base.join("tls.crt"));
-        let expected = [(&base, "tls.crt"), (&base, "..data"), (&base.join("1"), "tls.crt")];
-        assert_eq!(found, expected.map(|(at, name)| (at.clone(), name.into())));
-        let none = places(&base.join("none/file"));
-        assert_eq!(none, [(base.clone(), "none".into())]);
+        let found = |path: &str| -> Vec<_> {
+            let inside = |(at, ..): &(PathBuf, OsString, Way)| at.starts_with(&base);
+            places(&base.join(path)).into_iter().filter(inside).collect()
+        };
+        let expected = [
+            (&base, "tls.crt", Way::To),
+            (&base, "..data", Way::To),
+            (&base, "1", Way::Through),
+            (&base.join("1"), "tls.crt", Way::To),
+        ];
+        assert_eq!(
+            found("tls.crt"),
+            expected.map(|(at, name, way)| (at.clone(), name.into(), way))
+        );
+        assert_eq!(found("none/file"), [(base.clone(), "none".into(), Way::To)]);
         symlink("b", base.join("a")).unwrap();
         symlink("a", base.join("b")).unwrap();
-        assert_eq!(places(&base.join("a")).len(), MAX_LINKS + 1, "a loop ends");
+        assert_eq!(found("a").len(), MAX_LINKS + 1, "a loop ends");
+        assert_eq!(places(Path::new("/none"))[0], ("/".into(), "none".into(), Way::To));
     }
 
     /// As Kubernetes does it: one link leads to another folder, by a rename.
@@ -263,6 +300,25 @@ mod tests {
         fs::write(&file, "3").unwrap();
         watcher.set([file.as_path()]);
         fs::write(&file, "4").unwrap();
+        changes.recv_timeout(LIMIT).unwrap();
+    }
+
+    /// A whole tree is exchanged by renames: nothing happens in the file's own folder.
+    #[test]
+    fn a_folder_far_above_that_is_replaced_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path();
+        for tree in ["live", "next"] {
+            fs::create_dir_all(base.join(tree).join("site/rsa")).unwrap();
+            fs::write(base.join(tree).join("site/rsa/tls.crt"), tree).unwrap();
+        }
+        let file = base.join("live/site/rsa/tls.crt");
+        let (watcher, changes) = watched(&[&file]);
+        fs::rename(base.join("live"), base.join("old")).unwrap();
+        fs::rename(base.join("next"), base.join("live")).unwrap();
+        changes.recv_timeout(LIMIT).unwrap();
+        assert_eq!(watcher.set([file.as_path()]), Vec::<String>::new());
+        fs::write(&file, "3").unwrap();
         changes.recv_timeout(LIMIT).unwrap();
     }
 }

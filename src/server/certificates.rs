@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use weir_core::cert::{self, Material, Reading, TicketFile, TicketReading};
@@ -219,9 +219,7 @@ impl Control {
             Material::Server(identity) => identity.ocsp_until,
             Material::Client(_) => None,
         });
-        let end = UNIX_EPOCH + Duration::from_secs(untils.min()?.unsigned_abs());
-        let left = end.duration_since(clock::wall()).unwrap_or_default();
-        Some(clock::mono().plus(left + LATE))
+        Some(clock::mono().plus(first_left(untils, clock::wall())? + LATE))
     }
 
     /// Another configuration has come: what was told about the former one's is over.
@@ -263,6 +261,13 @@ impl Control {
     }
 }
 
+/// How long until the first of these ends, in seconds since 1970. What has ended is left out: it
+/// belongs to files that can't be read any more, and looking every second makes none readable.
+fn first_left(untils: impl Iterator<Item = i64>, now: SystemTime) -> Option<Duration> {
+    let end = |until| UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(until).ok()?));
+    untils.filter_map(|until| end(until)?.duration_since(now).ok()).min()
+}
+
 /// The files of session ticket keys that a configuration names.
 fn ticket_files(config: &Config) -> impl Iterator<Item = &PathBuf> {
     config.listeners.iter().filter_map(|listener| listener.tls.as_ref()?.ticket_keys.as_ref())
@@ -284,4 +289,21 @@ fn files(one: &Certificate) -> impl Iterator<Item = &Path> {
     }
     let key = one.private_key.as_ref().and_then(path);
     [path(&one.certificate), key, one.ocsp_response.as_deref()].into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_to_end_is_waited_for() {
+        let left = |untils: &[i64]| {
+            let now = UNIX_EPOCH + Duration::from_secs(1_000);
+            first_left(untils.iter().copied(), now).map(|left| left.as_secs())
+        };
+        assert_eq!(left(&[3_000, 1_500]), Some(500));
+        assert_eq!(left(&[999, 1_500]), Some(500), "one has ended");
+        assert_eq!((left(&[]), left(&[999]), left(&[-1])), (None, None, None));
+        assert_eq!(left(&[253_402_300_799]), Some(253_402_299_799));
+    }
 }
