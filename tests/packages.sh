@@ -1,5 +1,5 @@
 # Sourced by tests/run, tests/soak and the test that needs python_tests: the programs that the tests run, the Debian
-# packages they come from, and Python's libraries for WebSocket, QUIC and HTTP/2.
+# packages they come from, and Python's libraries for WebSocket, QUIC, HTTP/2 and gRPC.
 
 # program:package
 needed_programs="
@@ -24,7 +24,7 @@ sshd:openssh-server
 
 # Where python_tests makes its environment, from the project's root; and what it gets there, from PyPI.
 python_folder=target/tests-venv
-python_libraries="websockets==15.0.1 aioquic==1.2.0 h2==4.3.0 hpack==4.1.0 hyperframe==6.1.0"
+python_libraries="websockets==15.0.1 aioquic==1.2.0 h2==4.3.0 hpack==4.1.0 hyperframe==6.1.0 grpcio==1.85.3"
 
 # missing_packages : those whose program is not there, one a line.
 missing_packages() {
@@ -42,7 +42,7 @@ missing_packages() {
 # Tests that run at the same time wait for the one that makes it.
 python_tests() (
   python=$python_folder/bin/python
-  libraries='import websockets, aioquic, h2, hpack, hyperframe'
+  libraries='import websockets, aioquic, h2, hpack, hyperframe, grpc'
   "$python" -c "$libraries" 2>/dev/null && return 0
   mkdir -p "$python_folder" && exec 9<"$python_folder" && flock 9
   "$python" -c "$libraries" 2>/dev/null && return 0

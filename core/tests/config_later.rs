@@ -117,20 +117,3 @@ fn each_section_that_repeats_is_checked_inside() {
     assert_eq!(found, expected);
     assert_eq!(failure.problems()[2].help.as_deref(), Some("did you mean `name`?"));
 }
-
-#[test]
-fn words_that_come_later_are_refused_by_name() {
-    // R6.8-4
-    let grpc = format!("{}healthmonitor={{type='TCP'}}", POOL.replace("'HTTP'", "'GRPC'"));
-    let failure = parse(&grpc, "f").unwrap_err();
-    assert_eq!(failure.problems().len(), 1, "{failure}");
-    let problem = &failure.problems()[0];
-    assert_eq!((problem.key.as_str(), problem.line), ("pool[0].protocol", 3), "{failure}");
-    assert_eq!(problem.message, "\"GRPC\" is not supported yet: it comes with HTTP/2");
-    assert!(problem.row.is_some() && problem.help.is_some(), "{failure}");
-    let pool = POOL.replace("'HTTP'", "'GRPC'");
-    let failure = parse(&format!("{pool}healthmonitor={{type='GRPC'}}\n"), "f").unwrap_err();
-    let problem = failure.problems().last().unwrap();
-    assert_eq!(problem.key, "pool[0].healthmonitor.type", "{failure}");
-    assert!(problem.message.starts_with("\"GRPC\" is not supported yet"));
-}

@@ -1,14 +1,20 @@
-"""Calls through a balancer: every kind of call, errors, deadlines. Prints a line for each that went as it should.
+"""Calls through a balancer, inside TLS, for app.example.
 
-client.py ADDRESS CA NAME     over TLS, for NAME
-client.py ADDRESS             in clear text
+client.py ADDRESS CA calls          every kind of call, errors, deadlines; a line for each that went as it should
+client.py ADDRESS CA spread N       N calls; a line for each member with how many it answered
+client.py ADDRESS CA flood N        N messages of 64 KiB, of which none is read at first; what the member had sent then
+client.py ADDRESS CA drip N CALLS   CALLS streams of N messages, one every 20 ms; "begun" when all have begun, then a
+                                    line for each: code, details, messages
+client.py ADDRESS CA ask            one call; its code and details
 """
+import collections
 import sys
 import threading
+import time
 
 import grpc
 
-LIMIT = 20
+LIMIT = 30
 
 
 def calls(channel):
@@ -47,20 +53,19 @@ def calls(channel):
     assert heard == 200
     yield "both ways"
 
-    for method, code in (("Fail", grpc.StatusCode.NOT_FOUND), ("Nothing", grpc.StatusCode.UNIMPLEMENTED)):
-        try:
-            channel.unary_unary(f"/weir.test/{method}")(b"", timeout=LIMIT)
-            raise AssertionError("it went well")
-        except grpc.RpcError as error:
-            assert error.code() == code, error
+    # 16 MiB each way at once.
+    sizes = [len(answer) for answer in both((b"b" * 65536 for _ in range(256)), timeout=LIMIT)]
+    assert sizes == [65536] * 256
+    yield "much both ways"
+
+    wanted = (("Fail", grpc.StatusCode.NOT_FOUND, "nothing of that name: ä"), ("Nothing", grpc.StatusCode.UNIMPLEMENTED, None))
+    for method, code, details in wanted:
+        error = failed(channel.unary_unary(f"/weir.test/{method}"), LIMIT)
+        assert error.code() == code and details in (None, error.details()), error
     yield "errors"
 
     slow = channel.unary_unary("/weir.test/Slow")
-    try:
-        slow(b"", timeout=1)
-        raise AssertionError("it went well")
-    except grpc.RpcError as error:
-        assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED, error
+    assert failed(slow, 1).code() == grpc.StatusCode.DEADLINE_EXCEEDED
     call = slow.future(b"", timeout=LIMIT)
     threading.Timer(0.5, call.cancel).start()
     try:
@@ -76,16 +81,75 @@ def calls(channel):
     yield "many at once"
 
 
+def failed(method, limit):
+    try:
+        method(b"", timeout=limit)
+        raise AssertionError("it went well")
+    except grpc.RpcError as error:
+        return error
+
+
+def spread(channel, number):
+    unary = channel.unary_unary("/weir.test/Unary")
+    answered = collections.Counter()
+    waiting = collections.deque()
+    for at in range(int(number)):
+        waiting.append(unary.future(b"%d" % at, timeout=LIMIT))
+        if len(waiting) == 50:
+            one = waiting.popleft()
+            one.result()
+            answered[dict(one.trailing_metadata())["member"]] += 1
+    for one in waiting:
+        one.result()
+        answered[dict(one.trailing_metadata())["member"]] += 1
+    for member in sorted(answered):
+        yield f"{member} {answered[member]}"
+
+
+def flood(channel, number):
+    count = channel.unary_unary("/weir.test/Count")
+    messages = channel.unary_stream("/weir.test/Flood")(number.encode(), timeout=LIMIT)
+    next(messages)
+    before = -1
+    while (now := int(count(b"", timeout=LIMIT))) != before:
+        before = now
+        time.sleep(0.5)
+    yield f"{before}"
+    got = sum(len(message) for message in messages)
+    assert got == (int(number) - 1) * 65536, got
+    yield "whole"
+
+
+def drip(channel, number, streams):
+    method = channel.unary_stream("/weir.test/Drip")
+    open_calls = [method(number.encode(), timeout=LIMIT) for _ in range(int(streams))]
+    heard = [[next(call)] for call in open_calls]
+    yield "begun"
+    for call, messages in zip(open_calls, heard):
+        try:
+            messages.extend(call)
+        except grpc.RpcError:
+            pass
+        assert messages == [b"%d" % at for at in range(len(messages))]
+        yield f"{call.code().name} {call.details()!r} {len(messages)}"
+
+
+def ask(channel):
+    call = channel.unary_unary("/weir.test/Unary").future(b"", timeout=LIMIT)
+    yield f"{call.code().name} {call.details()!r}"
+
+
 def main():
-    address = sys.argv[1]
-    if len(sys.argv) == 4:
-        ca = open(sys.argv[2], "rb").read()
-        options = [("grpc.ssl_target_name_override", sys.argv[3]), ("grpc.enable_http_proxy", 0)]
-        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(ca), options)
-    else:
-        channel = grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)])
-    with channel:
-        for what in calls(channel):
+    address, ca, command = sys.argv[1:4]
+    options = [
+        ("grpc.ssl_target_name_override", "app.example"),
+        ("grpc.enable_http_proxy", 0),
+        # What came of a call is for the test to see, not for the library to mend.
+        ("grpc.enable_retries", 0),
+    ]
+    credentials = grpc.ssl_channel_credentials(open(ca, "rb").read())
+    with grpc.secure_channel(address, credentials, options) as channel:
+        for what in globals()[command](channel, *sys.argv[4:]):
             print(what, flush=True)
 
 

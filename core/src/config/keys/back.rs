@@ -17,7 +17,7 @@ keys! {
         ID_DOC;
     "name": Name, Required, ALL, Replace, "", Now,
         "Name, unique among pools.";
-    "protocol": Choice(&["TCP", "UDP", "QUIC", "HTTP", "HTTPS"], &[("GRPC", "HTTP/2")]),
+    "protocol": Choice(&["TCP", "UDP", "QUIC", "HTTP", "HTTPS", "GRPC"], &[]),
         Required, ALL, Replace, "R6.8-5", Now,
         "Protocol that members speak; must go with the listener's: TCP with TCP, UDP with UDP \
             and (dedicated) QUIC, HTTP with HTTP, HTTPS with HTTP and (dedicated) HTTPS and GRPC.";
@@ -121,7 +121,7 @@ keys! {
         "Share of the traffic relative to the other members; 0 = none.";
 
     ["pool.healthmonitor"]
-    "type": Choice(&["TCP", "HTTP", "HTTPS", "UDP_CONNECT"], &[("GRPC", "HTTP/2")]),
+    "type": Choice(&["TCP", "HTTP", "HTTPS", "UDP_CONNECT", "GRPC"], &[]),
         Required, ALL, Reload, "R8.9-4", Now,
         "Kind of probe. UDP and QUIC pools: UDP_CONNECT; others: TCP, HTTP, on dedicated balancers \
             HTTPS, GRPC pools also GRPC.";

@@ -1,0 +1,8 @@
+//! GRPC pools end to end: clients and members of the gRPC library, the real program between them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod checks;
+mod lanes;
+mod peers;
+#[path = "../process/mod.rs"]
+mod process;
