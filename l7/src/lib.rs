@@ -1,7 +1,8 @@
 //! Weir's HTTP forwarding. A request passes the modules in the order in which they stand here:
 //!
 //! - `service`: what a shard holds: sites (listeners), pools, free exchanges; the public door.
-//! - `connection`: one client connection's life: idle, exchange after exchange, close or linger.
+//! - `connection`: a client connection's life in HTTP/1: idle, exchange after exchange, close or
+//!   linger; `mux`: in HTTP/2, streams side by side; `client`: what exchanges see of either.
 //! - `exchange`: the heart: one request on one client connection and one member.
 //! - `identity`: who a request comes from, and its id.
 //! - `message`: heads: pieces found by httparse, re-checked, kept as offsets, written anew.
@@ -20,6 +21,10 @@
 mod service;
 
 mod connection;
+
+mod mux;
+
+mod client;
 
 mod exchange;
 

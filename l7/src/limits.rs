@@ -94,6 +94,21 @@ pub(crate) const H2_RESETS_A_SECOND: u64 = 10;
 pub(crate) const H2_FRAME_BUDGET: u32 = 1_024;
 /// … and those of a second.
 pub(crate) const H2_FRAMES_A_SECOND: u64 = 64;
+/// Bytes that are put together for one send to a client of HTTP/2.
+pub(crate) const MUX_SEND_BYTES: usize = 65_536;
+/// Bytes that such a client may be owed before nothing more of it is read, and no answer taken on.
+pub(crate) const MUX_OWED_BYTES: usize = 65_536;
+/// Leases that are read from it before others have a turn.
+pub(crate) const MUX_LEASES_PER_TURN: usize = 16;
+/// How often its streams are looked at again in one turn.
+pub(crate) const MUX_ROUNDS_PER_TURN: usize = 16;
+/// How long a client of HTTP/2 has to learn that it should open no more streams, before those that
+/// it opens are refused; and how long one without streams keeps the memory for them.
+pub(crate) const MUX_GRACE: Duration = Duration::from_secs(1);
+/// Streams whose memory is kept by a connection that has none.
+pub(crate) const MUX_KEPT_STREAMS: usize = 1;
+/// Bytes of a body in one piece from which on it is passed on where it lies.
+pub(crate) const MUX_WHOLE_LEASE: usize = 1_024;
 
 const _: () = assert!(H2_STREAM_WINDOW <= H2_CONNECTION_WINDOW);
 const _: () = assert!(USUAL_HEADERS < MAX_HEADERS);

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use weir_core::pool::Ask;
 use weir_core::table::{Held, Nobody, Pool, Way};
 
-use crate::connection::Client;
+use crate::client::Client;
 use crate::error::Error;
 use crate::message::Request;
 use crate::policy::{self, Own};

@@ -14,8 +14,10 @@ use weir_core::table::{Member, Ticket};
 use weir_core::time::clock;
 use weir_core::tls::Stream;
 
-use crate::connection::{self, Client};
+use crate::client::Client;
+use crate::connection;
 use crate::exchange::Exchange;
+use crate::h2::head::Head;
 use crate::identity::Ids;
 use crate::limits::FREE_EXCHANGES;
 use crate::message::{Field, HttpDate};
@@ -33,6 +35,8 @@ pub struct Service {
     pub(crate) scratch: RefCell<Scratch>,
     /// Room for the fields of the head that is being parsed.
     pub(crate) fields: RefCell<Vec<Field>>,
+    /// Room for the head of HTTP/2 that has just come.
+    pub(crate) head: RefCell<Head>,
     /// The time of log lines as text …
     pub(crate) stamp: RefCell<Stamp>,
     /// … and of answers.
@@ -57,6 +61,7 @@ impl Service {
             links: Links::new(),
             scratch: RefCell::default(),
             fields: RefCell::default(),
+            head: RefCell::default(),
             stamp: RefCell::default(),
             date: RefCell::default(),
             free: RefCell::default(),
@@ -129,9 +134,9 @@ impl Service {
         self.draining.get()
     }
 
-    /// An exchange for the request whose first bytes are `lease`.
+    /// An exchange for the request whose first bytes are `lease`; a stream's has none.
     #[inline]
-    pub(crate) fn take_exchange(&self, lease: Lease, client: &Client) -> Box<Exchange> {
+    pub(crate) fn take_exchange(&self, lease: Option<Lease>, client: &Client) -> Box<Exchange> {
         let mut exchange = self.free.borrow_mut().pop().unwrap_or_default();
         exchange.begin(lease, self.ids.next(), client);
         exchange

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod conformance;
+mod drain;
 #[path = "../process/mod.rs"]
 mod process;
+mod serve;
 mod versions;
 
 use std::io::{BufRead, BufReader};

@@ -56,6 +56,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except OSError:
             pass
 
+    def handle_expect_100(self):
+        good = super().handle_expect_100()
+        self.wfile.flush()
+        return good
+
     def do_GET(self):
         path = self.path.split("?")[0]
         if path == "/hold":

@@ -53,7 +53,9 @@ pub fn server_config(
     // A store would be behind a lock; tickets are what sessions are resumed by.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = Arc::clone(tickets) as Arc<_>;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // In our order: who speaks both gets HTTP/2.
+    let protocols: &[&[u8]] = if settings.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Decoder {
     state: State,
     /// Bytes of the present chunk-size line or trailer section.
     line: u32,
-    /// Bytes that the chunks to come may have.
+    /// Bytes that what is to come may have.
     left: u64,
 }
 
@@ -69,8 +69,8 @@ enum State {
 }
 
 impl Decoder {
-    /// A decoder at the start of a body, whose chunks may have `most` bytes of data (`u64::MAX` =
-    /// no limit; a length is for whoever read it to judge).
+    /// A decoder at the start of a body that may have `most` bytes of data (`u64::MAX` = no limit;
+    /// a length is for whoever read it to judge).
     pub(crate) fn new(framing: Framing, most: u64) -> Decoder {
         let state = match framing {
             Framing::None | Framing::Length(0) => State::End,
@@ -107,7 +107,11 @@ impl Decoder {
     pub(crate) fn step(&mut self, input: &[u8]) -> Result<Step, BadBody> {
         match self.state {
             State::End => Ok(Step::default()),
-            State::UntilClose => Ok(Step { skip: 0, data: input.len() }),
+            State::UntilClose => {
+                let left = self.left.checked_sub(input.len() as u64);
+                self.left = left.ok_or(BadBody::TooLarge)?;
+                Ok(Step { skip: 0, data: input.len() })
+            }
             State::Length(left) => {
                 let data = at_most(left, input.len());
                 let left = left - data as u64;

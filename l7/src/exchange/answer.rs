@@ -6,7 +6,7 @@ use weir_core::rt::SendBuf;
 
 use super::download::Download;
 use super::{End, Exchange, Phase, Step};
-use crate::connection::Client;
+use crate::client::Client;
 use crate::error::{Error, Side, Verdict};
 use crate::message::{self, append_decimal, phrase};
 use crate::policy::Own;
@@ -39,7 +39,6 @@ impl Exchange {
         let id = self.identity.id.text();
         let date = |out: &mut Vec<u8>| client.service().append_date(out);
         write_page(&mut page, &Page { verdict, id: id.as_bytes(), to_head, persistent }, date);
-        self.note.heads_sent += message::head_len(&page) as u64;
         // An interim answer that was not posted yet stays in front.
         self.download = Download::only(self.download.out.take());
         self.first = Some(page);
@@ -55,7 +54,6 @@ impl Exchange {
         self.answer_persistent = self.may_go_on(client);
         let date = |out: &mut Vec<u8>| client.service().append_date(out);
         let answer = own.finish(self.answer_persistent, date);
-        self.note.heads_sent += message::head_len(&answer) as u64;
         self.first = Some(answer);
         self.moved = true;
         Phase::Answer
@@ -78,7 +76,7 @@ impl Exchange {
         client: &Client,
     ) -> Poll<Result<Step, Error>> {
         loop {
-            match client.stream.poll_send_ready(cx) {
+            match client.poll_send_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Ok(Step::End(End::Abort))),
                 Poll::Pending => {
@@ -89,13 +87,26 @@ impl Exchange {
                     return over.map(|()| Ok(Step::End(End::Abort)));
                 }
             }
-            let before = self.download.out.take();
-            let Some(payload) = before.or_else(|| self.first.take().map(Into::into)) else { break };
-            if client.post(payload).is_err() {
+            let posted = if let Some(before) = self.download.out.take() {
+                client.post(before, false).is_ok()
+            } else if let Some(page) = self.first.take() {
+                self.post_page(page, client)
+            } else {
+                break;
+            };
+            if !posted {
                 return Poll::Ready(Ok(Step::End(End::Abort)));
             }
         }
         Poll::Ready(Ok(Step::End(self.end_after_answer())))
+    }
+
+    fn post_page(&mut self, page: SendBuf, client: &Client) -> bool {
+        if client.lane().is_some() {
+            return self.post_own(page, client);
+        }
+        self.note.heads_sent += message::head_len(&page) as u64;
+        client.post(page.into(), true).is_ok()
     }
 
     fn end_after_answer(&mut self) -> End {

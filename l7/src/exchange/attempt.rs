@@ -12,7 +12,7 @@ use weir_core::rt;
 use weir_core::table::{Held, Member};
 use weir_core::time::clock::{self, Mono};
 
-use crate::connection::Client;
+use crate::client::Client;
 use crate::error::{Error, Side};
 use crate::shared::Terms;
 use crate::upstream::{self, Connecting, Connection};

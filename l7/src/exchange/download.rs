@@ -8,7 +8,7 @@ use weir_core::rt::{Lease, Payload, SendBuf};
 
 use super::Exchange;
 use crate::body::{Frame, Framing, Relay};
-use crate::connection::Client;
+use crate::client::Client;
 use crate::error::Error;
 use crate::limits::MAX_INTERIM;
 use crate::message::{ClientSide, Response, ResponseFacts};
@@ -103,6 +103,9 @@ impl Exchange {
                 }
                 continue;
             }
+            if !self.download.started && client.lane().is_some_and(|lane| !lane.has_room()) {
+                return Ok(Down::Waits);
+            }
             let lease = match self.next_of_answer(cx) {
                 Poll::Pending => match self.download.relay.take_chunk_end() {
                     Some(end) => {
@@ -166,13 +169,14 @@ impl Exchange {
 
     /// Posts what is ready; false when the client has to be waited for.
     fn post_to_client(&mut self, cx: &mut Context<'_>, client: &Client) -> Result<bool, Error> {
-        match client.stream.poll_send_ready(cx) {
+        match client.poll_send_ready(cx) {
             Poll::Pending => return Ok(false),
             Poll::Ready(Err(_)) => return Err(Error::ClientGone),
             Poll::Ready(Ok(())) => {}
         }
         if let Some(payload) = self.download.out.take() {
-            client.post(payload).map_err(|_| Error::ClientGone)?;
+            let last = self.download.ended();
+            client.post(payload, last).map_err(|_| Error::ClientGone)?;
         }
         self.moved = true;
         Ok(true)
@@ -249,27 +253,41 @@ impl Exchange {
         } else {
             self.take_final(facts, client)
         };
-        let out = (facts.status >= 200 || self.facts.http11).then(|| {
+        let out = if self.facts.http2 {
+            let mut more = SendBuf::new();
+            self.append_own(&response, &mut more, client);
+            let end = self.download.ended();
+            self.send_stream_head(&response, &more, end, client);
+            None
+        } else if facts.status >= 200 || self.facts.http11 {
             let mut out = SendBuf::new();
-            let Exchange { attempt, session, .. } = self;
-            response.write_with(&mut out, side, |out| {
-                if facts.status >= 200 && !response.has_date {
-                    client.service().append_date(out);
-                }
-                if let Some(attempt) = attempt.as_ref().filter(|_| facts.status >= 200) {
-                    session.bind(attempt.member(), &response, out, client.site().is_tls());
-                }
-            });
-            if facts.status >= 200 && client.site().server_timing() {
-                self.append_timing(&mut out);
-            }
+            response.write_with(&mut out, side, |out| self.append_own(&response, out, client));
             self.note.heads_sent += out.len() as u64;
-            out
-        });
+            Some(out)
+        } else {
+            None
+        };
         if facts.status >= 200 {
             client.site().counters.sticky.count(self.session.found);
         }
         Ok(Some((response.len(), out)))
+    }
+
+    /// Appends the field lines that a final answer gets from us.
+    fn append_own(&mut self, response: &Response<'_>, out: &mut Vec<u8>, client: &Client) {
+        if response.facts.status < 200 {
+            return;
+        }
+        if !response.has_date {
+            client.service().append_date(out);
+        }
+        let Exchange { attempt, session, .. } = self;
+        if let Some(attempt) = attempt {
+            session.bind(attempt.member(), response, out, client.site().is_tls());
+        }
+        if client.site().server_timing() {
+            self.append_timing(out);
+        }
     }
 
     fn take_interim(&mut self, status: u16) -> Result<(), Error> {
@@ -307,10 +325,10 @@ impl Exchange {
     fn take_final(&mut self, facts: ResponseFacts, client: &Client) -> ClientSide {
         let until_close = facts.framing == Framing::UntilClose;
         let delimited = !until_close && facts.framing != Framing::Chunked;
-        let chunked = !delimited && self.facts.http11;
+        let chunked = !delimited && self.facts.http11 && !self.facts.http2;
         let persistent = self.facts.persistent
             && self.upload.ended()
-            && (delimited || chunked)
+            && (delimited || chunked || self.facts.http2)
             && !client.site().keepalive_timeout().is_zero()
             && !client.service().is_draining();
         let frame = if chunked { Frame::Chunked { open: false } } else { Frame::Plain };

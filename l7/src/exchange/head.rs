@@ -14,7 +14,7 @@ use super::upload::Upload;
 use super::wait::Waits;
 use super::{End, Exchange, Phase, Step};
 use crate::body::Relay;
-use crate::connection::Client;
+use crate::client::Client;
 use crate::error::Error;
 use crate::limits::LONG_METHOD;
 use crate::message::{self, Request, Sides, Via};
@@ -30,7 +30,7 @@ struct Prepared {
 }
 
 /// Where a request goes.
-enum Routed {
+pub(super) enum Routed {
     /// To this member, with this head.
     Member(Held, SendBuf),
     /// Weir answers.
@@ -43,6 +43,9 @@ impl Exchange {
         cx: &mut Context<'_>,
         client: &Client,
     ) -> Poll<Result<Step, Error>> {
+        if let Some(held) = self.held.take() {
+            return Poll::Ready(self.begin_stream(held, cx, client).map(Step::Go));
+        }
         loop {
             if let Some(lease) = self.rest.take() {
                 if let Some(phase) = self.read_head(lease, client)? {
@@ -130,19 +133,18 @@ impl Exchange {
         if client.is_stray() {
             return Err(Error::PlainHttp);
         }
-        let headers = client.site().headers();
-        self.identify(&request, client, &headers);
-        let routed = self.choose(&request, client, &headers);
+        let routed = self.choose(&request, client);
         Ok(Some(Prepared { len: empty + request.len(), routed }))
     }
 
     /// Where the request goes, and the head for that.
-    fn choose(
+    pub(super) fn choose(
         &mut self,
         request: &Request<'_>,
         client: &Client,
-        headers: &Headers,
     ) -> Result<Routed, Error> {
+        let headers = &*client.site().headers();
+        self.identify(request, client, headers);
         let pool = match route::route(client, request, self.identity.address)? {
             Route::Pool(pool) => pool,
             Route::Own(own) => return Ok(Routed::Own(own)),
@@ -174,11 +176,11 @@ impl Exchange {
 
     /// Notes who asks: the connection's client, or whom a trusted proxy names.
     fn identify(&mut self, request: &Request<'_>, client: &Client, headers: &Headers) {
-        self.identity.address = client.address;
+        self.identity.address = client.front().address;
         if let Some(trusted) = headers.trusted.as_deref()
-            && trusted.contains(client.address)
+            && trusted.contains(client.front().address)
         {
-            self.identity.address = request.client(client.address, trusted);
+            self.identity.address = request.client(client.front().address, trusted);
             self.identity.id = request.id().unwrap_or(self.identity.id);
         }
     }
@@ -187,21 +189,21 @@ impl Exchange {
     fn via<'a>(&'a self, client: &'a Client, headers: &'a Headers, held: &'a Held) -> Via<'a> {
         let insert = headers.insert;
         // A system call, so only where it is needed.
-        let local = || client.stream.local_addr().ok();
+        let local = || client.front().stream.local_addr().ok();
         let needs_local = insert.has(Inserted::ElbIp) || insert.has(Inserted::Port);
         let sides = (!insert.is_empty()).then(|| Sides {
-            port: client.port,
+            port: client.front().port,
             local: needs_local.then(local).flatten(),
             identity: &self.identity,
-            tls: client.stream.tls(),
+            tls: client.front().stream.tls(),
         });
-        let (peer, member) = (client.peer.as_bytes(), held.member().host.as_bytes());
+        let (peer, member) = (client.front().peer.as_bytes(), held.member().host.as_bytes());
         Via { peer, member, upgrade: None, headers, sides }
     }
 
     /// Puts body bytes that came with the head behind it, if they are few: one send for all, and
     /// all of it can be sent again.
-    fn load_body(&mut self, first: &mut SendBuf) -> Result<(), Error> {
+    pub(super) fn load_body(&mut self, first: &mut SendBuf) -> Result<(), Error> {
         if !self.upload.ended()
             && let Some(lease) = self.rest.take()
         {

@@ -2,8 +2,8 @@
 //! the head, choose a member, get a connection, relay both ways at once, answer for what went
 //! wrong). A state machine polled by the connection's task; its box is used again for the next
 //! request. `upload` and `download` are its two directions, `wait` sets every wait's time limit,
-//! `answer` speaks for Weir, `tunnel` is what comes after a 101, `note` remembers
-//! what the log and the metrics say.
+//! `answer` speaks for Weir, `tunnel` is what comes after a 101, `stream` is what HTTP/2 does
+//! otherwise, `note` remembers what the log and the metrics say.
 
 mod answer;
 mod attempt;
@@ -12,6 +12,7 @@ mod head;
 mod note;
 mod retry;
 mod session;
+mod stream;
 mod tunnel;
 mod upload;
 mod wait;
@@ -23,7 +24,7 @@ use std::task::{Context, Poll};
 use weir_core::rt::{Lease, SendBuf};
 use weir_core::table::{Held, Pool};
 
-use crate::connection::Client;
+use crate::client::Client;
 use crate::error::Error;
 use crate::identity::{Identity, RequestId};
 use crate::limits::{KEPT_REPLAY_BYTES, PIECES_PER_TURN};
@@ -88,6 +89,9 @@ pub(crate) struct Exchange {
     pub(crate) identity: Identity,
     /// The head for the member, and body bytes that came with it, until there is a connection.
     first: Option<SendBuf>,
+    /// Whom a stream's request is for, until it is polled first: by then some of its body may be
+    /// here, too.
+    held: Option<Held>,
     /// The same, and the body that followed, kept to be sent again; see `retry`.
     replay: Vec<u8>,
     /// The host it asks for, in lower case and without a port; only where members speak TLS.
@@ -127,12 +131,12 @@ impl std::fmt::Debug for Exchange {
 }
 
 impl Exchange {
-    /// Makes a cleared exchange begin with the first bytes of a request.
+    /// Makes a cleared exchange begin with the first bytes of a request; a stream's has a head.
     #[inline]
-    pub(crate) fn begin(&mut self, lease: Lease, id: RequestId, client: &Client) {
+    pub(crate) fn begin(&mut self, lease: Option<Lease>, id: RequestId, client: &Client) {
         debug_assert!(self.attempt.is_none() && self.phase == Phase::Head);
-        self.note.begin(client, lease.len());
-        self.rest = Some(lease);
+        self.note.begin(client, lease.as_ref().map_or(0, |lease| lease.len()));
+        self.rest = lease;
         self.identity.id = id;
     }
 
@@ -274,7 +278,8 @@ impl Exchange {
     /// (R2.3-499): a client that has closed can't be told from one that still reads. Right behind
     /// the request, or once the answer has begun, it is a half-close and only noted.
     fn watch_client(&mut self, cx: &mut Context<'_>, client: &Client) -> Result<(), Error> {
-        if self.rest.is_some() || self.client_ended {
+        // Of a stream its connection says when it is given up.
+        if self.rest.is_some() || self.client_ended || self.facts.http2 {
             return Ok(());
         }
         match client.poll_recv(cx) {

@@ -12,9 +12,10 @@ use weir_core::table::{Pool, SiteLog};
 use weir_core::time::clock::{self, Mono};
 
 use super::{End, Exchange};
-use crate::connection::Client;
+use crate::client::Client;
+use crate::h2::head::Head;
 use crate::limits::{HALF_CLOSE, KEPT_TEXT_BYTES};
-use crate::message::{AddressText, Request, append_decimal};
+use crate::message::{AddressText, Request, RequestFacts, Span, append_decimal};
 use crate::record::{Asked, Record};
 
 /// Texts that a line quotes from the request's head.
@@ -29,6 +30,8 @@ pub(super) enum Text {
     ForwardedFor,
 }
 
+/// What a request of HTTP/2 says of its version.
+const HTTP2: &[u8] = b"HTTP/2.0";
 /// The status after which a request is a tunnel.
 const SWITCHED: u16 = 101;
 /// How many texts there are.
@@ -129,7 +132,14 @@ impl Note {
         self.put(Text::Host, request.host());
         self.put(Text::Target, &[]);
         request.target().iter().for_each(|part| self.extend(Text::Target, part));
-        self.put(Text::Protocol, if request.facts.http11 { b"HTTP/1.1" } else { b"HTTP/1.0" });
+        self.put(
+            Text::Protocol,
+            match request.facts {
+                RequestFacts { http2: true, .. } => HTTP2,
+                RequestFacts { http11: true, .. } => b"HTTP/1.1",
+                _ => b"HTTP/1.0",
+            },
+        );
         for (name, value) in request.all_fields() {
             let text = match name.len() {
                 7 if name.eq_ignore_ascii_case(b"referer") => Text::Referer,
@@ -162,6 +172,20 @@ impl Note {
             self.put(Text::Method, method);
             self.put(Text::Target, target);
             self.put(Text::Protocol, protocol);
+        }
+    }
+
+    /// The same of a head of HTTP/2.
+    #[cold]
+    pub(super) fn take_refused_head(&mut self, head: &Head) {
+        let pseudo = head.pseudo();
+        let get = |span: Option<Span>| span.map(|span| span.get(head.bytes()));
+        if let Some(method) = get(pseudo.method).filter(|_| self.log.is_some()) {
+            self.asked = true;
+            self.put(Text::Method, method);
+            self.put(Text::Host, get(pseudo.authority).unwrap_or_default());
+            self.put(Text::Target, get(pseudo.path).unwrap_or_default());
+            self.put(Text::Protocol, HTTP2);
         }
     }
 
@@ -270,7 +294,7 @@ impl Exchange {
             stamp: stamp.at(wall),
             log,
             client: address.as_bytes(),
-            port: client.port,
+            port: client.front().port,
             status: note.status,
             asked: note.asked.then_some(asked),
             user_agent: note.text(Text::UserAgent),
@@ -285,8 +309,8 @@ impl Exchange {
             proxy_time: request_time.saturating_sub(note.waited),
             attempts: &self.former,
             pool: note.pool.as_deref(),
-            rtt_us: client.stream.rtt_us().ok(),
-            tls: client.stream.tls(),
+            rtt_us: client.front().stream.rtt_us().ok(),
+            tls: client.front().stream.tls(),
             action: note.action,
             reason: note.reason,
             sticky: self.session.found,
@@ -298,23 +322,23 @@ impl Exchange {
     /// The client's address as text: the connection's, unless a trusted proxy has named another.
     fn client_text(&self, client: &Client) -> AddressText {
         match self.identity.address {
-            named if named != client.address && !named.is_unspecified() => AddressText::new(named),
-            _ => client.peer,
+            named if named != client.front().address && !named.is_unspecified() => {
+                AddressText::new(named)
+            }
+            _ => client.front().peer,
         }
     }
 
-    /// Tells in the head `out` of an answer when the attempt had a connection, and when the answer
+    /// Appends the field line that tells when the attempt had a connection, and when the answer
     /// began, in milliseconds (W3C Server Timing).
     #[cold]
     pub(super) fn append_timing(&self, out: &mut Vec<u8>) {
         let Some(record) = self.attempts().last() else { return };
-        // The empty line moves behind.
-        out.truncate(out.len().saturating_sub(2));
         out.extend_from_slice(b"Server-Timing: connect;dur=");
         append_millis(out, record.connect_time().unwrap_or_default());
         out.extend_from_slice(b", header;dur=");
         append_millis(out, record.header_time().unwrap_or_default());
-        out.extend_from_slice(b"\r\n\r\n");
+        out.extend_from_slice(b"\r\n");
     }
 }
 

@@ -7,7 +7,7 @@ use weir_core::rt::{Payload, SendBuf};
 use weir_core::table::Held;
 
 use super::{Exchange, Phase, Step};
-use crate::connection::Client;
+use crate::client::Client;
 use crate::error::{Error, Retry};
 use crate::limits::REPLAY_BODY_BYTES;
 

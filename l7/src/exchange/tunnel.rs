@@ -10,7 +10,7 @@ use weir_core::obs::ListenerCounters;
 use weir_core::table::{Member, Site};
 
 use super::{End, Exchange, Phase, Step};
-use crate::connection::Client;
+use crate::client::Client;
 use crate::error::Error;
 use crate::upstream::Connection;
 
@@ -58,7 +58,7 @@ impl Exchange {
         let Some(member) = connection.stream.own() else {
             return Poll::Ready(Ok(Step::End(End::Abort)));
         };
-        let streams = Streams { client: &client.stream, member };
+        let streams = Streams { client: &client.front().stream, member };
         let patience = patience(client.site(), &connection.member);
         let polled = tunnel.relay.poll(cx, streams, &client.timer, patience);
         tunnel.count(client, connection);

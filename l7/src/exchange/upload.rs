@@ -6,7 +6,7 @@ use weir_core::rt::{Lease, Payload};
 
 use super::Exchange;
 use crate::body::{Frame, Framing, Relay};
-use crate::connection::Client;
+use crate::client::Client;
 use crate::error::Error;
 use crate::message::RequestFacts;
 
@@ -31,11 +31,15 @@ pub(super) struct Upload {
 impl Upload {
     /// The upload of a request whose body may have `most` bytes.
     pub(super) fn new(facts: RequestFacts, most: u64) -> Upload {
-        let frame = match facts.framing {
-            Framing::Chunked => Frame::Chunked { open: false },
-            _ => Frame::Plain,
+        let (framing, frame) = match facts.framing {
+            // It comes as it is, until its stream ends.
+            Framing::Chunked if facts.http2 => {
+                (Framing::UntilClose, Frame::Chunked { open: false })
+            }
+            Framing::Chunked => (Framing::Chunked, Frame::Chunked { open: false }),
+            other => (other, Frame::Plain),
         };
-        let relay = Relay::new(facts.framing, most, frame);
+        let relay = Relay::new(framing, most, frame);
         let expecting = facts.expects_continue && !relay.ended();
         Upload { relay, expecting, ..Upload::default() }
     }
@@ -82,6 +86,7 @@ impl Exchange {
             let Some(lease) = self.next_of_body(cx, client)? else {
                 match self.upload.relay.take_chunk_end() {
                     Some(end) => self.send_body(end.into(), client),
+                    None if self.upload.out.is_some() => {}
                     None => return Ok(()),
                 }
                 continue;
@@ -97,7 +102,7 @@ impl Exchange {
             let bulk = self.upload.relay.is_bulk();
             if bulk != self.upload.bulk {
                 self.upload.bulk = bulk;
-                client.stream.expect_bulk(bulk);
+                client.expect_bulk(bulk);
             }
         }
         Ok(())
@@ -121,10 +126,16 @@ impl Exchange {
                 self.note.hear();
                 Ok(Some(lease))
             }
-            Poll::Ready(Ok(None)) => {
-                self.client_ended = true;
-                Err(Error::BodyCut)
-            }
+            Poll::Ready(Ok(None)) => match self.upload.relay.end_by_close() {
+                Some(end) => {
+                    self.send_body(end.into(), client);
+                    Ok(None)
+                }
+                None => {
+                    self.client_ended = true;
+                    Err(Error::BodyCut)
+                }
+            },
             Poll::Ready(Err(_)) => Err(Error::ClientGone),
             Poll::Pending => Ok(None),
         }

@@ -9,8 +9,9 @@ use weir_core::rt;
 use weir_core::time::clock::Mono;
 
 use super::{Exchange, Step};
-use crate::connection::Client;
+use crate::client::Client;
 use crate::error::Error;
+use crate::mux::Lane;
 use crate::pace::{Arrivals, Departures};
 
 /// What is waited for.
@@ -39,8 +40,8 @@ pub(super) struct Watch {
 }
 
 impl Exchange {
-    fn waits(&self) -> Waits {
-        if self.download.blocked() {
+    fn waits(&self, client: &Client) -> Waits {
+        if self.download.blocked() || client.lane().is_some_and(Lane::is_choked) {
             Waits::Reader
         } else if self.upload.waits_for_client() {
             Waits::Body
@@ -57,7 +58,7 @@ impl Exchange {
         cx: &mut Context<'_>,
         client: &Client,
     ) -> Poll<Result<Step, Error>> {
-        let waits = self.waits();
+        let waits = self.waits(client);
         if self.body_is_too_slow(client) {
             return Poll::Ready(Err(Error::BodyTimeout));
         }
@@ -77,7 +78,7 @@ impl Exchange {
 
     /// A wait for the body has gone on or ended: has it brought enough?
     fn body_is_too_slow(&mut self, client: &Client) -> bool {
-        let (now, received) = (rt::now(), client.stream.bytes_received());
+        let (now, received) = (rt::now(), client.bytes_received());
         let watch = &mut self.watch;
         let (since, before) = (watch.since, watch.received);
         (watch.since, watch.received) = (now, received);
@@ -92,7 +93,7 @@ impl Exchange {
         let limit = limit(waits, client);
         let sent = match waits {
             Waits::Head | Waits::Body | Waits::Answer => return client.timer.set(limit),
-            Waits::Reader => client.stream.bytes_sent(),
+            Waits::Reader => client.bytes_sent(),
             Waits::Taker => self.upstream().map_or(0, |c| c.stream.bytes_sent()),
         };
         let now = rt::now();
@@ -109,10 +110,7 @@ impl Exchange {
             Waits::Head => return Err(Error::HeadTimeout),
             Waits::Body => return Err(Error::BodyTimeout),
             Waits::Answer => return Err(Error::AnswerTimeout),
-            Waits::Reader => {
-                let info = client.stream.tcp_info().ok();
-                (info.map(|info| info.bytes_acked), Error::ClientStalled)
-            }
+            Waits::Reader => (client.bytes_taken(), Error::ClientStalled),
             Waits::Taker => {
                 let taken = self.upstream().and_then(|c| c.stream.bytes_taken());
                 (taken, Error::AnswerTimeout)

@@ -88,6 +88,41 @@ impl Head {
         self.length
     }
 
+    /// Makes one field of the parts that a client has sent its cookies in (RFC 9113, 8.2.3).
+    #[inline]
+    pub(crate) fn join_cookies(&mut self) {
+        let is_cookie = |field: &Field| field.text(&self.bytes).0 == b"cookie";
+        let mut cookies = self.fields.iter().filter(|field| is_cookie(field));
+        if cookies.next().is_some() && cookies.next().is_some() {
+            self.join_all_cookies();
+        }
+    }
+
+    fn join_all_cookies(&mut self) {
+        let mut line = b"cookie: ".to_vec();
+        let start = self.bytes.len();
+        let (name, value) = (start..start + 6, start + line.len());
+        let mut place = None;
+        for (at, field) in self.fields.iter().enumerate() {
+            if let (b"cookie", part) = field.text(&self.bytes) {
+                line.extend_from_slice(if place.is_some() { b"; " } else { b"" });
+                line.extend_from_slice(part);
+                place = place.or(Some(at));
+            }
+        }
+        self.bytes.extend_from_slice(&line);
+        let joined = Field::of_line(&self.bytes, name, value..self.bytes.len());
+        self.bytes.extend_from_slice(b"\r\n");
+        let mut at = 0..;
+        self.fields.retain_mut(|field| {
+            let first = at.next() == place;
+            if first {
+                *field = joined;
+            }
+            first || field.text(&self.bytes).0 != b"cookie"
+        });
+    }
+
     /// The status of a response, 100 to 999.
     pub(crate) fn status(&self) -> u16 {
         let status = self.pseudo.status.map_or(&[][..], |span| span.get(&self.bytes));

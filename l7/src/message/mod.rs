@@ -90,6 +90,15 @@ impl From<httparse::Error> for Flaw {
     }
 }
 
+/// Names and values of field lines that were written here.
+pub(crate) fn own_lines(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let lines = text.split(|&byte| byte == b'\n').filter_map(|line| line.strip_suffix(b"\r"));
+    lines.filter_map(|line| {
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        Some((line.get(..colon)?, line.get(colon + 2..)?))
+    })
+}
+
 /// Bytes of a head that is followed by its body, the empty line included.
 pub(crate) fn head_len(message: &[u8]) -> usize {
     message.windows(4).position(|end| end == b"\r\n\r\n").map_or(message.len(), |at| at + 4)

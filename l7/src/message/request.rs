@@ -12,13 +12,16 @@ use super::write::{Lines, append_decimal};
 use super::{Flaw, Span, Via, cookies};
 use crate::body::Framing;
 use crate::error::Error;
+use crate::h2::head::{Excess, Head};
 use crate::limits::USUAL_HEADERS;
 
 /// What is remembered of a request while its exchange lasts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RequestFacts {
-    /// HTTP/1.1 rather than 1.0.
+    /// HTTP/1.1 rather than 1.0; or HTTP/2.
     pub(crate) http11: bool,
+    /// HTTP/2: the body is delimited by its stream, whatever `framing` it gets for the member.
+    pub(crate) http2: bool,
     /// The client wants its connection kept.
     pub(crate) persistent: bool,
     /// HEAD: the answer has no body.
@@ -79,6 +82,58 @@ impl<'a> Request<'a> {
             Err(httparse::Error::TooManyHeaders) => parse_long(raw, limits, scratch),
             Err(error) => Err(refusal(error, raw, limits)),
         }
+    }
+
+    /// The request that `head`, decoded from HTTP/2, is; `end`: it has no body. Errors as those of
+    /// `parse`; what breaks the rules of HTTP/2 never gets here.
+    pub(crate) fn from_head(
+        head: &'a Head,
+        end: bool,
+        limits: &Limits,
+    ) -> Result<Request<'a>, Error> {
+        let (raw, fields, pseudo) = (head.bytes(), head.fields(), head.pseudo());
+        let (method, path) = (pseudo.method.unwrap_or_default(), pseudo.path.unwrap_or_default());
+        // A path that is missing had no room.
+        let long = pseudo.path.is_none() || path.get(raw).len() > limits.uri;
+        match head.excess() {
+            Some(Excess::Bytes) if !long => return Err(Error::HeadTooLarge),
+            Some(Excess::Fields) => return Err(Error::TooManyFields),
+            None if method.get(raw) == b"CONNECT" => return Err(Error::Connect),
+            _ if long => return Err(Error::UriTooLong),
+            _ => {}
+        }
+        let name = method.get(raw);
+        let target = target::parse(name, path.get(raw), path.start())?;
+        let rest = survey(raw, fields)?;
+        if !rest.host {
+            return Err(Error::Host);
+        }
+        let framing = match head.length() {
+            Some(length) if length > limits.body => return Err(Error::BodyTooLarge),
+            Some(length) => Framing::Length(length),
+            None if end => Framing::None,
+            None => Framing::Chunked,
+        };
+        Ok(Request {
+            raw,
+            fields,
+            method,
+            target,
+            has_host: true,
+            forwarded_for: rest.forwarded_for,
+            names_fields: false,
+            upgrade: false,
+            facts: RequestFacts {
+                http11: true,
+                http2: true,
+                persistent: true,
+                is_head: name == b"HEAD",
+                idempotent: is_idempotent(name),
+                names_member: false,
+                expects_continue: rest.expects,
+                framing,
+            },
+        })
     }
 
     /// The target in origin form, in two parts: one that an absolute form lacks, and one as sent.
@@ -182,6 +237,7 @@ impl<'a> Request<'a> {
             upgrade: common.upgrade,
             facts: RequestFacts {
                 http11,
+                http2: false,
                 persistent: persistent && (http11 || common.keep_alive),
                 is_head: method == b"HEAD",
                 idempotent: is_idempotent(method),

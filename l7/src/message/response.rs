@@ -9,6 +9,7 @@ use super::fields::{Coding, Common, Field, Kind, collect, is_named, upgrades};
 use super::write::Lines;
 use super::{Flaw, cookies};
 use crate::body::Framing;
+use crate::h2::block::BlockWriter;
 use crate::limits::USUAL_HEADERS;
 
 /// What is remembered of a response while its exchange lasts.
@@ -139,20 +140,13 @@ impl<'a> Response<'a> {
         let raw = self.raw;
         out.reserve(raw.len() + 128);
         let start = self.write_status_line(out);
-        // 1xx and 204 may not carry a length (RFC 9110, 8.6); beside chunked it is ambiguous.
-        let keep_length = !side.chunked && self.facts.status >= 200 && self.facts.status != 204;
         let mut lines = Lines::new(raw, out, start);
         for field in self.fields {
-            match field.kind {
-                // What is inserted into requests means nothing here: the member's own goes through.
-                Kind::Pass | Kind::Host | Kind::Expect | Kind::ForwardedFor | Kind::Inserted(_)
-                    if !self.names_fields || !is_named(raw, self.fields, field.name.get(raw)) =>
-                {
-                    lines.forward(field);
-                }
-                Kind::Length if keep_length => lines.forward(field),
-                Kind::Upgrade if side.upgrade => lines.forward(field),
-                _ => {}
+            // Beside chunked a length is ambiguous.
+            if self.passes(field) && !(side.chunked && field.kind == Kind::Length)
+                || side.upgrade && field.kind == Kind::Upgrade
+            {
+                lines.forward(field);
             }
         }
         let out = lines.finish();
@@ -170,6 +164,28 @@ impl<'a> Response<'a> {
         }
         more(out);
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// Whether a field goes on to the client, whatever it speaks.
+    #[inline]
+    fn passes(&self, field: &Field) -> bool {
+        match field.kind {
+            // What is inserted into requests means nothing here: the member's own goes through.
+            Kind::Pass | Kind::Host | Kind::Expect | Kind::ForwardedFor | Kind::Inserted(_) => {
+                !self.names_fields || !is_named(self.raw, self.fields, field.name.get(self.raw))
+            }
+            // 1xx and 204 may not carry a length (RFC 9110, 8.6).
+            Kind::Length => self.facts.status >= 200 && self.facts.status != 204,
+            _ => false,
+        }
+    }
+
+    /// Writes the head for a client of HTTP/2.
+    pub(crate) fn write_block(&self, block: &mut BlockWriter<'_>) {
+        block.status(self.facts.status);
+        for field in self.fields.iter().filter(|field| self.passes(field)) {
+            block.field(field.name.get(self.raw), field.value.get(self.raw));
+        }
     }
 
     /// Writes the status line, unless it stands in the raw head as it would be written; returns

@@ -145,7 +145,7 @@ keys! {
     "ticket_keys": Shape("string", "file; `\"\"` = own keys, rotated"),
         Text("\"\""), TLS, Reload, "", Now,
         "Session ticket keys shared by several nodes.";
-    "http2_enable": Bool, YES, TLS, Reload, "", CRYPTO,
+    "http2_enable": Bool, YES, TLS, Reload, "", Now,
         "Offer HTTP/2.";
 
     ["listener.ipgroup"]
