@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::cores::{Machine, Plan};
 use crate::logging;
+use crate::server::settle_passthrough;
 
 /// Prints warnings, a summary, and which shard runs where and serves what.
 ///
@@ -13,9 +14,13 @@ use crate::logging;
 /// Every mistake of the file, each with its place and the mend; then what this machine can't do of
 /// it.
 pub fn check(path: &Path) -> Result<()> {
-    let loaded = weir_core::config::load(path)?;
+    let mut loaded = weir_core::config::load(path)?;
     for warning in &loaded.warnings {
         logging::say(warning);
+    }
+    let settled = settle_passthrough(&mut loaded).context("on this machine")?;
+    for line in settled {
+        logging::say(line);
     }
     let config = &loaded.config;
     let members: usize = config.pools.iter().map(|pool| pool.members.len()).sum();

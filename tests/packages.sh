@@ -13,7 +13,9 @@ iperf3:iperf3
 openssl:openssl
 python3:python3
 ip:iproute2
+nft:nftables
 taskset:util-linux
+setpriv:util-linux
 nginx:nginx
 haproxy:haproxy
 dnsmasq:dnsmasq-base

@@ -26,11 +26,7 @@ const KEYS: &[(&str, &str, Lines)] = &[
     (
         BALANCER,
         "loadbalancer[0].",
-        &[
-            ("ip_target_enable = true", "ip_target_enable = false", "Layer 4"),
-            ("passthrough_fallback = 'error'", "passthrough_fallback = 'none'", "Layer 4"),
-            ("source_addresses = []", "source_addresses = '10.0.0.1'", "source addresses"),
-        ],
+        &[("source_addresses = []", "source_addresses = '10.0.0.1'", "source addresses")],
     ),
     (
         LISTENER,

@@ -1,16 +1,17 @@
 //! The choice of a member for a connection or flow of Layer 4: by stickiness, else by the pool's
 //! algorithm, always of the address family
-//! that the client came by (R3.17-3). Pure but for the tables it reads.
+//! that the client came by (R3.17-3); and what follows from it for how the member is spoken to.
+//! Pure but for the tables it reads.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use weir_core::control::{By, Stickiness};
-use weir_core::model::{Algorithm, Handle};
+use weir_core::model::{Algorithm, Handle, ProxyHeader};
 use weir_core::obs::Sticky;
 use weir_core::pool::{hash_address, hash_bytes};
-use weir_core::table::{Held, Pool};
+use weir_core::table::{Held, Pool, Site};
 use weir_core::time::clock::Mono;
 
 use crate::quic::{self, Aim};
@@ -105,6 +106,31 @@ pub(crate) fn choose_by_id(
     }
     let held = pool.pick_family(hash_bytes(part), ipv6, std::iter::empty()).ok()?;
     Some(Choice { held, sticky, bond: None })
+}
+
+/// Is the member the client itself, where it would see its own address? Its answers would never
+/// leave its host (R2.1-13).
+pub(crate) fn is_own_client(site: &Site, choice: &Choice, source: IpAddr) -> bool {
+    let member = choice.held.member();
+    let is_own = member.address.ip() == source && site.keeps_client(source);
+    if is_own && site.first_warning() {
+        tracing::warn!(
+            "listener {}: member {} of it is its client, too, which cannot be where members see \
+             the client's address; such connections are refused and counted",
+            site.name(),
+            member.address
+        );
+    }
+    is_own
+}
+
+/// The PROXY header that members of `pool` get; also where the pool asks for none, when that stands
+/// in for the client's address.
+pub(crate) fn header_for(site: &Site, pool: &Pool) -> ProxyHeader {
+    match pool.proxy_header() {
+        ProxyHeader::None if site.tells_client() => ProxyHeader::V2,
+        header => header,
+    }
 }
 
 fn table(pool: &Pool) -> Option<(Arc<Stickiness>, Arc<weir_core::pool::sticky::Bindings>)> {

@@ -234,7 +234,7 @@ impl World<'_> {
         let by_hash = || pool.pick_family(hash_bytes(part), false, std::iter::empty()).ok();
         let held = found.or_else(by_hash)?;
         let (member, address) = (held.member().handle, held.member().address);
-        match table.begin(client, address, Kept { ids, held }, now) {
+        match table.begin(client, address, false, Kept { ids, held }, now) {
             Begun::Flow(flow, _) => {
                 let Kept { ids, held } = &mut table.get_mut(flow).unwrap().payload;
                 ids.client_says(ids.session(aim), held.member().handle, IDLE, now);

@@ -132,7 +132,7 @@ impl World {
         self.numbers += 1;
         let (member, number) = (member(self.dice.below(8)), self.numbers);
         let full = self.model.len() >= self.most;
-        match self.table.begin(client, member, number, self.now) {
+        match self.table.begin(client, member, false, number, self.now) {
             Begun::Flow(flow, evicted) => {
                 assert_eq!(evicted.is_some(), full);
                 if let Some(evicted) = evicted {
@@ -265,7 +265,7 @@ fn many_flows_share_few_sockets() {
         let peer = SocketAddr::from(((10u32 << 24 | n).to_be_bytes(), 5_000));
         let client = Client { peer, local: [127, 0, 0, 1].into(), door: 0, branch: 0 };
         let member = SocketAddr::from(([10, 9, 0, (n % 8) as u8], 53));
-        match table.begin(client, member, (), Mono::from_nanos(1)) {
+        match table.begin(client, member, false, (), Mono::from_nanos(1)) {
             Begun::Flow(flow, None) => {
                 highest = highest.max(table.get(flow).unwrap().socket.index());
             }

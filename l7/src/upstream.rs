@@ -215,7 +215,11 @@ pub(crate) async fn open(
     keepalive: TcpKeepalive,
 ) -> Result<Stream, Error> {
     let begun = rt::now();
-    let options = ConnectOptions { source: None, timeout: Some(limit), keepalive: Some(keepalive) };
+    let options = ConnectOptions {
+        timeout: Some(limit),
+        keepalive: Some(keepalive),
+        ..ConnectOptions::default()
+    };
     let connected = TcpStream::connect(member.address, &options).await;
     let tcp = connected.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => Error::ConnectTimeout,

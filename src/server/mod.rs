@@ -12,6 +12,7 @@ mod control;
 mod doors;
 mod fleet;
 mod life;
+mod passthrough;
 mod reload;
 mod secret;
 
@@ -39,6 +40,7 @@ use life::{End, SIGNALS};
 
 pub use checks::{descriptors, host};
 pub use control::Ready;
+pub use passthrough::settle as settle_passthrough;
 pub use reload::Answer;
 pub use secret::fresh as fresh_secret;
 
@@ -56,9 +58,13 @@ const EVENTS: usize = 256;
 pub fn serve(path: &Path) -> Result<()> {
     let signals = Signals::block(&SIGNALS).context("cannot take over the signals")?;
     logging::init(LogLevel::Info);
-    let Loaded { config, certificates, .. } = load(path)?;
+    let mut loaded = load(path)?;
+    logging::prepare(&loaded.config.log)?.apply();
+    for line in settle_passthrough(&mut loaded)? {
+        tracing::warn!("{line}");
+    }
+    let Loaded { config, certificates, .. } = loaded;
     let config = Arc::new(config);
-    logging::prepare(&config.log)?.apply();
     host()?;
     let plan = Plan::new(&config, &Machine::read()?)?;
     let checked = checks::checked_members(&config);

@@ -21,6 +21,7 @@ use super::checking;
 use super::checks;
 use super::control::{Control, load_apart, millis_since};
 use super::doors::Moves;
+use super::settle_passthrough;
 use crate::cores::{Machine, Plan};
 use crate::shard::DoorChange;
 use crate::{logging, notify};
@@ -191,6 +192,8 @@ impl Control {
 
     /// Works out what `config` asks for, and has the members asked on whom it depends.
     fn stage(&mut self, loaded: Loaded) -> Result<Staged> {
+        let mut loaded = loaded;
+        let settled = settle_passthrough(&mut loaded)?;
         let Loaded { config, certificates, warnings, .. } = loaded;
         let config = Arc::new(config);
         if pinning(&config) != pinning(&self.begun_with) {
@@ -202,7 +205,7 @@ impl Control {
         let awaited = next.members_of_dead_pools();
         // Warnings of what its author wrote stand in the log; time alone makes these.
         let of_certificates = warnings.iter().filter(|one| one.key.starts_with("certificate["));
-        let notes = of_certificates.map(|one| one.headline()).collect();
+        let notes = of_certificates.map(|one| one.headline()).chain(settled).collect();
         Ok(Staged { notes, ..self.await_verdicts(config, certificates, plan, next, awaited) })
     }
 

@@ -3,6 +3,7 @@
     host.py serve ADDRESS PORT          TCP and UDP: answers what comes with "PEER-ADDRESS PEER-PORT WORDS"
     host.py ask tcp|udp SOURCE ADDRESS PORT WORDS
                                         says the words from SOURCE and prints the answer, or "failed: WHY"
+    host.py hold SOURCE ADDRESS PORT    a TCP connection: says each line that it reads, prints the answer
     host.py syn PREFIX ADDRESS PORT N   sends N SYNs from made-up IPv4 addresses PREFIX.x and never answers
 """
 
@@ -60,11 +61,18 @@ def ask(protocol, source, address, port, words):
                 answer = asking.recv(2048)
             except TimeoutError:
                 continue
-            print(answer.decode() if answer else "failed: closed")
+            print(answer.decode(errors="replace") if answer else "failed: closed")
             return
         print("failed: silence")
     except OSError as error:
         print(f"failed: {type(error).__name__}")
+
+
+def hold(source, address, port):
+    with socket.create_connection((address, int(port)), LIMIT, (source, 0)) as stream:
+        for line in sys.stdin:
+            stream.sendall(line.encode())
+            print(stream.recv(2048).decode(), end="", flush=True)
 
 
 def checksum(data):
@@ -88,4 +96,4 @@ def syn(prefix, address, port, n):
 
 
 if __name__ == "__main__":
-    {"serve": serve, "ask": ask, "syn": syn}[sys.argv[1]](*sys.argv[2:])
+    {"serve": serve, "ask": ask, "hold": hold, "syn": syn}[sys.argv[1]](*sys.argv[2:])

@@ -1,6 +1,6 @@
 //! TCP and UDP side by side, end to end: reloads under the load of both, floods that leave nothing
-//! behind; in network namespaces where needed. What is of one of them alone is in `tests/tcp` and
-//! `tests/udp.rs`.
+//! behind, members that see the clients' own addresses; in network namespaces where needed. What is
+//! of one of them alone is in `tests/tcp` and `tests/udp.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
 #[path = "../process/mod.rs"]
@@ -10,6 +10,7 @@ mod echo;
 mod floods;
 mod namespaces;
 mod reloads;
+mod transparent;
 
 use std::net::SocketAddr;
 

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Access, Connections, Headers, Limits, Log, Retry, Routes, Stickiness, Tls, Tunnel};
+use super::{
+    Access, Connections, Headers, Limits, Log, Passthrough, Retry, Routes, Stickiness, Tls, Tunnel,
+};
 use crate::model::{
     self, Algorithm, ConnectionDrain, Flavor, Handle, Id, Monitor, Persistence, PoolProtocol,
     Protocol, ProxyHeader, SlowStart,
@@ -50,6 +52,8 @@ pub struct Listener {
     pub headers: Headers,
     /// HTTPS: what handshakes need.
     pub tls: Option<Tls>,
+    /// Whose address members see.
+    pub passthrough: Passthrough,
 }
 
 /// The time limits of a listener (R6.7-1 to R6.7-7).

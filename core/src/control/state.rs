@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::access::Sets;
 use super::trust::Trusts;
 use super::{
-    Access, Change, Connections, Diff, Headers, Limits, Listener, Log, Member, Pool, Retry, Routes,
-    Stickiness, Timeouts, Tls, Tunnel, routes,
+    Access, Change, Connections, Diff, Headers, Limits, Listener, Log, Member, Passthrough, Pool,
+    Retry, Routes, Stickiness, Timeouts, Tls, Tunnel, routes,
 };
 use crate::cert::Store;
 use crate::model::{
@@ -401,6 +401,7 @@ fn resolve_listener(
         tls: None,
         access: Access::default(),
         headers: Headers::default(),
+        passthrough: Passthrough::of(listener, balancer),
     }
 }
 

@@ -76,6 +76,9 @@ impl State {
         field(&mut fields, "tunnel_timeout", &was.tunnel.timeout, &now.tunnel.timeout);
         let (a, b) = (&was.tunnel.protocols, &now.tunnel.protocols);
         field(&mut fields, "upgrade_protocols", a, b);
+        if was.passthrough != now.passthrough {
+            fields.push("transparent_client_ip_enable changed".into());
+        }
         field(&mut fields, "shards", &was.shards, &now.shards);
         access_fields(&mut fields, &was.access, &now.access);
         let (a, b) = (&was.log, &now.log);

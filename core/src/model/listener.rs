@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{AccessLog, DEFAULT_POLICY, Id};
+use super::{AccessLog, DEFAULT_POLICY, Fallback, Id};
 
 /// A listener. Its balancer's addresses are bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub struct Listener {
     /// Layer 4: members see the client's own address. On unless given for a dedicated balancer
     /// without `ip_target_enable` (R9.1-10), else off (R9.1-11, C7).
     pub transparent_client_ip_enable: bool,
+    /// The host can't do that, and the balancer says what to do instead. Never from a file.
+    pub fallback: Option<Fallback>,
     /// Layer 7: where requests are logged.
     pub access_log: ListenerLog,
     /// HTTPS only, and there always.
@@ -109,6 +111,7 @@ impl Default for Listener {
             server_timing: false,
             proxy_protocol: ProxyAccept::default(),
             transparent_client_ip_enable: false,
+            fallback: None,
             access_log: ListenerLog::default(),
             tls: None,
         }

@@ -55,6 +55,21 @@ fn limit(which: libc::__rlimit_resource_t) -> io::Result<Limit> {
     }
 }
 
+/// May this process use addresses that are not this host's (IP_TRANSPARENT)? `false`: it lacks both
+/// CAP_NET_ADMIN and CAP_NET_RAW in the user namespace of its network.
+///
+/// # Errors
+/// No socket could be had.
+pub fn may_be_transparent() -> io::Result<bool> {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    match socket.set_ip_transparent_v4(true) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Words of the core mask: room for 8,192 cores, the most that Linux can be built for.
 const MASK_WORDS: usize = 8_192 / WORD_BITS;
 const WORD_BITS: usize = libc::c_ulong::BITS as usize;

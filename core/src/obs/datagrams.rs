@@ -17,17 +17,20 @@ pub enum DatagramDrop {
     Draining,
     /// It is for a QUIC pool, and no QUIC, or leads to no connection.
     NotQuic,
+    /// The member that was chosen is the client itself (R2.1-13).
+    MemberIsClient,
 }
 
 impl DatagramDrop {
     /// All of them, in the order of the counters.
-    pub const ALL: [DatagramDrop; 6] = [
+    pub const ALL: [DatagramDrop; 7] = [
         DatagramDrop::Truncated,
         DatagramDrop::NoMember,
         DatagramDrop::NoSocket,
         DatagramDrop::Stray,
         DatagramDrop::Draining,
         DatagramDrop::NotQuic,
+        DatagramDrop::MemberIsClient,
     ];
 
     /// The word in metrics.
@@ -40,6 +43,7 @@ impl DatagramDrop {
             DatagramDrop::Stray => "stray",
             DatagramDrop::Draining => "draining",
             DatagramDrop::NotQuic => "not_quic",
+            DatagramDrop::MemberIsClient => "member_is_client",
         }
     }
 }

@@ -17,6 +17,9 @@ pub enum Ending {
     Idle,
     /// No member could be connected to, or there was none (C18).
     ConnectFailed,
+    /// The member that was chosen is the client itself, which can't be where members see the
+    /// client's address (R2.1-13).
+    MemberIsClient,
     /// Its member left the pool or got weight 0, and `connection_drain` was over (R7.14-4).
     Drained,
     /// Its listener was deleted (R6.3-1).
@@ -29,13 +32,14 @@ pub enum Ending {
 
 impl Ending {
     /// All of them, in the order of the counters.
-    pub const ALL: [Ending; 10] = [
+    pub const ALL: [Ending; 11] = [
         Ending::ClientFin,
         Ending::MemberFin,
         Ending::ClientRst,
         Ending::MemberRst,
         Ending::Idle,
         Ending::ConnectFailed,
+        Ending::MemberIsClient,
         Ending::Drained,
         Ending::Deleted,
         Ending::Evicted,
@@ -52,6 +56,7 @@ impl Ending {
             Ending::MemberRst => "member_rst",
             Ending::Idle => "idle",
             Ending::ConnectFailed => "connect_failed",
+            Ending::MemberIsClient => "member_is_client",
             Ending::Drained => "drained",
             Ending::Deleted => "deleted",
             Ending::Evicted => "evicted",

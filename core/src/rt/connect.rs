@@ -28,6 +28,8 @@ pub struct ConnectOptions {
     /// Our own address; port 0 = the kernel picks one that is free towards this peer
     /// (IP_BIND_ADDRESS_NO_PORT).
     pub source: Option<SocketAddr>,
+    /// `source` need not be an address of this host (IP_TRANSPARENT).
+    pub transparent: bool,
     /// Time limit, with the wheel's accuracy; ends in `TimedOut`.
     pub timeout: Option<Duration>,
     /// TCP keep-alive with these times; `None` = off.
@@ -125,6 +127,9 @@ fn open(addr: SocketAddr, options: &ConnectOptions) -> io::Result<OwnedFd> {
     socket.set_tcp_nodelay(true)?;
     if let Some(times) = options.keepalive {
         sys::set_keepalive(socket.as_raw_fd(), times)?;
+    }
+    if options.transparent {
+        sys::set_transparent(socket.as_raw_fd(), addr.is_ipv6())?;
     }
     if let Some(source) = options.source {
         let late: libc::c_int = 1;

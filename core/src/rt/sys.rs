@@ -46,6 +46,17 @@ pub(super) fn set_datagram_options(fd: RawFd, v6: bool, errors: bool) -> io::Res
     set_option(fd, level, error, &libc::c_int::from(errors))
 }
 
+/// Lets a socket, not bound yet, have an address that is not this host's. Needs CAP_NET_ADMIN or
+/// CAP_NET_RAW.
+pub(super) fn set_transparent(fd: RawFd, v6: bool) -> io::Result<()> {
+    let (level, name) = match v6 {
+        true => (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
+        false => (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+    };
+    let on: libc::c_int = 1;
+    set_option(fd, level, name, &on)
+}
+
 pub(super) fn shutdown_write(fd: RawFd) -> io::Result<()> {
     // SAFETY: takes numbers only.
     check(unsafe { libc::shutdown(fd, libc::SHUT_WR) })

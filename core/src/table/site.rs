@@ -1,13 +1,14 @@
 //! A listener as the data path reads it.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Pool, Routes, SiteLog};
 use crate::acl::{Gate, House};
-use crate::control::{self, Access, Headers, Limits, Retry, Tls};
+use crate::control::{self, Access, Headers, Limits, Passthrough, Retry, Tls};
 use crate::model::{Handle, Protocol};
 use crate::obs::{Board, ListenerCounters};
 use crate::tls::Server;
@@ -41,6 +42,9 @@ pub struct Site {
     server_timing: Cell<bool>,
     routes: RefCell<Option<Rc<Routes>>>,
     tls: RefCell<Option<Tls>>,
+    passthrough: RefCell<Passthrough>,
+    /// A member of its own was its client, and somebody has been told.
+    warned: Cell<bool>,
 }
 
 impl Site {
@@ -69,6 +73,8 @@ impl Site {
             server_timing: Cell::new(false),
             routes: RefCell::default(),
             tls: RefCell::default(),
+            passthrough: RefCell::default(),
+            warned: Cell::new(false),
         }
     }
 
@@ -88,6 +94,7 @@ impl Site {
         self.server_timing.set(settings.log.server_timing);
         self.headers.replace(Rc::new(settings.headers.clone()));
         self.tls.replace(settings.tls.clone());
+        self.passthrough.replace(settings.passthrough.clone());
     }
 
     pub(super) fn set_log(&self, log: Option<SiteLog>) {
@@ -213,13 +220,30 @@ impl Site {
         Rc::clone(&self.headers.borrow())
     }
 
+    /// Does this member see the client's own address (R9.1-5)?
+    #[inline]
+    pub fn keeps_client(&self, member: IpAddr) -> bool {
+        self.passthrough.borrow().keeps_client(member)
+    }
+
+    /// Are members told the client by the PROXY protocol, whatever their pool says?
+    #[inline]
+    pub fn tells_client(&self) -> bool {
+        self.passthrough.borrow().tells_client()
+    }
+
+    /// Notes that a member was to be its own client (R2.1-13); `true` the first time.
+    pub fn first_warning(&self) -> bool {
+        !self.warned.replace(true)
+    }
+
     /// Its settings in words; equal where the files are.
     pub(super) fn describe(&self) -> String {
         let times = [&self.keepalive, &self.client, &self.member, &self.connect];
         let times = times.map(Cell::get);
         let mut text = format!(
             "listener {}: {}, pool {}, timeouts {times:?} {:?}, {:?}, {:?}, upgrades {:?}, {:?}, \
-             {:?}, log {:?}, server_timing {}, tls {:?}",
+             {:?}, log {:?}, server_timing {}, tls {:?}, {:?}",
             self.name(),
             self.protocol().name(),
             self.pool().map_or("none".into(), |pool| pool.name()),
@@ -231,7 +255,8 @@ impl Site {
             self.headers(),
             self.log().map(|log| log.format),
             self.server_timing(),
-            self.tls.borrow()
+            self.tls.borrow(),
+            self.passthrough.borrow()
         );
         text += &self.routes().map_or(String::new(), |routes| routes.describe());
         text

@@ -92,7 +92,7 @@ async fn connect(question: &Question<'_>) -> Result<Result<(TcpStream, Duration)
     let begin = rt::now();
     let source = source.filter(|ip| ip.is_ipv4() == address.is_ipv4());
     let source = source.map(|ip| SocketAddr::new(ip, 0));
-    let options = ConnectOptions { source, timeout: Some(timeout), keepalive: None };
+    let options = ConnectOptions { source, timeout: Some(timeout), ..ConnectOptions::default() };
     match TcpStream::connect(address, &options).await {
         Ok(stream) => {
             let left = timeout.saturating_sub(rt::now().since(begin));

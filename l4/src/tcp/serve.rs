@@ -2,6 +2,7 @@
 //! While it is quiet it holds no buffer.
 
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -19,7 +20,7 @@ use weir_core::tls::Stream;
 
 use super::Tcp;
 use super::session::{Close, Event, Look, Outside, Session, Step};
-use crate::choice::{self, Choice};
+use crate::choice::{self, Choice, header_for, is_own_client};
 use crate::limits::TCP_ATTEMPTS;
 use crate::record::Record;
 
@@ -154,20 +155,45 @@ impl Live {
         {
             *free = Some(choice.held.member().handle);
         }
-        self.on(Event::Chosen(self.choice.is_some()))
+        match &self.choice {
+            Some((choice, _)) if is_own_client(self.ticket.site(), choice, source) => {
+                self.on(Event::ChosenClient)
+            }
+            choice => self.on(Event::Chosen(choice.is_some())),
+        }
+    }
+
+    /// The client's address for the connection to this member, if that is to see it (R9.1-5). The
+    /// port is the kernel's choice, free towards this member: with the client's own, two of its
+    /// connections, by two listeners, to one member would be one and the same.
+    fn source(&self, member: SocketAddr) -> Option<SocketAddr> {
+        let mut source = self.origin.source;
+        source.set_port(0);
+        let same_family = source.is_ipv6() == member.is_ipv6();
+        let keeps = same_family && self.ticket.site().keeps_client(member.ip());
+        keeps.then_some(source)
+    }
+
+    /// A connection to a member in the making. Boxed, and made elsewhere than where it is awaited:
+    /// the session outlives it by far, and keeps room for all that is held while it waits.
+    fn open(
+        &self,
+        member: SocketAddr,
+    ) -> Pin<Box<impl Future<Output = io::Result<TcpStream>> + use<>>> {
+        let source = self.source(member);
+        let options = ConnectOptions {
+            source,
+            transparent: source.is_some(),
+            timeout: Some(self.ticket.site().connect_timeout()),
+            keepalive: Some(self.service.keepalive.get()),
+        };
+        Box::pin(async move { TcpStream::connect(member, &options).await })
     }
 
     async fn connect(&mut self) -> Step {
         let Some((choice, _)) = &self.choice else { return self.on(Event::Connected(false)) };
         let member = Rc::clone(choice.held.member());
-        let options = ConnectOptions {
-            source: None,
-            timeout: Some(self.ticket.site().connect_timeout()),
-            keepalive: Some(self.service.keepalive.get()),
-        };
-        let (address, begun) = (member.address, rt::now());
-        // Boxed: the session outlives it by far.
-        let mut connecting = Box::pin(async move { TcpStream::connect(address, &options).await });
+        let (mut connecting, begun) = (self.open(member.address), rt::now());
         let connected = poll_fn(|cx| match self.look() {
             Look::Close(close) => Poll::Ready(Err(close)),
             _ => Pin::new(&mut connecting).poll(cx).map(Ok),
@@ -191,7 +217,7 @@ impl Live {
     fn connected(&mut self, upstream: Upstream) {
         self.upstream = Some(upstream);
         if let Some((choice, pool)) = &self.choice {
-            self.relay = Relay::new(self.header(pool.proxy_header()), None);
+            self.relay = Relay::new(self.header(header_for(self.ticket.site(), pool)), None);
             choice.bind(rt::now());
             self.ticket.site().counters.sticky.count(choice.sticky);
         }

@@ -35,6 +35,8 @@ enum Phase {
 pub enum Event {
     /// There is a member to try, or none is left (C18).
     Chosen(bool),
+    /// The member to try is the client itself, whose address it would see (R2.1-13).
+    ChosenClient,
     /// The member has accepted, or it can't be had: refused, unreachable, too slow.
     Connected(bool),
     /// The relay has ended; this side, if any, had sent its FIN first.
@@ -100,6 +102,9 @@ impl Session {
         let step = match (self.phase, event) {
             (Phase::Choosing, Event::Chosen(true)) => Step::Connect,
             (Phase::Choosing, Event::Chosen(false)) => fail(),
+            (Phase::Choosing, Event::ChosenClient) => {
+                Step::Close(Close::by(Ending::MemberIsClient))
+            }
             (Phase::Connecting, Event::Connected(true)) => Step::Relay,
             (Phase::Connecting, Event::Connected(false)) if self.attempts < TCP_ATTEMPTS => {
                 Step::Choose
@@ -217,6 +222,15 @@ mod tests {
         let mut session = Session::default();
         let close = Close { ending: Ending::ConnectFailed, reset: true };
         assert_eq!(session.on(Event::Chosen(false)), Some(Step::Close(close)));
+    }
+
+    /// R2.1-13: another member is not looked for, since the user is to notice.
+    #[test]
+    fn a_member_is_not_its_own_client() {
+        let mut session = Session::default();
+        let close = Close { ending: Ending::MemberIsClient, reset: true };
+        assert_eq!(session.on(Event::ChosenClient), Some(Step::Close(close)));
+        assert!(session.is_over());
     }
 
     /// R2.2-3: idle means RST to both sides; only a session that both sides have ended has none.

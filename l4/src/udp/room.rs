@@ -20,7 +20,7 @@ use weir_core::time::clock::Mono;
 
 use super::SocketId;
 use super::table::{Begun, Client, Flow, FlowId, Table};
-use crate::choice::{Choice, choose_by_id};
+use crate::choice::{Choice, choose_by_id, header_for, is_own_client};
 use crate::limits::{DRAIN_IDLE, FLOWS, SOCKET_REST};
 use crate::quic::{self, Aim, Ids};
 use crate::record::Record;
@@ -182,7 +182,7 @@ impl Room {
         flow.payload.moved.from_client += bytes;
         let header = match std::mem::replace(&mut flow.payload.told, true) {
             true => None,
-            false => self.header(&flow.client, flow.payload.pool.proxy_header()),
+            false => self.header(&flow.client, header_for(&self.site, &flow.payload.pool)),
         };
         let bytes = bytes + header.as_ref().map_or(0, |header| header.len() as u64);
         let payload = match header {
@@ -272,6 +272,11 @@ impl Room {
             counters.datagrams.drop(DatagramDrop::NoMember);
             return None;
         };
+        if is_own_client(&self.site, &choice, source) {
+            counters.endings.count(Ending::MemberIsClient);
+            counters.datagrams.drop(DatagramDrop::MemberIsClient);
+            return None;
+        }
         counters.sticky.count(choice.sticky);
         let member = choice.held.member();
         let (address, blocks) = (member.address, std::sync::Arc::clone(&member.counters));
@@ -287,7 +292,8 @@ impl Room {
             told: false,
             answered: false,
         };
-        let begun = self.flows.borrow_mut().begin(client, address, kept, now);
+        let alone = self.site.keeps_client(address.ip());
+        let begun = self.flows.borrow_mut().begin(client, address, alone, kept, now);
         let (flow, evicted) = match begun {
             Begun::Flow(flow, evicted) => (Some(flow), evicted),
             Begun::Full(_, evicted) => (None, evicted),
@@ -307,7 +313,8 @@ impl Room {
 
     /// Opens the flow's socket if it is not open yet. If that fails the flow ends.
     fn provide_socket(self: &Rc<Self>, flow: FlowId) -> bool {
-        let Some(id) = self.flows.borrow().get(flow).map(|flow| flow.socket) else { return false };
+        let known = self.flows.borrow().get(flow).map(|flow| (flow.socket, flow.client.peer));
+        let Some((id, client)) = known else { return false };
         let index = id.index();
         let mut upstream = self.upstream.borrow_mut();
         if upstream.len() <= index {
@@ -317,7 +324,7 @@ impl Room {
         if place.is_some() {
             return true;
         }
-        match self.open_upstream(id) {
+        match self.open_upstream(id, client) {
             Ok(open) => *place = Some(open),
             Err(error) => {
                 drop(upstream);
@@ -330,13 +337,20 @@ impl Room {
         true
     }
 
-    fn open_upstream(self: &Rc<Self>, id: SocketId) -> std::io::Result<Open> {
-        let any: SocketAddr = match id.is_ipv6() {
-            true => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
-            false => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
+    fn open_upstream(
+        self: &Rc<Self>,
+        id: SocketId,
+        mut client: SocketAddr,
+    ) -> std::io::Result<Open> {
+        client.set_port(0);
+        let transparent = id.is_alone();
+        let source: SocketAddr = match (transparent, id.is_ipv6()) {
+            (true, _) => client,
+            (false, true) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+            (false, false) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
         };
-        let options = UdpOptions { errors: true, ..UdpOptions::default() };
-        let socket = Rc::new(UdpSocket::bind(any, options)?);
+        let options = UdpOptions { errors: true, transparent, ..UdpOptions::default() };
+        let socket = Rc::new(UdpSocket::bind(source, options)?);
         let (room, own) = (Rc::clone(self), Rc::clone(&socket));
         let task = rt::spawn(async move {
             loop {
@@ -412,7 +426,8 @@ impl Room {
         self.site.counters.endings.count(ending);
         self.log(&flow, ending);
         flow.payload.choice.held.member().counters.active_connections.fall();
-        if self.flows.borrow().users(flow.socket) == 0
+        // A socket with a client's address carries no flow of another one.
+        if (flow.socket.is_alone() || self.flows.borrow().users(flow.socket) == 0)
             && let Some(place) = self.upstream.borrow_mut().get_mut(flow.socket.index())
         {
             *place = None;

@@ -1,26 +1,34 @@
 //! Pure: which upstream socket a flow gets. A socket carries one flow to each member, since answers
 //! are told apart by socket and member; so `n` sockets carry `n` times as many flows as there are
-//! members. Sockets are numbers here; the shell opens them.
+//! members. A flow that keeps its client's address has a socket for itself, which has that address.
+//! Sockets are numbers here; the shell opens them.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ahash::HashMap;
 
 use crate::limits::FLOW_SOCKETS;
 
-/// The number of an upstream socket; IPv4 and IPv6 ones have numbers of their own.
+/// The number of an upstream socket; IPv4 and IPv6 ones have numbers of their own, and so have
+/// those that carry one flow only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId(u32);
 
 impl SocketId {
-    fn new(number: u32, v6: bool) -> SocketId {
-        SocketId(number * 2 + u32::from(v6))
+    fn new(number: u32, alone: bool, v6: bool) -> SocketId {
+        SocketId(number * 4 + u32::from(alone) * 2 + u32::from(v6))
     }
 
     fn number(self) -> u32 {
-        self.0 / 2
+        self.0 / 4
+    }
+
+    /// Does it carry one flow only, with its client's address?
+    #[must_use]
+    pub fn is_alone(self) -> bool {
+        self.0 & 2 != 0
     }
 
     /// Is it an IPv6 socket?
@@ -39,6 +47,7 @@ impl SocketId {
 /// Who uses which socket.
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
+    /// Of each member; of nobody, a family each, for flows that have a socket for themselves.
     members: HashMap<SocketAddr, Places>,
     /// Flows of each socket, by its index.
     users: Vec<u32>,
@@ -55,9 +64,10 @@ struct Places {
 }
 
 impl Sockets {
-    /// A socket that has no flow to `member` yet; `None` when the bound is reached.
-    pub(super) fn take(&mut self, member: SocketAddr) -> Option<SocketId> {
-        let places = self.members.entry(member).or_default();
+    /// A socket that has no flow to `member` yet, or `alone` none at all; `None` when the bound is
+    /// reached.
+    pub(super) fn take(&mut self, member: SocketAddr, alone: bool) -> Option<SocketId> {
+        let places = self.members.entry(sharing(member, alone)).or_default();
         let number = match places.free.pop() {
             Some(Reverse(number)) => number,
             None if places.next < FLOW_SOCKETS => {
@@ -67,7 +77,7 @@ impl Sockets {
             None => return None,
         };
         places.used += 1;
-        let socket = SocketId::new(number, member.is_ipv6());
+        let socket = SocketId::new(number, alone, member.is_ipv6());
         if self.users.len() <= socket.index() {
             self.users.resize(socket.index() + 1, 0);
         }
@@ -82,10 +92,11 @@ impl Sockets {
         if let Some(users) = self.users.get_mut(socket.index()) {
             *users = users.saturating_sub(1);
         }
-        let Some(places) = self.members.get_mut(&member) else { return };
+        let key = sharing(member, socket.is_alone());
+        let Some(places) = self.members.get_mut(&key) else { return };
         places.used = places.used.saturating_sub(1);
         if places.used == 0 {
-            self.members.remove(&member);
+            self.members.remove(&key);
         } else {
             places.free.push(Reverse(socket.number()));
         }
@@ -97,6 +108,15 @@ impl Sockets {
     }
 }
 
+/// Flows with the same answer are on sockets of their own each.
+pub(super) fn sharing(member: SocketAddr, alone: bool) -> SocketAddr {
+    match (alone, member.is_ipv6()) {
+        (false, _) => member,
+        (true, false) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        (true, true) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,21 +125,37 @@ mod tests {
     fn sockets_are_shared_by_members_and_never_by_flows_of_one() {
         let mut sockets = Sockets::default();
         let member = |n: u16| SocketAddr::from(([10, 0, 0, 1], n));
-        let first: Vec<_> = (0..3).map(|_| sockets.take(member(1)).unwrap()).collect();
-        let second: Vec<_> = (0..3).map(|_| sockets.take(member(2)).unwrap()).collect();
+        let first: Vec<_> = (0..3).map(|_| sockets.take(member(1), false).unwrap()).collect();
+        let second: Vec<_> = (0..3).map(|_| sockets.take(member(2), false).unwrap()).collect();
         assert_eq!(first, second, "the same three sockets");
         assert_eq!(sockets.users(first[0]), 2);
         sockets.give_back(first[1], member(1));
-        assert_eq!(sockets.take(member(1)), Some(first[1]));
+        assert_eq!(sockets.take(member(1), false), Some(first[1]));
         assert!(!first[0].is_ipv6());
-        assert!(sockets.take("[::1]:1".parse().unwrap()).unwrap().is_ipv6());
+        assert!(sockets.take("[::1]:1".parse().unwrap(), false).unwrap().is_ipv6());
     }
 
     #[test]
     fn a_member_has_no_more_flows_than_there_are_sockets() {
         let mut sockets = Sockets::default();
         let member = SocketAddr::from(([10, 0, 0, 1], 1));
-        let taken = (0..FLOW_SOCKETS + 5).filter_map(|_| sockets.take(member)).count();
+        let taken = (0..FLOW_SOCKETS + 5).filter_map(|_| sockets.take(member, false)).count();
         assert_eq!(taken, FLOW_SOCKETS as usize);
+    }
+
+    /// R9.1-5: flows with a socket for themselves share none, with nobody.
+    #[test]
+    fn lonely_flows_share_no_socket() {
+        let mut sockets = Sockets::default();
+        let member = |n: u16| SocketAddr::from(([10, 0, 0, 1], n));
+        let shared = sockets.take(member(1), false).unwrap();
+        let alone: Vec<_> = (1..4).map(|n| sockets.take(member(n), true).unwrap()).collect();
+        assert!(alone.iter().all(|socket| socket.is_alone() && sockets.users(*socket) == 1));
+        assert!(!shared.is_alone() && alone[0] != alone[1] && alone[1] != alone[2]);
+        sockets.give_back(alone[1], member(2));
+        assert_eq!(sockets.users(alone[1]), 0);
+        assert_eq!(sockets.take(member(9), true), Some(alone[1]));
+        let more = (0..FLOW_SOCKETS).filter_map(|_| sockets.take(member(1), true)).count();
+        assert_eq!(more, FLOW_SOCKETS as usize - 3);
     }
 }

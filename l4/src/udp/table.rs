@@ -12,7 +12,7 @@ use std::time::Duration;
 use ahash::HashMap;
 use weir_core::time::clock::Mono;
 
-use super::sockets::{SocketId, Sockets};
+use super::sockets::{SocketId, Sockets, sharing};
 use crate::limits::EVICTION_REACH;
 
 /// Whose flow it is, as the client sees it.
@@ -55,8 +55,8 @@ pub struct Flow<P> {
 pub enum Begun<P> {
     /// It is there; one that was silent longest may have made room for it.
     Flow(FlowId, Option<Flow<P>>),
-    /// All sockets carry a flow to this member, and none of them has been silent for long. If the
-    /// table was full, too, a flow has ended all the same.
+    /// All sockets that it could have carry a flow already, and none of them has been silent for
+    /// long. If the table was full, too, a flow has ended all the same.
     Full(P, Option<Flow<P>>),
 }
 
@@ -154,17 +154,24 @@ impl<P> Table<P> {
         self.sockets.users(socket)
     }
 
-    /// Begins the flow of a client that has none.
-    pub fn begin(&mut self, client: Client, member: SocketAddr, payload: P, now: Mono) -> Begun<P> {
+    /// Begins the flow of a client that has none, `alone` with a socket for itself.
+    pub fn begin(
+        &mut self,
+        client: Client,
+        member: SocketAddr,
+        alone: bool,
+        payload: P,
+        now: Mono,
+    ) -> Begun<P> {
         debug_assert!(!self.by_client.contains_key(&client), "it has a flow");
         let mut evicted = None;
         if self.len() >= self.most {
             evicted = self.end(FlowId(self.oldest));
         }
-        let mut socket = self.sockets.take(member);
+        let mut socket = self.sockets.take(member, alone);
         if socket.is_none() && evicted.is_none() {
-            evicted = self.oldest_to(member).and_then(|flow| self.end(flow));
-            socket = self.sockets.take(member);
+            evicted = self.oldest_like(sharing(member, alone)).and_then(|flow| self.end(flow));
+            socket = self.sockets.take(member, alone);
         }
         let Some(socket) = socket else { return Begun::Full(payload, evicted) };
         let flow = Flow { client, member, socket, used: now, payload, newer: NONE, older: NONE };
@@ -220,12 +227,12 @@ impl<P> Table<P> {
         self.flows.get_mut(at as usize)?.as_mut()
     }
 
-    /// The longest silent flow to `member`, if it is among the first few.
-    fn oldest_to(&self, member: SocketAddr) -> Option<FlowId> {
+    /// The longest silent flow that competes for the same sockets, if it is among the first few.
+    fn oldest_like(&self, wanted: SocketAddr) -> Option<FlowId> {
         let mut at = self.oldest;
         for _ in 0..EVICTION_REACH {
             let flow = self.at(at)?;
-            if flow.member == member {
+            if sharing(flow.member, flow.socket.is_alone()) == wanted {
                 return Some(FlowId(at));
             }
             at = flow.newer;

@@ -13,7 +13,6 @@ use crate::model::CIPHER_POLICIES;
 
 const TLS: &str = "HTTPS";
 const CRYPTO: super::Stage = Later("TLS");
-const LAYER4: super::Stage = Later("Layer 4");
 
 keys! {
     ["loadbalancer"]
@@ -34,12 +33,14 @@ keys! {
         "Addresses that the balancer's listeners bind; an IPv6 entry binds IPv6 alone.";
     "network": Networks, NO_ENTRY, ALL, Replace, "R3.11-1", Now,
         "Members must lie in these where the balancer is shared or `ip_target_enable` is false; \
-            empty = not checked.";
-    "ip_target_enable": Bool, YES, ALL, Reload, "R3.11-2", LAYER4,
-        "May members be anywhere, so that Layer 4 uses the balancer's own address (C7)?";
+            empty = not checked. Only members inside see the client's own address.";
+    "ip_target_enable": Bool, YES, ALL, Reload, "R3.11-2", Now,
+        "May members be anywhere, so that Layer 4 uses the balancer's own address (C7)? `false` \
+            needs CAP_NET_ADMIN and routes: `docs/transparent.md`.";
     "passthrough_fallback": Choice(&["error", "proxy_protocol", "none"], &[]),
-        Text("\"error\""), L4, Reload, "", LAYER4,
-        "What to do where the host can't keep the client's address (C7).";
+        Text("\"error\""), L4, Reload, "", Now,
+        "Where the process may not use the client's address (C7): refuse to start, tell members by \
+            the PROXY protocol, or use the balancer's own.";
     "source_addresses": Addresses, NO_ENTRY, ALL, Reload, "R7.4-1", Later("source addresses"),
         "Overrides `[runtime]`.";
     "cores": Shape("string or list of integers", "as in `[runtime]`, without `\"auto\"`"),
@@ -119,8 +120,8 @@ keys! {
     "proxy_protocol": Table, Text("{ accept = false, from = [] }"), ALL, Reload, "", Now,
         "Accept the PROXY protocol from these peers.";
     "transparent_client_ip_enable": Bool, Absent("true for a dedicated balancer without \
-        `ip_target_enable`, which can't turn it off; else false"), L4, Reload, "R9.1-10", LAYER4,
-        "Use the client's own address towards members (R9.1-11).";
+        `ip_target_enable`, which can't turn it off; else false"), L4, Reload, "R9.1-10", Now,
+        "Members see the client's own address (R9.1-11): `docs/transparent.md`.";
     "access_log": Shape("boolean or table", "`true` = where `[access_log]` says"),
         YES, L7, Reload, "R13.1-3", Now,
         "This listener's access log.";

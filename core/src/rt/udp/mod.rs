@@ -70,6 +70,8 @@ pub struct UdpOptions {
     pub reuse_port: bool,
     /// Learn which peer an error is about (IP_RECVERR).
     pub errors: bool,
+    /// The address need not be one of this host (IP_TRANSPARENT).
+    pub transparent: bool,
 }
 
 /// What a socket is made of; shared by its handle and the operations in flight.
@@ -121,6 +123,9 @@ impl UdpSocket {
         }
         if options.reuse_port {
             socket.set_reuse_port(true)?;
+        }
+        if options.transparent {
+            sys::set_transparent(socket.as_raw_fd(), addr.is_ipv6())?;
         }
         socket.bind(&SockAddr::from(addr))?;
         UdpSocket::from_fd(socket.into(), options.errors)
