@@ -47,10 +47,23 @@ impl ChunkDecoder {
     /// # Errors
     /// What is wrong with the coding.
     pub fn feed(&mut self, data: &[u8]) -> Result<usize, &'static str> {
+        self.feed_to(data, |_| {})
+    }
+
+    /// The same; `sink` is shown the body's own bytes.
+    ///
+    /// # Errors
+    /// As [`ChunkDecoder::feed`].
+    pub fn feed_to(
+        &mut self,
+        data: &[u8],
+        mut sink: impl FnMut(&[u8]),
+    ) -> Result<usize, &'static str> {
         let mut at = 0;
         while at < data.len() && self.state != State::Done {
             if self.state == State::Data {
                 let take = usize::try_from(self.left).unwrap_or(usize::MAX).min(data.len() - at);
+                sink(&data[at..at + take]);
                 at += take;
                 self.left -= take as u64;
                 if self.left == 0 {

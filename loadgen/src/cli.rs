@@ -1,21 +1,24 @@
 //! The command line: its flags (fixed by the interface), and what they mean as a [`Plan`]. Does
 //! nothing itself. Called by `commands`.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::cpu;
 use crate::limits;
-use crate::origin::{Delay, OriginSpec};
-use crate::plan::{CpuOf, Length, Plan, Reuse};
-use crate::target::Target;
+use crate::origin::{Delay, OriginSpec, Speaks};
+use crate::origin_tls::OriginTls;
+use crate::plan::{CpuOf, Exchange, Length, Plan, Reuse, TlsOptions};
+use crate::search::Needle;
+use crate::target::{Scheme, Target};
+use crate::template::{self, Expect, Template};
 use crate::units;
 use crate::verdict::FailIf;
 
-/// Tests an HTTP balancer or server: constant load, honest latencies.
+/// Tests a balancer or a server: constant load, honest latencies.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, args_conflicts_with_subcommands = true)]
 #[command(
@@ -59,7 +62,8 @@ pub struct LaterArgs {
 /// Flags of a run.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// What to test: http://HOST:PORT/PATH; port and path may be left out
+    /// What to test: http, https, ws, wss, tcp or udp://HOST:PORT/PATH. Several URLs of one place
+    /// take turns by chance; 3*URL comes three times as often as one without a number
     #[arg(value_name = "URL")]
     pub urls: Vec<String>,
     /// Connections of all cores together
@@ -92,12 +96,33 @@ pub struct RunArgs {
     /// Send this file as body of each request
     #[arg(long, value_name = "FILE")]
     pub body: Option<PathBuf>,
+    /// Requests of a JSON file, [{"path": …, "weight": …}], in place of the URL's own
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["body", "method"])]
+    pub templates: Option<PathBuf>,
+    /// Requests under way at once on a connection
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub pipeline: usize,
+    /// What answers have to be like.
+    #[command(flatten)]
+    pub expect: ExpectArgs,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+    /// Our own addresses, which the connections take in turn, like 127.0.0.1,127.0.0.2
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub source: Vec<IpAddr>,
+    /// What tcp does: echo, connect, upload or download
+    #[arg(long, value_name = "WHAT", default_value = "echo", value_parser = parse_exchange)]
+    pub exchange: Exchange,
+    /// Bytes of a message of tcp, udp, ws and wss, like 64, 4k, 1M
+    #[arg(long, value_name = "SIZE", default_value = "64", value_parser = units::parse_size)]
+    pub size: u64,
     /// Load before the measured window
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::parse_duration)]
     pub warmup: Duration,
-    /// Time limit of one request, its connect included
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::parse_duration)]
-    pub timeout: Duration,
+    /// Time limit of one request, its connect included [default: 10s; of a datagram 1s]
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
+    pub timeout: Option<Duration>,
     /// Seed of all that is random
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -115,13 +140,55 @@ pub struct RunArgs {
     pub later: LaterFlags,
 }
 
+/// Flags about right and wrong answers.
+#[derive(Debug, Args)]
+pub struct ExpectArgs {
+    /// Statuses that are right, like 200,204 [default: all from 200 to 299]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub expect_status: Vec<u16>,
+    /// A text that the body of each answer has to hold
+    #[arg(long, value_name = "TEXT")]
+    pub expect_body: Option<String>,
+    /// Field of the answers that tells which member answered
+    #[arg(long, value_name = "NAME", default_value = "X-Origin")]
+    pub member_header: String,
+    /// Weights that the members' shares are tested against, like a=1,b=3
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_weight)]
+    pub expect_weights: Vec<(String, u64)>,
+    /// Each connection keeps cookies like a browser; a change of its member is counted
+    #[arg(long)]
+    pub sticky: bool,
+}
+
+/// Flags of TLS.
+#[derive(Clone, Debug, Args)]
+pub struct TlsArgs {
+    /// Take any certificate
+    #[arg(long)]
+    pub insecure: bool,
+    /// Trust the authorities of this PEM file [default: the system's]
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub ca: Option<PathBuf>,
+    /// Name to ask for and to verify [default: the URL's host]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub server_name: String,
+    /// Resume TLS sessions where the target offers it [default: full handshakes]
+    #[arg(long)]
+    pub resume: bool,
+}
+
+impl TlsArgs {
+    fn options(self) -> TlsOptions {
+        let TlsArgs { insecure, ca, server_name, resume } = self;
+        TlsOptions { insecure, ca, server_name, resume }
+    }
+}
+
 /// Flags that the interface promises and this version doesn't know yet.
 #[derive(Debug, Args)]
 pub struct LaterFlags {
     #[arg(long, hide = true)]
     http2: bool,
-    #[arg(long, hide = true)]
-    insecure: bool,
     #[arg(long, hide = true)]
     csv: Option<PathBuf>,
     #[arg(long, hide = true)]
@@ -154,6 +221,9 @@ pub struct IdleArgs {
     /// Write the report as JSON; - is stdout
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 /// Flags of `serve`.
@@ -168,7 +238,7 @@ pub struct ServeArgs {
     /// Bytes of each answer's body, like 128, 4k, 1M
     #[arg(long, value_name = "SIZE", default_value = "128", value_parser = units::parse_size)]
     pub body_size: u64,
-    /// Time before each answer: 5ms, or 1ms-10ms for an even spread
+    /// Time before each answer: 5ms, 1ms-10ms for an even spread, or 1ms,100ms@5%
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = Delay::parse)]
     pub delay: Delay,
     /// Status of the answers
@@ -177,6 +247,22 @@ pub struct ServeArgs {
     /// Share of requests answered with 500, 0–1
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     pub error_rate: f64,
+    /// Share of requests whose connection is reset, 0–1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub reset_rate: f64,
+    /// Speed of each answer's body, like 10k [default: as fast as it can]
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = units::parse_size)]
+    #[arg(hide_default_value = true)]
+    pub bytes_per_second: u64,
+    /// http (with WebSocket), echo, sink or source over TCP, or udp
+    #[arg(long, value_name = "WHAT", default_value = "http", value_parser = parse_speaks)]
+    pub speaks: Speaks,
+    /// Speak TLS with the certificate of this PEM file
+    #[arg(long, value_name = "FILE", requires = "private_key")]
+    pub certificate: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub private_key: Option<PathBuf>,
     /// Seed of delays and errors
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -196,6 +282,34 @@ fn parse_cores(text: &str) -> Result<Cores, String> {
         Some(core) => Err(format!("core {core} is not among those allowed here: {allowed:?}")),
         None => Ok(Cores(cores)),
     }
+}
+
+fn parse_exchange(text: &str) -> Result<Exchange, String> {
+    match text {
+        "echo" => Ok(Exchange::Echo),
+        "connect" => Ok(Exchange::Connect),
+        "upload" => Ok(Exchange::Upload),
+        "download" => Ok(Exchange::Download),
+        _ => Err("use echo, connect, upload or download".to_string()),
+    }
+}
+
+fn parse_speaks(text: &str) -> Result<Speaks, String> {
+    match text {
+        "http" => Ok(Speaks::Http),
+        "echo" => Ok(Speaks::Echo),
+        "sink" => Ok(Speaks::Sink),
+        "source" => Ok(Speaks::Source),
+        "udp" => Ok(Speaks::Udp),
+        _ => Err("use http, echo, sink, source or udp".to_string()),
+    }
+}
+
+fn parse_weight(text: &str) -> Result<(String, u64), String> {
+    let wrong = || format!("`{text}`: write it as NAME=WEIGHT");
+    let (name, weight) = text.split_once('=').ok_or_else(wrong)?;
+    let weight = weight.parse().ok().filter(|&weight| weight <= u64::from(limits::MAX_WEIGHT));
+    Ok((name.to_string(), weight.ok_or_else(wrong)?))
 }
 
 fn parse_header(text: &str) -> Result<(String, String), String> {
@@ -218,12 +332,8 @@ impl RunArgs {
         for text in more {
             fail_if.push(FailIf::parse(&text)?);
         }
-        let url = match urls.as_slice() {
-            [url] => url,
-            [] => return Err("there is no URL to test; try loadgen --help".to_string()),
-            _ => return Err("several URLs are not supported yet; give one".to_string()),
-        };
-        let body = self.body.map_or_else(|| Ok(Vec::new()), |path| read_body(&path))?;
+        let (target, weights) = targets(&urls)?;
+        let body = self.body.map_or_else(|| Ok(Vec::new()), |path| read_body("--body", &path))?;
         let plan = Plan {
             connections: self.connections,
             length: match (self.requests, self.duration) {
@@ -240,12 +350,32 @@ impl RunArgs {
             method: self.method,
             headers: self.headers,
             body,
+            expect: Expect {
+                statuses: self.expect.expect_status,
+                contains: self.expect.expect_body.map(|text| Needle::new(text.as_bytes())),
+            },
+            pipeline: self.pipeline,
+            tls: self.tls.options(),
+            sources: self.source,
+            member_field: self.expect.member_header,
+            expect_weights: self.expect.expect_weights,
+            sticky: self.expect.sticky,
+            exchange: self.exchange,
+            size: self.size,
             warmup: self.warmup,
-            timeout: self.timeout,
+            timeout: self.timeout.unwrap_or(match target.scheme {
+                Scheme::Udp => limits::DATAGRAM_TIMEOUT,
+                _ => limits::DEFAULT_TIMEOUT,
+            }),
             seed: self.seed,
             cpu_of: if self.pids.is_empty() { CpuOf::None } else { CpuOf::Processes(self.pids) },
-            ..Plan::new(Target::parse(url)?)
+            ..Plan::new(target)
         };
+        let templates = match self.templates {
+            Some(path) => read_templates(&path, &plan)?,
+            None => of_urls(&plan, &weights),
+        };
+        let plan = Plan { templates, ..plan };
         plan.check().map_err(|error| error.to_string())?;
         if let CpuOf::Processes(pids) = &plan.cpu_of {
             pids.iter().try_for_each(|&pid| check_pid(pid))?;
@@ -264,6 +394,7 @@ impl IdleArgs {
             connections: self.connections,
             cores: self.core.into_iter().collect(),
             timeout: self.timeout,
+            tls: self.tls.clone().options(),
             ..Plan::new(Target::parse(&self.url)?)
         };
         plan.check().map_err(|error| error.to_string())?;
@@ -275,6 +406,8 @@ impl IdleArgs {
 impl ServeArgs {
     /// The origins to start.
     pub fn specs(&self) -> Vec<OriginSpec> {
+        let files = self.certificate.clone().zip(self.private_key.clone());
+        let tls = files.map(|(certificate, private_key)| OriginTls { certificate, private_key });
         let several = self.listen.len() > 1;
         let name =
             |n: usize| if several { format!("{}-{n}", self.name) } else { self.name.clone() };
@@ -285,6 +418,10 @@ impl ServeArgs {
             delay: self.delay,
             status: self.status,
             error_rate: self.error_rate,
+            reset_rate: self.reset_rate,
+            bytes_per_second: self.bytes_per_second,
+            speaks: self.speaks,
+            tls: tls.clone(),
             seed: self.seed,
         };
         self.listen.iter().enumerate().map(spec).collect()
@@ -295,7 +432,6 @@ impl LaterFlags {
     fn check(&self) -> Result<(), String> {
         let given = [
             ("--http2", self.http2),
-            ("--insecure", self.insecure),
             ("--csv", self.csv.is_some()),
             ("--html", self.html.is_some()),
             ("--admin", self.admin.is_some()),
@@ -312,8 +448,69 @@ fn check_pid(pid: u32) -> Result<(), String> {
     read.map(drop).map_err(|error| format!("--pid {pid}: no such process can be read: {error}"))
 }
 
-fn read_body(path: &std::path::Path) -> Result<Vec<u8>, String> {
-    let wrong = |why: String| format!("--body {}: {why}", path.display());
+/// Reads URLs, each with its weight; all lead to one place.
+fn targets(urls: &[String]) -> Result<(Target, Vec<(String, u32)>), String> {
+    let mut first: Option<Target> = None;
+    let mut paths = Vec::new();
+    for text in urls {
+        let (weight, url) = match text.split_once('*') {
+            Some((weight, url)) if weight.bytes().all(|byte| byte.is_ascii_digit()) => {
+                let weight = weight.parse().map_err(|_| format!("`{text}`: N*URL needs a number"));
+                (weight?, url)
+            }
+            _ => (1, text.as_str()),
+        };
+        let target = Target::parse(url)?;
+        paths.push((target.path.clone(), weight));
+        let first = first.get_or_insert_with(|| target.clone());
+        if !first.is_same_place(&target) {
+            return Err(format!(
+                "`{url}` leads to another place than `{}`; test one place at a time",
+                first.url
+            ));
+        }
+    }
+    let first = first.ok_or("there is no URL to test; try loadgen --help")?;
+    Ok((first, paths))
+}
+
+/// The kinds of requests of several URLs; none for a single one.
+fn of_urls(plan: &Plan, paths: &[(String, u32)]) -> Vec<Template> {
+    if paths.len() < 2 {
+        return Vec::new();
+    }
+    let kind = |(path, weight): &(String, u32)| Template {
+        weight: *weight,
+        method: plan.method().to_string(),
+        path: path.clone(),
+        headers: plan.headers.clone(),
+        body: plan.body.clone(),
+        expect: plan.expect.clone(),
+    };
+    paths.iter().map(kind).collect()
+}
+
+fn read_templates(path: &Path, plan: &Plan) -> Result<Vec<Template>, String> {
+    let wrong = |why: String| format!("--templates {}: {why}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let read = |file: &str| read_body("body_file", &folder.join(file));
+    let mut templates = template::parse(&text, read).map_err(wrong)?;
+    for template in &mut templates {
+        // What the command line says holds for all of them.
+        template.headers.splice(0..0, plan.headers.iter().cloned());
+        if template.expect == Expect::default() {
+            template.expect = plan.expect.clone();
+        }
+    }
+    match templates.is_empty() {
+        true => Err(wrong("there is no request in it".to_string())),
+        false => Ok(templates),
+    }
+}
+
+fn read_body(flag: &str, path: &Path) -> Result<Vec<u8>, String> {
+    let wrong = |why: String| format!("{flag} {}: {why}", path.display());
     let size = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
     if size > limits::MAX_BODY {
         return Err(wrong("larger than 1 GiB".to_string()));
@@ -386,7 +583,12 @@ mod tests {
     fn bad_command_lines_are_refused() {
         for (args, part) in [
             (&[][..], "no URL"),
-            (&["a", "b"], "several URLs"),
+            (&["a", "b"], "another place"),
+            (&["99999999999*a"], "number"),
+            (&["tcp://a:1", "--exchange", "x"], "upload or download"),
+            (&["a", "--templates", "/does/not/exist"], "--templates"),
+            (&["a", "--expect-weights", "a"], "NAME=WEIGHT"),
+            (&["a", "--ca", "x", "--insecure"], "cannot be used with"),
             (&["a", "--duration", "1s", "--requests", "1"], "cannot be used with"),
             (&["a", "--close", "--requests-per-connection", "2"], "cannot be used with"),
             (&["a", "--duration", "10"], "unit"),
@@ -395,7 +597,6 @@ mod tests {
             (&["a", "--fail-if", "errors>0", "p98>1ms"], "unknown metric"),
             (&["a", "--http2"], "--http2 is not supported yet"),
             (&["a", "--html", "x"], "--html is not supported yet"),
-            (&["https://a/"], "not supported yet"),
             (&["a", "--connections", "0"], "connections"),
             (&["a", "--rate", "0"], "rate"),
             (&["a", "--pid", "4294967295"], "no such process"),
@@ -406,6 +607,22 @@ mod tests {
             let message = plan(args).unwrap_err();
             assert!(message.contains(part), "{args:?}: {message}");
         }
+    }
+
+    #[test]
+    fn several_urls_and_a_file_of_requests() {
+        let (plan, _) = plan(&["3*h/a", "http://h/b", "--header", "A: b"]).unwrap();
+        let kinds: Vec<_> = plan.templates.iter().map(|t| (t.path.as_str(), t.weight)).collect();
+        assert_eq!(kinds, [("/a", 3), ("/b", 1)]);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("b"), "body").unwrap();
+        let file = folder.path().join("t.json");
+        std::fs::write(&file, r#"[{"path": "/x", "body_file": "b", "headers": {"C": "d"}}]"#)
+            .unwrap();
+        let file = file.to_str().unwrap();
+        let (plan, _) = self::plan(&["h", "--header", "A: b", "--templates", file]).unwrap();
+        assert_eq!(plan.templates[0].body, b"body");
+        assert_eq!(plan.templates[0].headers.len(), 2);
     }
 
     #[test]

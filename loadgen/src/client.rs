@@ -1,5 +1,6 @@
-//! One connection to the target: opens it, sends a request, reads the answer, says what went
-//! wrong. Knows no schedule and counts nothing. Called by `shard` and `idle`; one per connection.
+//! One connection slot towards the target: opens its connection, has an exchange on it, says what
+//! went wrong. What is said on the connection is `http`'s, `tcp`'s and `ws`'s. Knows no schedule
+//! and counts nothing. Called by `shard`, `pipeline` and `idle`; one per connection.
 
 use std::cell::Cell;
 use std::fmt;
@@ -7,46 +8,24 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use weir_core::rt::{self, ConnectOptions, SendBuf, TcpStream, Timer};
+use weir_core::rt::{self, ConnectOptions, TcpStream, Timer};
 use weir_core::time::clock::{Mono, mono};
+use weir_core::tls::{self, Stream};
 
-use crate::limits;
-use crate::plan::{Plan, Reuse};
+use crate::http::{self, Talk};
+use crate::plan::Exchange;
 use crate::record::{Answer, ErrorClass};
-use crate::response::ResponseReader;
-
-/// What all connections of a run share: the request's bytes and the limits.
-#[derive(Debug)]
-pub(crate) struct Wire {
-    addr: SocketAddr,
-    request: Vec<u8>,
-    /// The variant that says `Connection: close`.
-    last_request: Vec<u8>,
-    head_request: bool,
-    /// Requests a connection carries; `None` = any number.
-    pub(crate) per_connection: Option<u64>,
-    timeout: Duration,
-}
-
-impl Wire {
-    pub(crate) fn new(plan: &Plan, addr: SocketAddr) -> Wire {
-        Wire {
-            addr,
-            request: plan.request(false),
-            last_request: plan.request(true),
-            head_request: plan.method() == "HEAD",
-            per_connection: match plan.reuse {
-                Reuse::KeepAlive => None,
-                Reuse::Requests(n) => Some(n.max(1)),
-            },
-            timeout: plan.timeout,
-        }
-    }
-}
+use crate::secure::Secure;
+use crate::seed::Rng;
+use crate::target::Scheme;
+use crate::websocket::Frames;
+use crate::wire::Wire;
+use crate::{tcp, ws};
 
 /// Why a request has no answer.
 #[derive(Debug)]
@@ -62,20 +41,33 @@ enum Cause {
 }
 
 impl Failure {
-    fn connect(error: io::Error) -> Failure {
+    pub(crate) fn connect(error: io::Error) -> Failure {
         Failure { class: ErrorClass::Connect, cause: Cause::Io(error) }
     }
 
-    fn reset(error: io::Error) -> Failure {
+    pub(crate) fn reset(error: io::Error) -> Failure {
         Failure { class: ErrorClass::Reset, cause: Cause::Io(error) }
     }
 
-    fn closed(words: &'static str) -> Failure {
+    pub(crate) fn closed(words: &'static str) -> Failure {
         Failure { class: ErrorClass::Reset, cause: Cause::Words(words) }
     }
 
-    fn malformed(words: &'static str) -> Failure {
+    pub(crate) fn malformed(words: &'static str) -> Failure {
         Failure { class: ErrorClass::BadResponse, cause: Cause::Words(words) }
+    }
+
+    pub(crate) fn timeout(words: &'static str) -> Failure {
+        Failure { class: ErrorClass::Timeout, cause: Cause::Words(words) }
+    }
+
+    fn tls(failure: tls::Failure) -> Failure {
+        Failure { class: ErrorClass::Tls, cause: Cause::Words(failure.reason()) }
+    }
+
+    /// There was no connection to send a request on.
+    pub(crate) fn is_opening(&self) -> bool {
+        matches!(self.class, ErrorClass::Connect | ErrorClass::Tls)
     }
 }
 
@@ -88,46 +80,73 @@ impl fmt::Display for Failure {
     }
 }
 
+/// How a connection came to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Opening {
+    /// The TCP handshake took so long; `None`: there was none.
+    pub(crate) tcp: Option<Duration>,
+    /// The TLS handshake, if there was one.
+    pub(crate) tls: Option<Duration>,
+    /// A TLS session was resumed.
+    pub(crate) resumed: bool,
+}
+
 /// Is told of connections as they come and go; a shard's counters.
 pub(crate) trait Observer {
-    /// A TCP handshake took so long.
-    fn opened(&self, took: Duration);
+    /// A connection is open.
+    fn opened(&self, how: Opening);
     /// The connection is gone.
     fn closed(&self);
 }
 
-/// One connection slot: at most one open connection, at most one request under way.
+/// Where a slot's connections lead and come from.
+pub(crate) struct Line<O> {
+    pub(crate) wire: Arc<Wire>,
+    secure: Option<Rc<Secure>>,
+    source: Option<SocketAddr>,
+    pub(crate) observer: O,
+}
+
+/// One connection slot: at most one open connection, at most one exchange under way.
 pub(crate) struct Client<O: Observer> {
-    wire: Arc<Wire>,
-    observer: O,
+    pub(crate) line: Line<O>,
     open: Cell<Option<Open>>,
-    reader: ResponseReader,
+    talk: Talk,
     timer: Timer,
     connecting: Cell<bool>,
 }
 
 /// An open connection.
-struct Open {
-    stream: TcpStream,
-    served: u64,
+pub(crate) struct Open {
+    pub(crate) stream: Stream,
+    pub(crate) served: u64,
+    /// Where the peer's frames stand (WebSocket).
+    pub(crate) frames: Frames,
 }
 
 impl<O: Observer> Client<O> {
-    pub(crate) fn new(wire: Arc<Wire>, observer: O) -> Client<O> {
+    /// Connection slot `slot` of the run; chance comes from `rng`.
+    pub(crate) fn new(
+        wire: Arc<Wire>,
+        secure: Option<Rc<Secure>>,
+        observer: O,
+        slot: usize,
+        rng: Rng,
+    ) -> Client<O> {
         Client {
-            wire,
-            observer,
+            talk: Talk::new(&wire, slot, rng),
+            line: Line { source: wire.source(slot), wire, secure, observer },
             open: Cell::new(None),
-            reader: ResponseReader::default(),
             timer: Timer::new(),
             connecting: Cell::new(false),
         }
     }
 
     /// Opens the connection ahead of its first request.
-    pub(crate) async fn open(&self) -> Result<(), Failure> {
-        let open = connect(&self.wire, &self.observer).await?;
-        self.open.set(Some(open));
+    pub(crate) async fn open(&mut self) -> Result<(), Failure> {
+        let Client { line, talk, timer, open, .. } = self;
+        let opened = timer.limit(line.wire.timeout, line.connect(&mut talk.rng)).await;
+        open.set(Some(opened.unwrap_or_else(|rt::Elapsed| Err(late()))?));
         Ok(())
     }
 
@@ -147,159 +166,140 @@ impl<O: Observer> Client<O> {
         quiet
     }
 
+    /// The kept connection and what is said on it, for whoever goes on by himself.
+    pub(crate) fn parts(&mut self) -> (&Line<O>, Option<Open>, &mut Talk) {
+        (&self.line, self.open.take(), &mut self.talk)
+    }
+
     /// Sends one request and reads its answer; connects first where needed. `start` is the point
     /// from which latencies count (when the request was due).
     pub(crate) async fn exchange(&mut self, start: Mono, begun: Mono) -> Result<Answer, Failure> {
-        let Client { wire, observer, open, reader, timer, connecting } = self;
+        let Client { line, open, talk, timer, connecting } = self;
+        let has_begun = Cell::new(false);
         let attempt = async {
             connecting.set(true);
-            let mut conn = ready(open, wire, observer).await?;
+            let (mut conn, ready) = line.ready(open, &mut talk.rng, begun).await?;
             connecting.set(false);
-            let result = carry(&mut conn, wire, reader).await;
+            let result = match line.wire.scheme {
+                Scheme::Ws | Scheme::Wss => ws::echo(&mut conn, &line.wire, &mut talk.rng).await,
+                Scheme::Tcp => tcp::exchange(&conn, &line.wire).await,
+                _ => http::exchange(&mut conn, &line.wire, talk, &has_begun).await,
+            };
             match result {
                 Ok((answer, true)) => {
                     open.set(Some(conn));
-                    Ok(answer)
+                    Ok(Answer { ready, ..answer })
                 }
                 Ok((answer, false)) => {
-                    observer.closed();
-                    Ok(answer)
+                    line.observer.closed();
+                    Ok(Answer { ready, ..answer })
                 }
                 Err(failure) => {
-                    observer.closed();
+                    line.observer.closed();
                     Err(failure)
                 }
             }
         };
-        match timer.limit(wire.timeout, attempt).await {
+        match timer.limit(line.wire.timeout, attempt).await {
             Ok(result) => result.map(|answer| Answer { start, begun, ..answer }),
-            Err(rt::Elapsed) if connecting.get() => {
-                Err(Failure::connect(io::ErrorKind::TimedOut.into()))
-            }
+            Err(rt::Elapsed) if connecting.get() => Err(late()),
             Err(rt::Elapsed) => {
                 // The attempt was dropped with its connection.
-                observer.closed();
-                let words = match reader.has_begun() {
+                line.observer.closed();
+                Err(Failure::timeout(match has_begun.get() {
                     true => "the answer began but was not whole within the time limit",
                     false => "no answer within the time limit",
-                };
-                Err(Failure { class: ErrorClass::Timeout, cause: Cause::Words(words) })
+                }))
             }
         }
     }
 }
 
-async fn connect(wire: &Wire, observer: &impl Observer) -> Result<Open, Failure> {
-    let options = ConnectOptions { timeout: Some(wire.timeout), ..ConnectOptions::default() };
-    let begun = mono();
-    let stream = TcpStream::connect(wire.addr, &options).await.map_err(Failure::connect)?;
-    observer.opened(mono().since(begun));
-    Ok(Open { stream, served: 0 })
+fn late() -> Failure {
+    Failure::connect(io::ErrorKind::TimedOut.into())
 }
 
-/// The kept connection if it is still good, else a new one. A connection that the target closed or
-/// reset between two requests is replaced quietly; bytes that nobody asked for are an error.
-async fn ready(
-    kept: &Cell<Option<Open>>,
-    wire: &Wire,
-    observer: &impl Observer,
-) -> Result<Open, Failure> {
-    if let Some(conn) = kept.take() {
-        if !conn.stream.has_event() {
-            return Ok(conn);
-        }
-        observer.closed();
-        if let Ok(Some(_)) = conn.stream.recv().await {
-            return Err(Failure::malformed("bytes arrived that no request asked for"));
-        }
-    }
-    connect(wire, observer).await
-}
-
-/// One request and its answer on `conn`; also says whether the connection can go on.
-async fn carry(
-    conn: &mut Open,
-    wire: &Wire,
-    reader: &mut ResponseReader,
-) -> Result<(Answer, bool), Failure> {
-    conn.served += 1;
-    let last = wire.per_connection.is_some_and(|n| conn.served >= n);
-    let request = if last { &wire.last_request } else { &wire.request };
-    reader.start(wire.head_request);
-    let before = conn.stream.bytes_received();
-    let (times, sent_all) = if request.len() <= limits::SMALL_REQUEST {
-        let mut buffer = SendBuf::new();
-        buffer.extend_from_slice(request);
-        conn.stream.send(buffer).await.map_err(Failure::reset)?;
-        (read(&conn.stream, reader).await?, true)
-    } else {
-        send_while_reading(&conn.stream, request, reader).await?
-    };
-    let head = reader.head().unwrap_or_default();
-    let answer = Answer {
-        status: head.status,
-        first_byte: times.0,
-        done: times.1,
-        sent: request.len() as u64,
-        received: conn.stream.bytes_received().saturating_sub(before),
-        ..Answer::default()
-    };
-    Ok((answer, head.keep_alive && !last && sent_all))
-}
-
-/// Reads one answer; gives the times of its first and last byte.
-async fn read(stream: &TcpStream, reader: &mut ResponseReader) -> Result<(Mono, Mono), Failure> {
-    let mut first = None;
-    let mut bulk = false;
-    loop {
-        let lease = match stream.recv().await {
-            Ok(Some(lease)) => lease,
-            Ok(None) => {
-                reader.end().map_err(Failure::closed)?;
-                let now = mono();
-                return Ok((first.unwrap_or(now), now));
+impl<O: Observer> Line<O> {
+    /// A new connection, shaken hands on as far as the scheme asks for it.
+    pub(crate) async fn connect(&self, rng: &mut Rng) -> Result<Open, Failure> {
+        let options = ConnectOptions { source: self.source, ..ConnectOptions::default() };
+        let begun = mono();
+        let tcp = TcpStream::connect(self.wire.addr, &options).await.map_err(Failure::connect)?;
+        let connected = mono();
+        let mut how = Opening { tcp: Some(connected.since(begun)), ..Opening::default() };
+        let stream = match &self.secure {
+            None => Stream::from(tcp),
+            Some(secure) => {
+                let client = secure.client();
+                // Boxed: a handshake is large, and a connection seldom has one.
+                let shaken = Box::pin(tls::connect(tcp, &client)).await.map_err(Failure::tls)?;
+                how.tls = Some(mono().since(connected));
+                how.resumed = shaken.tls().is_some_and(|facts| facts.resumed);
+                shaken
             }
-            Err(error) => return Err(Failure::reset(error)),
         };
-        let fed = reader.feed(&lease).map_err(Failure::malformed)?;
-        if fed.used < lease.len() {
-            return Err(Failure::malformed("bytes follow the end of the answer"));
+        let mut open = Open { stream, served: 0, frames: Frames::default() };
+        if matches!(self.wire.scheme, Scheme::Ws | Scheme::Wss) {
+            Box::pin(ws::upgrade(&mut open, &self.wire, rng)).await?;
         }
-        if fed.done {
-            let now = mono();
-            if bulk {
-                stream.expect_bulk(false);
+        self.observer.opened(how);
+        Ok(open)
+    }
+
+    /// The kept connection if it is still good, else a new one; and when it was ready. A connection
+    /// that the target closed or reset between two requests is replaced quietly; bytes that nobody
+    /// asked for are an error of HTTP.
+    async fn ready(
+        &self,
+        kept: &Cell<Option<Open>>,
+        rng: &mut Rng,
+        begun: Mono,
+    ) -> Result<(Open, Mono), Failure> {
+        if let Some(conn) = kept.take() {
+            if !conn.stream.has_event() {
+                return Ok((conn, begun));
             }
-            return Ok((first.unwrap_or(now), now));
-        }
-        if first.is_none() {
-            first = Some(mono());
-            let long = |length: u64| length >= limits::BULK_BODY;
-            bulk = reader.head().is_some_and(|head| head.length.is_none_or(long));
-            if bulk {
-                stream.expect_bulk(true);
+            match poll_fn(|cx| Poll::Ready(conn.stream.poll_recv(cx))).await {
+                // TLS had something to say, session tickets mostly.
+                Poll::Pending => return Ok((conn, begun)),
+                Poll::Ready(Ok(Some(_))) if self.wire.scheme.is_http() => {
+                    self.observer.closed();
+                    return Err(Failure::malformed("bytes arrived that no request asked for"));
+                }
+                Poll::Ready(Ok(Some(lease))) => {
+                    conn.stream.unread(lease);
+                    return Ok((conn, begun));
+                }
+                Poll::Ready(Ok(None) | Err(_)) => self.observer.closed(),
             }
         }
+        let conn = self.connect(rng).await?;
+        let now = match self.wire.exchange {
+            // Then the connection is what was waited for.
+            Exchange::Connect if self.wire.scheme == Scheme::Tcp => begun,
+            _ => mono(),
+        };
+        Ok((conn, now))
     }
 }
 
-/// For large requests: an answer that comes before the request is out is read, not waited for.
-async fn send_while_reading(
-    stream: &TcpStream,
-    request: &[u8],
-    reader: &mut ResponseReader,
-) -> Result<((Mono, Mono), bool), Failure> {
-    let mut send = pin!(stream.send_copy(request));
-    let mut read = pin!(read(stream, reader));
+/// Sends while it reads, so that an answer that comes before the request is out is read, not
+/// waited for. Gives what was read, and when all was sent if that was before.
+pub(crate) async fn both<T>(
+    send: impl Future<Output = io::Result<()>>,
+    read: impl Future<Output = Result<T, Failure>>,
+) -> Result<(T, Option<Mono>), Failure> {
+    let mut send = pin!(send);
+    let mut read = pin!(read);
     let mut sent = None;
     poll_fn(|cx| {
         if sent.is_none()
             && let Poll::Ready(result) = send.as_mut().poll(cx)
         {
             // A failed send is no verdict yet: the target may have answered and closed.
-            sent = Some(result.is_ok());
+            sent = Some(result.ok().map(|()| mono()));
         }
-        read.as_mut().poll(cx).map(|result| result.map(|times| (times, sent == Some(true))))
+        read.as_mut().poll(cx).map(|result| result.map(|value| (value, sent.flatten())))
     })
     .await
 }

@@ -39,10 +39,11 @@ fn usage(message: impl ToString) -> Problem {
 impl From<RunError> for Problem {
     fn from(error: RunError) -> Problem {
         let code = match &error {
-            RunError::Plan(_) => exit::USAGE,
+            RunError::Plan(_) | RunError::Tls(_) => exit::USAGE,
             RunError::Stopped => exit::INTERRUPTED,
             RunError::Resolve(_)
             | RunError::Unreachable { .. }
+            | RunError::Handshake { .. }
             | RunError::NoAnswer { .. }
             | RunError::Limit(_)
             | RunError::Shard(_) => exit::UNTESTABLE,

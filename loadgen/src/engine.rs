@@ -11,7 +11,6 @@ use std::time::Duration;
 use weir_core::rt::{self, ShardConfig, ShardError, ShardHandle};
 use weir_core::time::clock::{Mono, mono};
 
-use crate::client::Wire;
 use crate::cpu;
 use crate::limits;
 use crate::live::{Live, Second, Snapshot};
@@ -20,6 +19,8 @@ use crate::plan::{CpuOf, Plan, PlanError};
 use crate::record::{ErrorClass, Errors, Recorder};
 use crate::report::{CpuUse, Report, Totals};
 use crate::shard::{self, Job, Outcome};
+use crate::target::Scheme;
+use crate::wire::Wire;
 
 /// Why there is no report. Each message names cause and cure.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,20 @@ pub enum RunError {
     /// No connection could be opened.
     #[error("cannot connect to {addr}: {cause}; is the target running and listening there?")]
     Unreachable {
+        /// Where we tried.
+        addr: SocketAddr,
+        /// The first cause.
+        cause: String,
+    },
+    /// TLS can't be set up as asked.
+    #[error("{0}")]
+    Tls(String),
+    /// The target was reached, but no TLS handshake went well.
+    #[error(
+        "{addr}: {cause}; give the CA of its certificate by --ca FILE and its name by \
+        --server-name, or take any certificate by --insecure"
+    )]
+    Handshake {
         /// Where we tried.
         addr: SocketAddr,
         /// The first cause.
@@ -99,10 +114,12 @@ type Running = (Vec<ShardHandle<Outcome>>, Receiver<()>);
 fn start_shards(plan: &Plan, addr: SocketAddr, live: &Arc<Live>) -> Result<Running, RunError> {
     let count = plan.shards();
     let shared = Arc::new(plan.clone());
-    let wire = Arc::new(Wire::new(plan, addr));
+    let wire = Arc::new(Wire::new(plan, addr).map_err(RunError::Tls)?);
     let (tell, ended) = channel();
     let mut shards = Vec::new();
+    let mut first_slot = 0;
     for index in 0..count {
+        let connections = part(plan.connections as u64, index, count) as usize;
         let recorder = Recorder::new().map_err(|e| RunError::Limit(e.to_string()))?;
         let Some(counters) = live.shard(index) else {
             return Err(PlanError("the live window belongs to another plan".to_string()).into());
@@ -113,9 +130,11 @@ fn start_shards(plan: &Plan, addr: SocketAddr, live: &Arc<Live>) -> Result<Runni
             live: Arc::clone(live),
             counters,
             index,
-            connections: part(plan.connections as u64, index, count) as usize,
+            connections,
+            first_slot,
             recorder,
         };
+        first_slot += connections;
         let config = ShardConfig {
             name: format!("loadgen-{index}"),
             core: plan.cores.get(index).copied(),
@@ -149,7 +168,8 @@ fn open_connections(plan: &Plan, live: &Live, ended: &Receiver<()>) -> bool {
         }
     }
     let all_failed = live.ready() >= plan.connections as u64 && live.snapshot().opened == 0;
-    !(live.is_stopped() || (shard::opens_early(plan) && all_failed))
+    let early = shard::opens_early(plan) && plan.target.scheme != Scheme::Udp;
+    !(live.is_stopped() || (early && all_failed))
 }
 
 /// Waits for the end of a shard for at most `limit`: how many ended (0 or 1); `None` when all are
@@ -287,7 +307,7 @@ impl<'a> Sampler<'a> {
             return;
         }
         let so_far = self.live.snapshot();
-        let refused = so_far.errors_of(ErrorClass::Connect);
+        let refused = so_far.errors_of(ErrorClass::Connect) + so_far.errors_of(ErrorClass::Tls);
         if so_far.opened == 0 && refused >= self.plan.connections as u64 {
             self.live.stop();
         }
@@ -366,6 +386,15 @@ fn report(
     {
         let cause = cause(ErrorClass::Connect).unwrap_or_else(|| "no connection".to_string());
         return Err(RunError::Unreachable { addr, cause });
+    }
+    if all.opened == 0 {
+        for class in [ErrorClass::Tls, ErrorClass::BadResponse, ErrorClass::Reset] {
+            let Some(cause) = cause(class) else { continue };
+            return Err(match class {
+                ErrorClass::Tls => RunError::Handshake { addr, cause },
+                _ => RunError::NoAnswer { addr, tried: all.requests().max(1), cause },
+            });
+        }
     }
     if totals.timing.is_none_or(|timing| totals.stopped <= timing.measure) {
         return Err(RunError::Stopped);

@@ -32,7 +32,7 @@ impl HeadBuffer {
     pub(crate) fn feed<T>(
         &mut self,
         data: &[u8],
-        parse: impl Fn(&[u8]) -> Parsed<T>,
+        mut parse: impl FnMut(&[u8]) -> Parsed<T>,
     ) -> Result<(usize, Option<T>), &'static str> {
         const TOO_LONG: &str = "the head is longer than 64 KiB";
         let Some(last) = data.iter().rposition(|&b| b == b'\n') else {

@@ -11,13 +11,15 @@ use serde::{Deserialize, Serialize};
 use weir_core::rt::{self, ShardConfig};
 use weir_core::time::clock::mono;
 
-use crate::client::{Client, Observer, Wire};
+use crate::client::{Client, Observer, Opening};
 use crate::cpu;
 use crate::engine::{RunError, check_descriptors};
 use crate::gate::{Flag, Permits};
 use crate::limits;
 use crate::plan::{Plan, Reuse};
+use crate::seed::Rng;
 use crate::units;
+use crate::wire::Wire;
 
 /// What holding connections cost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,7 +66,7 @@ struct Shared {
 struct Unwatched;
 
 impl Observer for Unwatched {
-    fn opened(&self, _: Duration) {}
+    fn opened(&self, _: Opening) {}
     fn closed(&self) {}
 }
 
@@ -81,7 +83,7 @@ pub fn run(plan: &Plan, hold: Duration, pid: Option<u32>) -> Result<IdleReport, 
     let addr = plan.target.resolve().map_err(RunError::Resolve)?;
     let resident = move || pid.and_then(|pid| cpu::resident(pid).ok());
     let rss_before = resident();
-    let wire = Arc::new(Wire::new(&plan, addr));
+    let wire = Arc::new(Wire::new(&plan, addr).map_err(RunError::Tls)?);
     let count = plan.connections;
     let config = ShardConfig {
         name: "loadgen-idle".to_string(),
@@ -134,15 +136,17 @@ async fn open_all(wire: &Arc<Wire>, count: usize) -> Rc<Shared> {
         all_left: Flag::default(),
         error: RefCell::default(),
     });
-    for _ in 0..count {
-        rt::spawn(hold_one(Rc::clone(&shared), Arc::clone(wire)));
+    let secure = wire.secure().map(Rc::new);
+    for slot in 0..count {
+        let (secure, rng) = (secure.clone(), Rng::new(1, slot as u64));
+        let client = Client::new(Arc::clone(wire), secure, Unwatched, slot, rng);
+        rt::spawn(hold_one(Rc::clone(&shared), client));
     }
     shared.all_opened.wait().await;
     shared
 }
 
-async fn hold_one(shared: Rc<Shared>, wire: Arc<Wire>) {
-    let mut client = Client::new(wire, Unwatched);
+async fn hold_one(shared: Rc<Shared>, mut client: Client<Unwatched>) {
     let permit = shared.opening.acquire().await;
     let now = mono();
     match client.exchange(now, now).await {

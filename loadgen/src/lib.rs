@@ -6,17 +6,21 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `cli`, `commands` | flags of the binary; what each command does and its exit code |
-//! | [`plan`], `target` | what is asked for, checked; the bytes of the request |
+//! | [`plan`], `target`, [`template`] | what is asked for, checked; the bytes of the requests |
 //! | [`engine`] | the coordinator thread: starts shards, keeps the clock of the run, samples |
 //! | `shard`, `gate` | one core: its connections, its share of the schedule |
 //! | [`pace`] | who sends when (pure): closed loop, constant rate, quota |
-//! | `client` | one connection: connect, send, read |
-//! | [`response`], [`chunked`], `head` | what came back (pure parsers) |
+//! | `wire`, `secure` | what all connections share; TLS towards the target |
+//! | `client`, `pipeline` | one connection: connect, TLS, exchanges one by one or many at once |
+//! | `http`, `tcp`, `ws`, `udp` | what is said on a connection, or in a flow |
+//! | [`response`], [`chunked`], `head`, `noted`, [`search`] | what came back (pure parsers) |
+//! | `websocket`, `datagram`, `jar`, `pattern` | what else goes out and comes back (pure) |
 //! | [`record`], [`hist`], [`live`] | what is counted, afterwards and while it runs |
+//! | [`shares`], [`statistics`] | members' shares against weights; tests of significance (pure) |
 //! | [`report`], `text`, [`verdict`] | the result: JSON, text, `--fail-if` |
 //! | [`cpu`] | `/proc`: processor time and memory of the target |
 //! | [`idle`] | many idle connections and what they cost the target |
-//! | [`origin`], `origin_conn`, [`request`] | embedded members |
+//! | [`origin`], `origin_*`, [`request`] | embedded members |
 //!
 //! Library users want [`run`] or [`run_with`], [`Plan`], [`Live`] and [`Origins`].
 
@@ -27,33 +31,54 @@ pub mod cli;
 mod client;
 mod commands;
 pub mod cpu;
+mod datagram;
 pub mod engine;
 mod gate;
 mod head;
 pub mod hist;
+mod http;
 pub mod idle;
+mod jar;
 pub mod limits;
 pub mod live;
+mod noted;
 pub mod origin;
+mod origin_bytes;
 mod origin_conn;
+mod origin_tls;
+mod origin_udp;
 pub mod pace;
+mod pattern;
+mod pipeline;
 pub mod plan;
 pub mod record;
 pub mod report;
 pub mod request;
 pub mod response;
+pub mod search;
+mod secure;
 mod seed;
+mod sending;
 mod shard;
+pub mod shares;
+pub mod statistics;
 mod target;
+mod tcp;
+pub mod template;
 mod text;
+mod udp;
 pub mod units;
 pub mod verdict;
+mod websocket;
+mod wire;
+mod ws;
 
 pub use commands::main;
 pub use engine::{RunError, run, run_with};
 pub use live::{Live, Second, Snapshot};
-pub use origin::{Delay, OriginError, OriginSpec, Origins};
-pub use plan::{CpuOf, Length, Plan, PlanError, Reuse};
+pub use origin::{Delay, OriginError, OriginSpec, Origins, Speaks};
+pub use origin_tls::OriginTls;
+pub use plan::{CpuOf, Exchange, Length, Plan, PlanError, Reuse, TlsOptions};
 pub use record::ErrorClass;
 pub use report::Report;
-pub use target::Target;
+pub use target::{Scheme, Target};

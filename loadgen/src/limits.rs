@@ -19,6 +19,27 @@ pub const MAX_FIELDS: usize = 128;
 /// Bytes of a chunk-size line or of one trailer section.
 pub const MAX_CHUNK_LINE: usize = 16_384;
 
+/// Requests under way at once on a connection.
+pub const MAX_PIPELINE: usize = 1_024;
+/// Kinds of requests of one run.
+pub const MAX_TEMPLATES: usize = 10_000;
+/// Weight of a kind of requests.
+pub const MAX_WEIGHT: u32 = 1_000_000;
+/// Requests with an id that are remembered, to be found in an access log.
+pub const MAX_IDS: usize = 1 << 20;
+/// Cookies that a connection slot keeps.
+pub const MAX_COOKIES: usize = 64;
+/// Members that a report tells apart; those beyond are counted together.
+pub const MAX_MEMBERS: usize = 1_024;
+/// Smallest and largest datagram payload.
+pub const DATAGRAM_SIZE: (u64, u64) = (48, 65_507);
+/// Datagrams of one flow that may be on their way.
+pub const MAX_FLIGHTS: usize = 65_536;
+/// Time limit of a datagram unless the command line says otherwise.
+pub const DATAGRAM_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes of one piece of a long send.
+pub const SEND_PIECE: usize = 65_536;
+
 /// A request up to this size goes out in one send; a larger one is sent while the answer is read.
 pub const SMALL_REQUEST: usize = 4_096;
 /// A body of at least this many bytes asks the runtime for large receive buffers.

@@ -19,9 +19,13 @@ use socket2::{Domain, Socket, Type};
 use weir_core::counter::{Counter, Gauge};
 use weir_core::rt::{self, Receiver, Sender, ShardConfig, ShardError, ShardHandle, TaskHandle};
 use weir_core::time::clock::mono;
+use weir_core::tls::{self, Server, Stream};
 
 use crate::limits;
-use crate::origin_conn;
+use crate::origin_bytes;
+use crate::origin_conn::{self, End};
+use crate::origin_tls::OriginTls;
+use crate::origin_udp;
 use crate::seed::Rng;
 use crate::units;
 
@@ -35,14 +39,24 @@ pub enum Delay {
     Fixed(Duration),
     /// Between these two, evenly; drawn from the origin's seed.
     Uniform(Duration, Duration),
+    /// The first, and the second with so many chances in a million.
+    Bimodal(Duration, Duration, u32),
 }
 
 impl Delay {
-    /// Reads `5ms` or `1ms-10ms`.
+    /// Reads `5ms`, `1ms-10ms`, or `1ms,100ms@5%`.
     ///
     /// # Errors
     /// A message with cause and cure.
     pub fn parse(text: &str) -> Result<Delay, String> {
+        if let Some((usual, seldom)) = text.split_once(',') {
+            let wrong = || format!("`{text}`: write it like 1ms,100ms@5%");
+            let (seldom, share) = seldom.split_once('@').ok_or_else(wrong)?;
+            let share = share.strip_suffix('%').and_then(|share| share.parse::<f64>().ok());
+            let share = share.filter(|share| (0.0..=100.0).contains(share)).ok_or_else(wrong)?;
+            let (usual, seldom) = (units::parse_duration(usual)?, units::parse_duration(seldom)?);
+            return Ok(Delay::Bimodal(usual, seldom, (share * 1e4).round() as u32));
+        }
         let Some((low, high)) = text.split_once('-') else {
             return Ok(match units::parse_duration(text)? {
                 Duration::ZERO => Delay::None,
@@ -62,12 +76,32 @@ impl Delay {
             Delay::None => Duration::ZERO,
             Delay::Fixed(delay) => delay,
             Delay::Uniform(low, high) => Duration::from_nanos(rng.between(nanos(low), nanos(high))),
+            Delay::Bimodal(usual, seldom, chance) => {
+                if rng.between(1, 1_000_000) <= u64::from(chance) { seldom } else { usual }
+            }
         }
     }
 }
 
-/// What an origin is and how it answers: any method, any path, HTTP/1.1 with keep-alive and
-/// pipelining; request bodies are read and thrown away; each answer carries `X-Origin: name`.
+/// What an origin speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP/1.1, and WebSocket where it is asked for: messages come back.
+    #[default]
+    Http,
+    /// Bytes over TCP come back.
+    Echo,
+    /// Bytes over TCP are thrown away.
+    Sink,
+    /// Bytes are sent over TCP for as long as somebody takes them.
+    Source,
+    /// Datagrams come back, with the origin's name in those of loadgen.
+    Udp,
+}
+
+/// What an origin is and how it answers. One of HTTP: any method, any path, HTTP/1.1 with
+/// keep-alive and pipelining; request bodies are read and thrown away; each answer carries
+/// `X-Origin: name`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OriginSpec {
     /// Value of the X-Origin field; letters, digits, `-`, `_`, `.`.
@@ -82,6 +116,14 @@ pub struct OriginSpec {
     pub status: u16,
     /// Share of requests that are answered with 500 instead, 0–1.
     pub error_rate: f64,
+    /// Share of requests whose connection is reset instead, 0–1.
+    pub reset_rate: f64,
+    /// Bodies come at this speed; 0 = as fast as they can.
+    pub bytes_per_second: u64,
+    /// What it speaks.
+    pub speaks: Speaks,
+    /// Inside TLS.
+    pub tls: Option<OriginTls>,
     /// Seed of delays and errors.
     pub seed: u64,
 }
@@ -96,6 +138,10 @@ impl OriginSpec {
             delay: Delay::None,
             status: 200,
             error_rate: 0.0,
+            reset_rate: 0.0,
+            bytes_per_second: 0,
+            speaks: Speaks::Http,
+            tls: None,
             seed: 1,
         }
     }
@@ -112,8 +158,13 @@ impl OriginSpec {
         if !(200..=599).contains(&self.status) {
             return Err(format!("status {} is not between 200 and 599", self.status));
         }
-        if !(0.0..=1.0).contains(&self.error_rate) {
-            return Err(format!("error rate {} is not between 0 and 1", self.error_rate));
+        for (what, rate) in [("error", self.error_rate), ("reset", self.reset_rate)] {
+            if !(0.0..=1.0).contains(&rate) {
+                return Err(format!("{what} rate {rate} is not between 0 and 1"));
+            }
+        }
+        if self.tls.is_some() && self.speaks == Speaks::Udp {
+            return Err("datagrams have no TLS".to_string());
         }
         Ok(())
     }
@@ -292,8 +343,10 @@ impl Drop for Origins {
 /// program and no outgoing connection takes the port while the origin is dead.
 struct Seat {
     spec: OriginSpec,
+    tls: Option<Server>,
     addr: SocketAddr,
-    holder: Socket,
+    /// None for datagrams, which it would take away.
+    holder: Option<Socket>,
     listener: OwnedFd,
     stats: Arc<OriginStats>,
 }
@@ -301,11 +354,19 @@ struct Seat {
 impl Seat {
     fn reserve(spec: OriginSpec) -> Result<Seat, OriginError> {
         let fail = |addr| move |error| OriginError::Listen { addr, error };
+        let tls =
+            spec.tls.as_ref().map(OriginTls::server).transpose().map_err(OriginError::Spec)?;
+        if spec.speaks == Speaks::Udp {
+            let socket = std::net::UdpSocket::bind(spec.listen).map_err(fail(spec.listen))?;
+            let addr = socket.local_addr().map_err(fail(spec.listen))?;
+            let (holder, stats) = (None, Arc::default());
+            return Ok(Seat { spec, tls, addr, holder, listener: socket.into(), stats });
+        }
         let holder = socket(spec.listen).map_err(fail(spec.listen))?;
         let addr = holder.local_addr().map_err(fail(spec.listen))?;
         let addr = addr.as_socket().unwrap_or(spec.listen);
         let listener = listening(addr).map_err(fail(addr))?;
-        Ok(Seat { spec, addr, holder, listener, stats: Arc::default() })
+        Ok(Seat { spec, tls, addr, holder: Some(holder), listener, stats: Arc::default() })
     }
 }
 
@@ -335,7 +396,8 @@ pub(crate) struct Member {
     pub(crate) answers: origin_conn::Answers,
     pub(crate) rng: RefCell<Rng>,
     addr: SocketAddr,
-    _holder: Socket,
+    tls: Option<Server>,
+    _holder: Option<Socket>,
     alive: Cell<bool>,
     epoch: Cell<u64>,
     tasks: RefCell<Tasks>,
@@ -362,6 +424,7 @@ async fn serve(
             spec: seat.spec,
             stats: seat.stats,
             addr,
+            tls: seat.tls,
             _holder: seat.holder,
             alive: Cell::new(false),
             epoch: Cell::new(0),
@@ -390,8 +453,16 @@ async fn serve(
 
 impl Member {
     fn listen(self: &Rc<Self>, fd: OwnedFd) -> io::Result<()> {
-        let listener = rt::TcpListener::from_fd(fd)?;
         let (member, epoch) = (Rc::clone(self), self.epoch.get());
+        if self.spec.speaks == Speaks::Udp {
+            let socket = rt::UdpSocket::from_fd(fd, false)?;
+            self.alive.set(true);
+            rt::spawn(async move {
+                member.while_alive(epoch, origin_udp::serve(&member, &socket)).await;
+            });
+            return Ok(());
+        }
+        let listener = rt::TcpListener::from_fd(fd)?;
         self.alive.set(true);
         rt::spawn(async move {
             member.while_alive(epoch, Rc::clone(&member).accept(listener, epoch)).await;
@@ -401,12 +472,17 @@ impl Member {
 
     async fn accept(self: Rc<Self>, listener: rt::TcpListener, epoch: u64) {
         // An error of accept that the runtime doesn't handle itself ends the listener.
-        while let Ok((stream, _)) = listener.accept().await {
+        while let Ok((tcp, _)) = listener.accept().await {
             self.stats.connections.add(1);
             let member = Rc::clone(&self);
             rt::spawn(async move {
                 member.stats.open.rise();
-                let life = member.while_alive(epoch, origin_conn::serve(&member, &stream)).await;
+                let shaken = member.while_alive(epoch, member.secured(tcp)).await;
+                let Some(Some(stream)) = shaken else {
+                    member.stats.open.fall();
+                    return;
+                };
+                let life = member.while_alive(epoch, member.talk(&stream)).await;
                 member.stats.open.fall();
                 match life {
                     None => stream.reset(),
@@ -414,6 +490,31 @@ impl Member {
                 }
             });
         }
+    }
+
+    /// The connection, once hands were shaken where TLS is spoken.
+    async fn secured(&self, tcp: rt::TcpStream) -> Option<Stream> {
+        match &self.tls {
+            None => Some(tcp.into()),
+            // Boxed: a handshake is large, and a connection has one.
+            Some(server) => Box::pin(tls::accept(tcp, server)).await.ok(),
+        }
+    }
+
+    async fn talk(&self, stream: &Stream) -> End {
+        match self.spec.speaks {
+            Speaks::Http => return origin_conn::serve(self, stream).await,
+            Speaks::Echo => origin_bytes::echo(stream, &self.stats).await,
+            Speaks::Sink => origin_bytes::sink(stream, &self.stats).await,
+            Speaks::Source => origin_bytes::source(stream, &self.stats).await,
+            Speaks::Udp => {}
+        }
+        End::Quiet
+    }
+
+    /// Draws whether something happens that has this chance, 0–1.
+    pub(crate) fn happens(&self, chance: f64) -> bool {
+        chance > 0.0 && self.rng.borrow_mut().unit() < chance
     }
 
     async fn kill(&self) {
@@ -435,7 +536,11 @@ impl Member {
         }
         let until = mono().plus(limits::REVIVE_LIMIT);
         loop {
-            match listening(self.addr) {
+            let again = match self.spec.speaks {
+                Speaks::Udp => std::net::UdpSocket::bind(self.addr).map(OwnedFd::from),
+                _ => listening(self.addr),
+            };
+            match again {
                 Ok(fd) => return self.listen(fd),
                 Err(e) if e.kind() == io::ErrorKind::AddrInUse && mono() < until => {
                     rt::sleep(Duration::from_millis(5)).await;
@@ -488,13 +593,17 @@ mod tests {
         assert_eq!(Delay::parse("5ms"), Ok(Delay::Fixed(ms(5))));
         assert_eq!(Delay::parse("1ms-10ms"), Ok(Delay::Uniform(ms(1), ms(10))));
         assert!(Delay::parse("10ms-1ms").unwrap_err().contains("first"));
-        assert!(Delay::parse("x").is_err());
+        let two = Delay::Bimodal(ms(1), ms(9), 250_000);
+        assert_eq!(Delay::parse("1ms,9ms@25%"), Ok(two));
+        assert!(Delay::parse("x").is_err() && Delay::parse("1ms,2ms").is_err());
         let mut rng = Rng::new(3, 0);
         let drawn: Vec<_> =
             (0..1000).map(|_| Delay::Uniform(ms(1), ms(10)).draw(&mut rng)).collect();
         assert!(drawn.iter().all(|d| (ms(1)..=ms(10)).contains(d)));
         let mean = drawn.iter().sum::<Duration>() / 1000;
         assert!((ms(5)..ms(6)).contains(&mean), "{mean:?}");
+        let long = (0..1000).filter(|_| two.draw(&mut rng) == ms(9)).count();
+        assert!((200..300).contains(&long), "{long}");
     }
 
     #[test]
@@ -514,7 +623,7 @@ mod tests {
     #[test]
     fn a_held_port_can_be_listened_on_again_and_again() {
         let seat = Seat::reserve(OriginSpec::new("a")).unwrap();
-        assert_eq!(seat.holder.local_addr().unwrap().as_socket(), Some(seat.addr));
+        assert!(seat.holder.is_some());
         std::net::TcpStream::connect(seat.addr).unwrap();
         drop(seat.listener);
         assert!(std::net::TcpStream::connect(seat.addr).is_err());

@@ -4,26 +4,17 @@
 use std::io;
 use std::time::Duration;
 
-use weir_core::rt::{self, SendBuf, TcpStream};
+use weir_core::rt::{self, SendBuf};
 use weir_core::time::clock::mono;
+use weir_core::tls::Stream;
 
-use crate::limits::{INLINE_BODY, PATTERN};
+use crate::limits::INLINE_BODY;
 use crate::origin::{Member, OriginSpec};
+use crate::origin_bytes::echo_messages;
+use crate::pattern::piece;
 use crate::request::{RequestHead, RequestReader, Step};
-
-/// What bodies are made of: lines of 64 bytes, so that a reader can check what it got.
-static BYTES: [u8; PATTERN] = pattern();
-
-const fn pattern() -> [u8; PATTERN] {
-    let mut bytes = [0; PATTERN];
-    let alphabet = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-\n";
-    let mut at = 0;
-    while at < PATTERN {
-        bytes[at] = alphabet[at % 64];
-        at += 1;
-    }
-    bytes
-}
+use crate::sending::{send, send_pattern};
+use crate::websocket::accept;
 
 /// The prepared answers of one origin. One per origin.
 pub(crate) struct Answers {
@@ -81,12 +72,19 @@ pub(crate) enum End {
     Quiet,
     /// The client sent what can't be read; it may still be sending.
     Refused,
+    /// Cut, by chance.
+    Cut,
 }
 
 impl End {
-    pub(crate) async fn close(self, stream: TcpStream) {
+    pub(crate) async fn close(self, stream: Stream) {
         match self {
-            End::Quiet => drop(stream),
+            End::Quiet => {
+                if stream.say_end() {
+                    let _ = stream.flush().await;
+                }
+            }
+            End::Cut => stream.reset(),
             // So that the 400 isn't lost to a RST.
             End::Refused => stream.close_lingering(1 << 20, Duration::from_secs(1)).await,
         }
@@ -94,12 +92,18 @@ impl End {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(member: &Member, stream: &TcpStream) -> End {
+pub(crate) async fn serve(member: &Member, stream: &Stream) -> End {
     let mut reader = RequestReader::default();
     loop {
         match next_request(stream, &mut reader).await {
             Next::Request(request) => {
+                if let Some(key) = reader.take_websocket() {
+                    return tunnel(member, stream, &key).await;
+                }
                 wait(member).await;
+                if member.happens(member.spec.reset_rate) {
+                    return End::Cut;
+                }
                 if answer(member, stream, request).await.is_err() || !request.keep_alive {
                     // An error here means that the client is gone.
                     let _ = stream.flush().await;
@@ -110,7 +114,7 @@ pub(crate) async fn serve(member: &Member, stream: &TcpStream) -> End {
             Next::Malformed => {
                 const REFUSAL: &[u8] =
                     b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-                let _ = stream.send(REFUSAL).await;
+                let _ = send(stream, REFUSAL).await;
                 return End::Refused;
             }
         }
@@ -123,14 +127,14 @@ enum Next {
     Malformed,
 }
 
-async fn next_request(stream: &TcpStream, reader: &mut RequestReader) -> Next {
+async fn next_request(stream: &Stream, reader: &mut RequestReader) -> Next {
     loop {
         let Ok(Some(mut lease)) = stream.recv().await else { return Next::Gone };
         match reader.feed(&lease) {
             Ok(Step::More) => {}
             Ok(Step::Expect(_)) => {
                 // The body comes only after this.
-                if stream.send(&b"HTTP/1.1 100 Continue\r\n\r\n"[..]).await.is_err() {
+                if send(stream, &b"HTTP/1.1 100 Continue\r\n\r\n"[..]).await.is_err() {
                     return Next::Gone;
                 }
             }
@@ -153,33 +157,57 @@ async fn wait(member: &Member) {
     }
 }
 
-async fn answer(member: &Member, stream: &TcpStream, request: RequestHead) -> io::Result<()> {
-    let fails =
-        member.spec.error_rate > 0.0 && member.rng.borrow_mut().unit() < member.spec.error_rate;
-    let answer = if fails { &member.answers.error } else { &member.answers.normal };
+async fn answer(member: &Member, stream: &Stream, request: RequestHead) -> io::Result<()> {
+    let answer = if member.happens(member.spec.error_rate) {
+        &member.answers.error
+    } else {
+        &member.answers.normal
+    };
     let body = if request.is_head { 0 } else { answer.body };
     let mut buffer = SendBuf::new();
     buffer.extend_from_slice(if request.keep_alive { &answer.keep } else { &answer.close });
     let mut left = body;
-    if left <= INLINE_BODY {
+    if left <= INLINE_BODY && member.spec.bytes_per_second == 0 {
         buffer.extend_from_slice(piece(left));
         left = 0;
     }
     // Counted before it can be seen, so that a client that has its answer finds it counted.
     member.stats.requests.add(1);
-    stream.send(buffer).await?;
+    send(stream, buffer).await?;
+    if member.spec.bytes_per_second > 0 {
+        return trickle(stream, left, member.spec.bytes_per_second).await;
+    }
+    send_pattern(stream, left).await
+}
+
+/// Sends a body slowly, ten pieces a second.
+async fn trickle(stream: &Stream, mut left: u64, per_second: u64) -> io::Result<()> {
+    let mut at = mono();
     while left > 0 {
-        let piece = piece(left);
-        stream.send(piece).await?;
+        let piece = piece(left.min(per_second.div_ceil(10)));
+        send(stream, piece).await?;
         left -= piece.len() as u64;
+        at = at.plus(Duration::from_millis(100));
+        if left > 0 {
+            rt::sleep_exact(at).await;
+        }
     }
     Ok(())
 }
 
-/// The next bytes of a body of which `left` bytes are missing.
-fn piece(left: u64) -> &'static [u8] {
-    let length = usize::try_from(left).unwrap_or(PATTERN).min(PATTERN);
-    &BYTES[..length]
+/// Becomes a WebSocket that sends every message back.
+async fn tunnel(member: &Member, stream: &Stream, key: &[u8]) -> End {
+    let mut head = SendBuf::new();
+    head.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+          Sec-WebSocket-Accept: ",
+    );
+    head.extend_from_slice(accept(key).as_bytes());
+    head.extend_from_slice(b"\r\n\r\n");
+    if send(stream, head).await.is_ok() {
+        echo_messages(stream, &member.stats).await;
+    }
+    End::Quiet
 }
 
 #[cfg(test)]
@@ -204,12 +232,5 @@ mod tests {
                 assert_eq!((known.status, known.keep_alive), (status, keep_alive));
             }
         }
-    }
-
-    #[test]
-    fn bodies_are_lines_of_64() {
-        assert_eq!(piece(0), b"");
-        assert_eq!(piece(u64::MAX).len(), PATTERN);
-        assert!(piece(1000).split(|&b| b == b'\n').take(15).all(|line| line.len() == 63));
     }
 }

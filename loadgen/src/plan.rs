@@ -1,10 +1,13 @@
-//! Pure: what a run is asked to do, checked before anything starts, and the bytes of its
-//! requests. Built by `cli` and by library users; read by `engine`, `shard` and `client`.
+//! Pure: what a run is asked to do, checked before anything starts. Built by `cli` and by library
+//! users; read by `engine`, `shard` and `wire`.
 
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::limits;
-use crate::target::Target;
+use crate::target::{Scheme, Target};
+use crate::template::{Expect, Template};
 
 /// When a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,32 @@ pub enum CpuOf {
     OwnThreads(String),
 }
 
+/// How TLS is done, where the URL asks for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// Any certificate will do.
+    pub insecure: bool,
+    /// PEM file of the authorities to trust; `None` = the system's.
+    pub ca: Option<PathBuf>,
+    /// Name to ask for and to verify; empty = the URL's host.
+    pub server_name: String,
+    /// Sessions are resumed where the target offers it; else each handshake is a full one.
+    pub resume: bool,
+}
+
+/// What a connection does where no HTTP is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchange {
+    /// Send so many bytes, and wait for as many back (tcp, ws, wss, udp).
+    Echo,
+    /// Connect and close (tcp).
+    Connect,
+    /// Send so many bytes, and don't wait for an answer (tcp).
+    Upload,
+    /// Receive so many bytes (tcp).
+    Download,
+}
+
 /// One run of the load generator.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -58,6 +87,29 @@ pub struct Plan {
     pub headers: Vec<(String, String)>,
     /// The body of each request.
     pub body: Vec<u8>,
+    /// Which answer is right.
+    pub expect: Expect,
+    /// Other requests in place of the one that is described by `target`, `method`, `headers`,
+    /// `body` and `expect`; each comes as often as its weight says.
+    pub templates: Vec<Template>,
+    /// Requests under way at once on a connection, 1–1024 (HTTP/1.1 pipelining).
+    pub pipeline: usize,
+    /// How TLS is done.
+    pub tls: TlsOptions,
+    /// Our own addresses, which the connections take in turn; empty = the kernel chooses.
+    pub sources: Vec<IpAddr>,
+    /// Field of the answers that tells the member; empty = none.
+    pub member_field: String,
+    /// Weights by which the members' shares are judged; empty = they aren't.
+    pub expect_weights: Vec<(String, u64)>,
+    /// Each connection slot keeps cookies and has to stay with its member.
+    pub sticky: bool,
+    /// Each request carries an X-Request-ID, by which an access log is joined.
+    pub ids: bool,
+    /// What tcp, udp, ws and wss do.
+    pub exchange: Exchange,
+    /// Bytes of their messages, 1–1 GiB (udp: 32–65,507).
+    pub size: u64,
     /// Load before the measured window.
     pub warmup: Duration,
     /// Time limit of one request, its connect included.
@@ -87,6 +139,17 @@ impl Plan {
             method: None,
             headers: Vec::new(),
             body: Vec::new(),
+            expect: Expect::default(),
+            templates: Vec::new(),
+            pipeline: 1,
+            tls: TlsOptions::default(),
+            sources: Vec::new(),
+            member_field: "X-Origin".to_string(),
+            expect_weights: Vec::new(),
+            sticky: false,
+            ids: false,
+            exchange: Exchange::Echo,
+            size: 64,
             warmup: Duration::from_secs(1),
             timeout: limits::DEFAULT_TIMEOUT,
             seed: 1,
@@ -108,12 +171,38 @@ impl Plan {
         }
     }
 
+    /// The kinds of requests; at least one.
+    pub(crate) fn requests(&self) -> Vec<Template> {
+        if !self.templates.is_empty() {
+            return self.templates.clone();
+        }
+        vec![Template {
+            weight: 1,
+            method: self.method().to_string(),
+            path: self.target.path.clone(),
+            headers: self.headers.clone(),
+            body: self.body.clone(),
+            expect: self.expect.clone(),
+        }]
+    }
+
+    /// Requests that a connection carries; `None` = any number.
+    pub(crate) fn per_connection(&self) -> Option<u64> {
+        match self.reuse {
+            _ if self.exchange == Exchange::Connect => Some(1),
+            Reuse::KeepAlive => None,
+            Reuse::Requests(n) => Some(n.max(1)),
+        }
+    }
+
     /// Checks everything that can be checked without a socket.
     ///
     /// # Errors
     /// The first thing that is wrong, with its cure.
     pub fn check(&self) -> Result<(), PlanError> {
         let fault = self.faults().into_iter().flatten().next();
+        let fault = fault.or_else(|| self.protocol_fault());
+        let fault = fault.or_else(|| self.requests().iter().find_map(template_fault));
         fault.map_or(Ok(()), |why| Err(PlanError(why)))
     }
 
@@ -145,33 +234,55 @@ impl Plan {
                 "the duration must not be longer than a week",
             ),
             wrong(
-                !is_token(self.method()) || self.method() == "CONNECT",
-                "the method must be an HTTP token, and not CONNECT",
+                !(1..=limits::MAX_PIPELINE).contains(&self.pipeline),
+                "1–1024 requests may be under way on a connection",
             ),
-            self.headers.iter().find_map(|(name, value)| bad_header(name, value)),
+            wrong(
+                self.templates.len() > limits::MAX_TEMPLATES,
+                "too many kinds of requests: at most 10,000",
+            ),
         ]
     }
 
-    /// The bytes of one request; the last one on its connection says so.
-    pub(crate) fn request(&self, last: bool) -> Vec<u8> {
-        let mut head = format!("{} {} HTTP/1.1\r\n", self.method(), self.target.path);
-        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-            head.push_str(&format!("Host: {}\r\n", self.target.authority));
+    /// What doesn't fit what is spoken.
+    fn protocol_fault(&self) -> Option<String> {
+        let scheme = self.target.scheme;
+        let (least, most) = match scheme {
+            Scheme::Udp => limits::DATAGRAM_SIZE,
+            _ => (1, limits::MAX_BODY),
+        };
+        let fits = match self.exchange {
+            Exchange::Echo => true,
+            Exchange::Connect | Exchange::Upload | Exchange::Download => scheme == Scheme::Tcp,
+        };
+        let asks_http = self.pipeline > 1 || self.sticky || !self.templates.is_empty();
+        if !fits {
+            Some(format!("{scheme} only echoes; connect, upload and download are for tcp"))
+        } else if !scheme.is_http() && asks_http {
+            Some(format!("{scheme} knows no pipelining, no cookies and no kinds of requests"))
+        } else if !scheme.is_http() && !(least..=most).contains(&self.size) {
+            Some(format!("the size of a message over {scheme} must be {least}–{most} bytes"))
+        } else if self.pipeline > 1 && (self.sticky || self.ids) {
+            Some("pipelined requests have no cookies and no ids of their own".to_string())
+        } else {
+            None
         }
-        for (name, value) in &self.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        if !self.body.is_empty() || matches!(self.method(), "POST" | "PUT" | "PATCH") {
-            head.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
-        }
-        if last {
-            head.push_str("Connection: close\r\n");
-        }
-        head.push_str("\r\n");
-        let mut bytes = head.into_bytes();
-        bytes.extend_from_slice(&self.body);
-        bytes
     }
+}
+
+fn template_fault(template: &Template) -> Option<String> {
+    let method = template.method.as_str();
+    if !is_token(method) || method == "CONNECT" {
+        return Some("the method must be an HTTP token, and not CONNECT".to_string());
+    }
+    if !(1..=limits::MAX_WEIGHT).contains(&template.weight) {
+        return Some("a weight must be 1–1,000,000".to_string());
+    }
+    let path = template.path.as_str();
+    if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Some(format!("the path `{path}` must begin with / and hold no space"));
+    }
+    template.headers.iter().find_map(|(name, value)| bad_header(name, value))
 }
 
 fn is_token(text: &str) -> bool {
@@ -211,18 +322,6 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_of_a_request() {
-        let text = |plan: &Plan, last| String::from_utf8(plan.request(last)).unwrap();
-        let mut plan = plan();
-        assert_eq!(text(&plan, false), "GET /x?y HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n");
-        plan.headers = vec![("host".into(), "h".into()), ("A".into(), "b c".into())];
-        plan.body = b"body".to_vec();
-        let expected = "POST /x?y HTTP/1.1\r\nhost: h\r\nA: b c\r\nContent-Length: 4\r\n\
-            Connection: close\r\n\r\nbody";
-        assert_eq!(text(&plan, true), expected);
-    }
-
-    #[test]
     fn good_plans_pass() {
         assert_eq!(plan().check(), Ok(()));
         let mut all = plan();
@@ -244,6 +343,12 @@ mod tests {
         assert!(fault(|p| p.warmup = Duration::from_secs(1 << 40)).contains("week"));
         assert!(fault(|p| p.length = Length::Duration(Duration::MAX)).contains("week"));
         assert!(fault(|p| p.method = Some("G T".into())).contains("method"));
+        assert!(fault(|p| p.pipeline = 0).contains("under way"));
+        assert!(fault(|p| p.exchange = Exchange::Upload).contains("for tcp"));
+        assert!(fault(|p| (p.pipeline, p.sticky) = (2, true)).contains("cookies"));
+        let tcp = |p: &mut Plan| p.target = Target::parse("tcp://x:1").unwrap();
+        assert!(fault(|p| (tcp(p), p.size = 0).0).contains("size"));
+        assert!(fault(|p| (tcp(p), p.pipeline = 2).0).contains("pipelining"));
         for (name, value, part) in [
             ("a b", "x", "not a header name"),
             ("", "x", "not a header name"),

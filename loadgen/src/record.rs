@@ -2,13 +2,16 @@
 //! the end.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use weir_core::time::clock::Mono;
 
 use crate::hist::Hist;
+use crate::limits::{MAX_IDS, MAX_MEMBERS};
+use crate::noted::{Name, ServerTiming};
 
-/// How a request can fail. The first four leave it without an answer.
+/// How a request can fail. All but the last two leave it without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(usize)]
 pub enum ErrorClass {
@@ -20,16 +23,32 @@ pub enum ErrorClass {
     Reset = 2,
     /// What came is not a valid HTTP/1 response.
     BadResponse = 3,
-    /// A whole answer with a status other than 2xx.
-    Status = 4,
+    /// No TLS connection: the handshake failed.
+    Tls = 4,
+    /// A whole answer with a status other than 2xx, or than those expected.
+    Status = 5,
+    /// A whole answer without the text that was expected in it, or with other bytes than were sent.
+    Check = 6,
 }
 
 impl ErrorClass {
     /// How many there are.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 7;
     /// All of them, in the order of their numbers.
-    pub const ALL: [ErrorClass; Self::COUNT] =
-        [Self::Connect, Self::Timeout, Self::Reset, Self::BadResponse, Self::Status];
+    pub const ALL: [ErrorClass; Self::COUNT] = [
+        Self::Connect,
+        Self::Timeout,
+        Self::Reset,
+        Self::BadResponse,
+        Self::Tls,
+        Self::Status,
+        Self::Check,
+    ];
+
+    /// There is an answer.
+    pub const fn is_answered(self) -> bool {
+        matches!(self, ErrorClass::Status | ErrorClass::Check)
+    }
 
     /// The key in JSON and in `--fail-if`.
     pub const fn key(self) -> &'static str {
@@ -38,7 +57,9 @@ impl ErrorClass {
             ErrorClass::Timeout => "timeout",
             ErrorClass::Reset => "reset",
             ErrorClass::BadResponse => "bad_response",
+            ErrorClass::Tls => "tls",
             ErrorClass::Status => "status",
+            ErrorClass::Check => "check",
         }
     }
 }
@@ -62,8 +83,14 @@ pub struct Errors {
     pub reset: u64,
     /// [`ErrorClass::BadResponse`].
     pub bad_response: u64,
+    /// [`ErrorClass::Tls`].
+    #[serde(default)]
+    pub tls: u64,
     /// [`ErrorClass::Status`].
     pub status: u64,
+    /// [`ErrorClass::Check`].
+    #[serde(default)]
+    pub check: u64,
 }
 
 impl Errors {
@@ -74,20 +101,22 @@ impl Errors {
             ErrorClass::Timeout => self.timeout,
             ErrorClass::Reset => self.reset,
             ErrorClass::BadResponse => self.bad_response,
+            ErrorClass::Tls => self.tls,
             ErrorClass::Status => self.status,
+            ErrorClass::Check => self.check,
         }
     }
 
     /// Requests that got no answer.
     pub fn unanswered(&self) -> u64 {
-        self.total - self.status
+        self.total - self.status - self.check
     }
 }
 
 impl From<[u64; ErrorClass::COUNT]> for Errors {
     fn from(n: [u64; ErrorClass::COUNT]) -> Errors {
-        let [connect, timeout, reset, bad_response, status] = n;
-        Errors { total: n.iter().sum(), connect, timeout, reset, bad_response, status }
+        let [connect, timeout, reset, bad_response, tls, status, check] = n;
+        Errors { total: n.iter().sum(), connect, timeout, reset, bad_response, tls, status, check }
     }
 }
 
@@ -95,16 +124,58 @@ impl From<[u64; ErrorClass::COUNT]> for Errors {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// What is wrong with it.
+    pub(crate) fault: Option<ErrorClass>,
     /// From here its latency counts: when it was due, or begun.
     pub(crate) start: Mono,
     /// When the request was really begun.
     pub(crate) begun: Mono,
+    /// When there was a connection to send it on.
+    pub(crate) ready: Mono,
+    /// When all of it was handed to the kernel.
+    pub(crate) handed: Mono,
     /// First byte of the response.
     pub(crate) first_byte: Mono,
     /// Last byte of the response.
     pub(crate) done: Mono,
     pub(crate) sent: u64,
     pub(crate) received: u64,
+    /// Who answered, where the answer tells.
+    pub(crate) member: Name,
+    /// Another one than the slot's answer before.
+    pub(crate) moved: bool,
+    /// One that was sent later came back earlier (datagrams).
+    pub(crate) overtaken: bool,
+    /// What the balancer told.
+    pub(crate) timing: ServerTiming,
+    /// The number in its X-Request-ID, from 1; 0 = it had none.
+    pub(crate) id: u64,
+}
+
+/// What came of datagrams besides answers and errors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Datagrams {
+    /// Sent in the measured window.
+    pub sent: u64,
+    /// Came back after one that was sent later.
+    pub reordered: u64,
+    /// Came back more than once.
+    pub doubled: u64,
+    /// Came back after the time limit, when they counted as lost already.
+    pub late: u64,
+    /// Arrived and were none of this run.
+    pub strange: u64,
+    /// Dropped by our own kernel instead of sent; counted as lost.
+    pub not_sent: u64,
+}
+
+/// Answers of one member.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tally {
+    pub(crate) name: Name,
+    pub(crate) answers: u64,
+    /// Sum of their total latencies.
+    pub(crate) time: Duration,
 }
 
 /// The measured window of one shard.
@@ -112,8 +183,14 @@ pub(crate) struct Answer {
 pub(crate) struct Recorder {
     /// TCP handshakes.
     pub(crate) connect: Hist,
+    /// TLS handshakes.
+    pub(crate) tls: Hist,
+    /// From the ready connection until the request was handed to the kernel.
+    pub(crate) handed: Hist,
     /// From the start of the request to the first byte of its answer.
     pub(crate) first_byte: Hist,
+    /// From the first byte of the answer to the last.
+    pub(crate) body: Hist,
     /// From the start to the last byte.
     pub(crate) total: Hist,
     /// From the sending to the last byte: uncorrected, at a constant rate only.
@@ -121,6 +198,18 @@ pub(crate) struct Recorder {
     /// How late loadgen itself sent a request for which a connection was free, at a constant rate
     /// only.
     pub(crate) lateness: Hist,
+    /// The balancer's way to a connection to the member, by Server-Timing.
+    pub(crate) member_connect: Hist,
+    /// The same until the head of the member's answer.
+    pub(crate) member_header: Hist,
+    pub(crate) members: Vec<Tally>,
+    /// Answers by another member than the slot's answer before.
+    pub(crate) moved: u64,
+    /// TLS sessions that were resumed.
+    pub(crate) resumed: u64,
+    pub(crate) datagrams: Datagrams,
+    /// Number and total latency of requests that carried an id; a ring.
+    pub(crate) ids: Ring,
     pub(crate) answers: u64,
     pub(crate) errors: [u64; ErrorClass::COUNT],
     /// The first cause of each class, in words.
@@ -137,14 +226,46 @@ pub(crate) struct Recorder {
 
 const STATUSES: usize = 500;
 
+/// The last [`MAX_IDS`] requests with an id, and how long each took.
+#[derive(Debug, Default)]
+pub(crate) struct Ring {
+    pub(crate) entries: Vec<(u64, Duration)>,
+    next: usize,
+}
+
+impl Ring {
+    fn push(&mut self, id: u64, took: Duration) {
+        if self.entries.len() < MAX_IDS {
+            self.entries.push((id, took));
+        } else {
+            self.entries[self.next] = (id, took);
+            self.next = (self.next + 1) % MAX_IDS;
+        }
+    }
+
+    fn merge(&mut self, other: Ring) {
+        other.entries.into_iter().for_each(|(id, took)| self.push(id, took));
+    }
+}
+
 impl Recorder {
     pub(crate) fn new() -> Result<Recorder, hdrhistogram::CreationError> {
         Ok(Recorder {
             connect: Hist::new()?,
+            tls: Hist::new()?,
+            handed: Hist::new()?,
             first_byte: Hist::new()?,
+            body: Hist::new()?,
             total: Hist::new()?,
             service: Hist::new()?,
             lateness: Hist::new()?,
+            member_connect: Hist::new()?,
+            member_header: Hist::new()?,
+            members: Vec::new(),
+            moved: 0,
+            resumed: 0,
+            datagrams: Datagrams::default(),
+            ids: Ring::default(),
             answers: 0,
             errors: [0; ErrorClass::COUNT],
             causes: Default::default(),
@@ -158,8 +279,19 @@ impl Recorder {
 
     pub(crate) fn answer(&mut self, answer: &Answer, constant_rate: bool) {
         self.answers += 1;
+        let total = answer.done.since(answer.start);
+        self.handed.record(answer.handed.since(answer.ready));
         self.first_byte.record(answer.first_byte.since(answer.start));
-        self.total.record(answer.done.since(answer.start));
+        self.body.record(answer.done.since(answer.first_byte));
+        self.total.record(total);
+        self.tally(answer.member, 1, total);
+        self.moved += u64::from(answer.moved);
+        self.datagrams.reordered += u64::from(answer.overtaken);
+        answer.timing.connect.into_iter().for_each(|took| self.member_connect.record(took));
+        answer.timing.header.into_iter().for_each(|took| self.member_header.record(took));
+        if answer.id > 0 {
+            self.ids.push(answer.id, total);
+        }
         if constant_rate {
             self.service.record(answer.done.since(answer.begun));
         }
@@ -169,10 +301,29 @@ impl Recorder {
         self.sent += answer.sent;
         self.received += answer.received;
         self.last = self.last.max(answer.done);
-        if !(200..300).contains(&answer.status) {
-            self.error(ErrorClass::Status, answer.done);
-            self.cause(ErrorClass::Status, || format!("status {}", answer.status));
+        if let Some(fault) = answer.fault {
+            self.error(fault, answer.done);
+            self.cause(fault, || match fault {
+                ErrorClass::Status => format!("status {}", answer.status),
+                _ => "the answer is not the one that was expected".to_string(),
+            });
         }
+    }
+
+    /// Counts answers of a member; of nobody when the name is empty.
+    fn tally(&mut self, name: Name, answers: u64, time: Duration) {
+        if name.is_empty() {
+            return;
+        }
+        let full = self.members.len() >= MAX_MEMBERS;
+        let place = self.members.iter().position(|tally| tally.name == name);
+        let place = place.unwrap_or(if full { MAX_MEMBERS - 1 } else { self.members.len() });
+        if place == self.members.len() {
+            self.members.push(Tally { name, answers: 0, time: Duration::ZERO });
+        }
+        let tally = &mut self.members[place];
+        tally.answers += answers;
+        tally.time += time;
     }
 
     pub(crate) fn error(&mut self, class: ErrorClass, at: Mono) {
@@ -187,6 +338,24 @@ impl Recorder {
 
     pub(crate) fn merge(&mut self, other: Recorder) {
         self.connect.merge(&other.connect);
+        self.tls.merge(&other.tls);
+        self.handed.merge(&other.handed);
+        self.body.merge(&other.body);
+        self.member_connect.merge(&other.member_connect);
+        self.member_header.merge(&other.member_header);
+        for tally in other.members {
+            self.tally(tally.name, tally.answers, tally.time);
+        }
+        self.moved += other.moved;
+        self.resumed += other.resumed;
+        self.ids.merge(other.ids);
+        let (mine, theirs) = (&mut self.datagrams, other.datagrams);
+        mine.sent += theirs.sent;
+        mine.reordered += theirs.reordered;
+        mine.doubled += theirs.doubled;
+        mine.late += theirs.late;
+        mine.strange += theirs.strange;
+        mine.not_sent += theirs.not_sent;
         self.first_byte.merge(&other.first_byte);
         self.total.merge(&other.total);
         self.service.merge(&other.service);
@@ -216,25 +385,28 @@ mod tests {
         let at = |ms: u64| Mono::from_nanos(ms * 1_000_000);
         Answer {
             status,
+            fault: (status != 200).then_some(ErrorClass::Status),
+            member: Name::new(b"m"),
             start: at(10),
             begun: at(11),
             first_byte: at(10 + millis),
             done: at(12 + millis),
             sent: 5,
             received: 7,
+            ..Answer::default()
         }
     }
 
     #[test]
     fn classes_and_keys_agree() {
-        let errors = Errors::from([1, 2, 3, 4, 5]);
+        let errors = Errors::from([1, 2, 3, 4, 5, 6, 7]);
         for (n, class) in ErrorClass::ALL.into_iter().enumerate() {
             assert_eq!(class as usize, n);
             assert_eq!(errors.of(class), n as u64 + 1);
             let json = serde_json::to_value(errors).unwrap();
             assert_eq!(json[class.key()], n as u64 + 1);
         }
-        assert_eq!((errors.total, errors.unanswered()), (15, 10));
+        assert_eq!((errors.total, errors.unanswered()), (28, 15));
     }
 
     #[test]
@@ -253,5 +425,7 @@ mod tests {
         assert_eq!((a.total.count(), a.service.count()), (2, 1));
         assert_eq!(a.last, Mono::from_nanos(1 << 40));
         assert_eq!(a.total.quantile(1.0).as_millis(), 5);
+        assert_eq!((a.members.len(), a.members[0].answers), (1, 2));
+        assert_eq!(a.members[0].time.as_millis(), 8);
     }
 }

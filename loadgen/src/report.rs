@@ -12,8 +12,10 @@ use crate::hist::{Bucket, Summary};
 use crate::live::Second;
 use crate::pace::Timing;
 use crate::plan::{Length, Plan, Reuse};
-use crate::record::{ErrorClass, Errors, Recorder};
+use crate::record::{Datagrams, ErrorClass, Errors, Recorder, Tally};
 use crate::shard::Outcome;
+use crate::shares::Shares;
+use crate::target::Scheme;
 use crate::units;
 
 /// Name and version of the JSON's form; the number grows when a key changes its meaning or goes.
@@ -63,8 +65,24 @@ pub struct Report {
     pub rate: Rate,
     /// Connections opened, those before the start included.
     pub connections_opened: u64,
+    /// Of these, TLS sessions that were resumed.
+    #[serde(default)]
+    pub tls_resumed: u64,
     /// Bytes both ways.
     pub bytes: Bytes,
+    /// Answers by member, where they tell it; by name.
+    #[serde(default)]
+    pub members: Vec<Member>,
+    /// Whether the members' shares agree with the weights that were expected.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub shares: Option<Shares>,
+    /// Answers that came from another member than the one before, of clients that have to stay
+    /// with theirs (`--sticky`, flows of datagrams).
+    #[serde(default)]
+    pub stickiness_violations: u64,
+    /// Datagrams.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub datagrams: Option<Datagrams>,
     /// Latencies by phase.
     pub latency: Phases,
     /// Total latency, bars at 1, 1.5, 2, 3, 5, 7, 10, … µs.
@@ -83,6 +101,19 @@ pub struct Report {
     pub timeline: Vec<Second>,
     /// What the reader of these numbers should know.
     pub notes: Vec<String>,
+}
+
+/// Answers of one member.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// What its answers call it.
+    pub name: String,
+    /// Answers.
+    pub answers: u64,
+    /// Its share of all answers that tell a member, 0–1.
+    pub share: f64,
+    /// Mean total latency of its answers, seconds.
+    pub mean: f64,
 }
 
 /// Requests a second.
@@ -118,10 +149,19 @@ pub struct Phases {
     /// TCP handshakes alone (of the opening and the measured window).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub connect: Option<Summary>,
+    /// TLS handshakes alone, of the same connections.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tls: Option<Summary>,
+    /// From the ready connection until all of the request was handed to the kernel.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sent: Option<Summary>,
     /// From the request's start to the first byte of its answer. Closed loop: the start is when
     /// the request began, a connect it needed included; constant rate: when it was due.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub first_byte: Option<Summary>,
+    /// From the answer's first byte to its last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub body: Option<Summary>,
     /// From the start to the last byte.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub total: Option<Summary>,
@@ -260,7 +300,12 @@ impl Report {
             statuses: BTreeMap::new(),
             rate: rate(plan, &totals, requests, window),
             connections_opened: 0,
+            tls_resumed: 0,
             bytes: Bytes { sent: 0, received: 0 },
+            members: Vec::new(),
+            shares: None,
+            stickiness_violations: 0,
+            datagrams: None,
             latency: Phases::default(),
             distribution: Vec::new(),
             unfinished: totals.unfinished,
@@ -276,7 +321,9 @@ impl Report {
         };
         if let Some(recorder) = &recorder {
             report.take(recorder);
+            report.datagrams = (plan.target.scheme == Scheme::Udp).then_some(recorder.datagrams);
         }
+        report.shares = Shares::test(&plan.expect_weights, &report.members);
         report.notes = notes(&report);
         report
     }
@@ -289,10 +336,16 @@ impl Report {
         let statuses = (100u16..).zip(&recorder.statuses).filter(|&(_, &n)| n > 0);
         self.statuses = statuses.map(|(status, &n)| (status, n)).collect();
         self.connections_opened = recorder.connections;
+        self.tls_resumed = recorder.resumed;
+        self.members = members(&recorder.members);
+        self.stickiness_violations = recorder.moved;
         self.bytes = Bytes { sent: recorder.sent, received: recorder.received };
         self.latency = Phases {
             connect: recorder.connect.summary(),
+            tls: recorder.tls.summary(),
+            sent: recorder.handed.summary(),
             first_byte: recorder.first_byte.summary(),
+            body: recorder.body.summary(),
             total: recorder.total.summary(),
             service: recorder.service.summary(),
             lateness: recorder.lateness.summary(),
@@ -309,6 +362,19 @@ impl Report {
         text.push('\n');
         Ok(text)
     }
+}
+
+fn members(tallies: &[Tally]) -> Vec<Member> {
+    let all: u64 = tallies.iter().map(|tally| tally.answers).sum();
+    let member = |tally: &Tally| Member {
+        name: tally.name.to_string(),
+        answers: tally.answers,
+        share: tally.answers as f64 / all.max(1) as f64,
+        mean: tally.time.as_secs_f64() / tally.answers.max(1) as f64,
+    };
+    let mut members: Vec<Member> = tallies.iter().map(member).collect();
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    members
 }
 
 fn rate(plan: &Plan, totals: &Totals, requests: u64, window: f64) -> Rate {
@@ -410,10 +476,13 @@ pub(crate) mod tests {
                     status: 200,
                     start: at(SECOND),
                     begun: at(SECOND),
+                    ready: at(SECOND),
+                    handed: at(SECOND),
                     first_byte: at(SECOND + 1_000_000),
                     done: at(SECOND + 2_000_000),
                     sent: 10,
                     received: 100,
+                    ..Answer::default()
                 },
                 true,
             );

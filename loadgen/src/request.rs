@@ -44,6 +44,8 @@ pub struct RequestReader {
     head: HeadBuffer,
     chunks: ChunkDecoder,
     known: RequestHead,
+    /// Sec-WebSocket-Key of the last request that asked for a WebSocket.
+    websocket: Option<Vec<u8>>,
 }
 
 impl RequestReader {
@@ -58,7 +60,9 @@ impl RequestReader {
             match self.state {
                 _ if rest.is_empty() => return Ok(Step::More),
                 State::Head => {
-                    let (taken, head) = self.head.feed(rest, parse_head)?;
+                    let websocket = &mut self.websocket;
+                    let (taken, head) =
+                        self.head.feed(rest, |bytes| parse_head(bytes, websocket))?;
                     used += taken;
                     let Some((known, framing)) = head else { continue };
                     self.known = known;
@@ -90,13 +94,18 @@ impl RequestReader {
         }
     }
 
+    /// The key of the last request, if it asked for a WebSocket (RFC 6455, 4.2.1).
+    pub fn take_websocket(&mut self) -> Option<Vec<u8>> {
+        self.websocket.take()
+    }
+
     fn whole(&mut self, used: usize) -> Step {
         self.state = State::Head;
         Step::Whole(used, self.known)
     }
 }
 
-fn parse_head(bytes: &[u8]) -> Parsed<(RequestHead, Framing)> {
+fn parse_head(bytes: &[u8], websocket: &mut Option<Vec<u8>>) -> Parsed<(RequestHead, Framing)> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut fields) {
@@ -112,11 +121,20 @@ fn parse_head(bytes: &[u8]) -> Parsed<(RequestHead, Framing)> {
                 keep_alive: !framing.close && (http11 || framing.keep_alive),
                 expect: framing.expect && http11,
             };
+            *websocket = websocket_key(request.headers).filter(|_| request.method == Some("GET"));
             Ok(Some((length, (known, framing))))
         }
         Err(httparse::Error::TooManyHeaders) => Err("more than 128 header fields"),
         Err(_) => Err("not an HTTP/1 request"),
     }
+}
+
+fn websocket_key(fields: &[httparse::Header<'_>]) -> Option<Vec<u8>> {
+    let value = |name: &str| {
+        fields.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    };
+    value("upgrade").filter(|value| value.eq_ignore_ascii_case(b"websocket"))?;
+    value("sec-websocket-key").map(<[u8]>::to_vec)
 }
 
 #[cfg(test)]

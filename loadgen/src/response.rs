@@ -4,9 +4,13 @@
 
 use std::mem::MaybeUninit;
 
+use weir_core::time::clock::Mono;
+
 use crate::chunked::ChunkDecoder;
 use crate::head::{Framing, HeadBuffer, Parsed};
 use crate::limits::MAX_FIELDS;
+use crate::noted::Noted;
+use crate::search::{Found, Needle};
 
 /// What is known once the final head was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +54,11 @@ pub struct ResponseReader {
     bodiless: bool,
     known: Option<ResponseHead>,
     seen: bool,
+    found: Found,
+    /// When the first byte came; kept for whoever reads several answers from one stream.
+    pub(crate) first: Option<Mono>,
+    /// What the fields of the last head said besides.
+    pub(crate) noted: Noted,
 }
 
 impl ResponseReader {
@@ -61,6 +70,12 @@ impl ResponseReader {
         self.bodiless = head_request;
         self.known = None;
         self.seen = false;
+        self.found = Found::default();
+    }
+
+    /// The text that was looked for stood in the body.
+    pub fn has_found(&self) -> bool {
+        self.found.is_there()
     }
 
     /// The final head, once it was read.
@@ -78,6 +93,23 @@ impl ResponseReader {
     /// # Errors
     /// What makes the response malformed; the connection is of no more use.
     pub fn feed(&mut self, data: &[u8]) -> Result<Fed, &'static str> {
+        self.feed_seeking(data, None)
+    }
+
+    /// The same; looks for `needle` in the body.
+    ///
+    /// # Errors
+    /// As [`ResponseReader::feed`].
+    pub fn feed_seeking(
+        &mut self,
+        data: &[u8],
+        needle: Option<&Needle>,
+    ) -> Result<Fed, &'static str> {
+        let look = |found: &mut Found, part: &[u8]| {
+            if let Some(needle) = needle {
+                found.feed(needle, part);
+            }
+        };
         self.seen |= !data.is_empty();
         let mut used = 0;
         loop {
@@ -86,7 +118,8 @@ impl ResponseReader {
                 State::Done => return Ok(Fed { used, done: true }),
                 _ if rest.is_empty() => return Ok(Fed { used, done: false }),
                 State::Head => {
-                    let (taken, head) = self.head.feed(rest, parse_head)?;
+                    let noted = &mut self.noted;
+                    let (taken, head) = self.head.feed(rest, |bytes| parse_head(bytes, noted))?;
                     used += taken;
                     if let Some((status, framing, http11)) = head {
                         self.state = self.framed(status, framing, http11)?;
@@ -94,6 +127,7 @@ impl ResponseReader {
                 }
                 State::Length(left) => {
                     let take = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+                    look(&mut self.found, &rest[..take]);
                     used += take;
                     self.state = match left - take as u64 {
                         0 => State::Done,
@@ -101,12 +135,16 @@ impl ResponseReader {
                     };
                 }
                 State::Chunked => {
-                    used += self.chunks.feed(rest)?;
+                    let found = &mut self.found;
+                    used += self.chunks.feed_to(rest, |part| look(found, part))?;
                     if self.chunks.is_done() {
                         self.state = State::Done;
                     }
                 }
-                State::UntilClose => used = data.len(),
+                State::UntilClose => {
+                    look(&mut self.found, rest);
+                    used = data.len();
+                }
             }
         }
     }
@@ -161,7 +199,7 @@ impl ResponseReader {
     }
 }
 
-fn parse_head(bytes: &[u8]) -> Parsed<(u16, Framing, bool)> {
+fn parse_head(bytes: &[u8], noted: &mut Noted) -> Parsed<(u16, Framing, bool)> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -173,6 +211,7 @@ fn parse_head(bytes: &[u8]) -> Parsed<(u16, Framing, bool)> {
         Ok(httparse::Status::Partial) => Ok(None),
         Ok(httparse::Status::Complete(length)) => {
             let framing = Framing::read(response.headers)?;
+            noted.read(response.headers);
             let status = response.code.unwrap_or(0);
             Ok(Some((length, (status, framing, response.version == Some(1)))))
         }

@@ -12,14 +12,19 @@ use std::time::Duration;
 use weir_core::rt;
 use weir_core::time::clock::{Mono, mono};
 
-use crate::client::{Client, Failure, Observer, Wire};
+use crate::client::{Client, Failure, Observer, Opening};
 use crate::cpu;
 use crate::gate::{Flag, Permits};
 use crate::limits;
 use crate::live::{Live, ShardLive};
 use crate::pace::{Pacer, Schedule, Ticket, Timing, part};
-use crate::plan::{Length, Plan, Reuse};
-use crate::record::{Answer, ErrorClass, Recorder};
+use crate::pipeline;
+use crate::plan::{Length, Plan};
+use crate::record::{Answer, Recorder};
+use crate::seed::Rng;
+use crate::target::Scheme;
+use crate::udp;
+use crate::wire::Wire;
 
 /// What a shard is given.
 pub(crate) struct Job {
@@ -30,6 +35,8 @@ pub(crate) struct Job {
     pub(crate) index: usize,
     /// Connections of this shard.
     pub(crate) connections: usize,
+    /// Number of its first connection slot in the run.
+    pub(crate) first_slot: usize,
     pub(crate) recorder: Recorder,
 }
 
@@ -52,11 +59,11 @@ pub(crate) struct Outcome {
 /// Whether connections are opened before the clock of the run starts: not when opening is what is
 /// measured.
 pub(crate) fn opens_early(plan: &Plan) -> bool {
-    plan.reuse == Reuse::KeepAlive
+    plan.per_connection().is_none()
 }
 
 /// One per shard; shared by its tasks.
-struct Shard {
+pub(crate) struct Shard {
     live: Arc<Live>,
     counters: Arc<ShardLive>,
     constant_rate: bool,
@@ -66,6 +73,8 @@ struct Shard {
     recorder: RefCell<Option<Recorder>>,
     /// Since when each connection waits for an answer.
     under_way: Vec<Cell<Option<Mono>>>,
+    /// Number of the first connection slot in the run.
+    first_slot: usize,
     opening: Permits,
     go: Flag,
     running: Cell<usize>,
@@ -74,7 +83,7 @@ struct Shard {
 
 /// Runs this shard's part; the main future of a runtime shard.
 pub(crate) async fn run(job: Job) -> Outcome {
-    let Job { plan, wire, live, counters, index, connections, recorder } = job;
+    let Job { plan, wire, live, counters, index, connections, first_slot, recorder } = job;
     let shard = Rc::new(Shard {
         live,
         counters,
@@ -82,14 +91,20 @@ pub(crate) async fn run(job: Job) -> Outcome {
         opens_early: opens_early(&plan),
         pacer: RefCell::new(None),
         recorder: RefCell::new(Some(recorder)),
-        under_way: (0..connections).map(|_| Cell::new(None)).collect(),
+        under_way: (0..connections * plan.pipeline).map(|_| Cell::new(None)).collect(),
+        first_slot,
         opening: Permits::new(limits::OPENING),
         go: Flag::default(),
         running: Cell::new(connections),
         done: Flag::default(),
     });
+    let secure = wire.secure().map(Rc::new);
     for slot in 0..connections {
-        rt::spawn(connection(Rc::clone(&shard), Arc::clone(&wire), slot));
+        let overall = first_slot + slot;
+        let rng = Rng::new(plan.seed, overall as u64);
+        let (wire, secure) = (Arc::clone(&wire), secure.clone());
+        let client = Client::new(wire, secure, Watch(Rc::clone(&shard)), overall, rng);
+        rt::spawn(connection(Rc::clone(&shard), client, slot));
     }
     let Some(start) = shard.wait_for_start().await else { return shard.outcome(None) };
     let timing = timing(&plan, start);
@@ -121,9 +136,9 @@ fn pacer(plan: &Plan, timing: Timing, index: usize) -> Pacer {
 }
 
 /// The life of one connection slot.
-async fn connection(shard: Rc<Shard>, wire: Arc<Wire>, slot: usize) {
-    let mut client = Client::new(wire, Watch(Rc::clone(&shard)));
-    if shard.opens_early {
+async fn connection(shard: Rc<Shard>, mut client: Client<Watch>, slot: usize) {
+    let is_udp = client.line.wire.scheme == Scheme::Udp;
+    if shard.opens_early && !is_udp {
         let _permit = shard.opening.acquire().await;
         if let Err(failure) = client.open().await {
             shard.opening_failed(&failure);
@@ -131,6 +146,22 @@ async fn connection(shard: Rc<Shard>, wire: Arc<Wire>, slot: usize) {
     }
     shard.counters.ready.add(1);
     shard.go.wait().await;
+    match client.line.wire.pipeline {
+        _ if is_udp => {
+            let wire = Arc::clone(&client.line.wire);
+            udp::run(&shard, &wire, slot, shard.first_slot + slot).await;
+        }
+        1 => one_by_one(&shard, client, slot).await,
+        _ => pipeline::run(&shard, client, slot).await,
+    }
+    shard.running.set(shard.running.get().saturating_sub(1));
+    if shard.running.get() == 0 {
+        shard.done.open();
+    }
+}
+
+/// Request after request, each when the one before has ended.
+async fn one_by_one(shard: &Shard, mut client: Client<Watch>, slot: usize) {
     let mut now = mono();
     while let Some(ticket) = shard.take(now) {
         let begun = shard.begin(ticket, now).await;
@@ -138,16 +169,11 @@ async fn connection(shard: Rc<Shard>, wire: Arc<Wire>, slot: usize) {
         shard.mark(slot, Some(start));
         let result = client.exchange(start, begun).await;
         shard.mark(slot, None);
-        let refused = matches!(&result, Err(f) if f.class == ErrorClass::Connect);
+        let refused = matches!(&result, Err(failure) if failure.is_opening());
         now = shard.finish(ticket, result);
-        if refused && !shard.constant_rate {
-            rt::sleep(limits::CONNECT_PAUSE).await;
-            now = mono();
+        if refused {
+            now = shard.pause().await;
         }
-    }
-    shard.running.set(shard.running.get().saturating_sub(1));
-    if shard.running.get() == 0 {
-        shard.done.open();
     }
 }
 
@@ -166,7 +192,20 @@ impl Shard {
         }
     }
 
-    fn take(&self, now: Mono) -> Option<Ticket> {
+    /// Requests are due at points of a schedule.
+    pub(crate) fn constant_rate(&self) -> bool {
+        self.constant_rate
+    }
+
+    /// After a failed connect; gives the time.
+    pub(crate) async fn pause(&self) -> Mono {
+        if !self.constant_rate {
+            rt::sleep(limits::CONNECT_PAUSE).await;
+        }
+        mono()
+    }
+
+    pub(crate) fn take(&self, now: Mono) -> Option<Ticket> {
         if self.live.is_stopped() {
             return None;
         }
@@ -174,7 +213,7 @@ impl Shard {
     }
 
     /// Waits until the ticket is due; gives the time at which the request really begins.
-    async fn begin(&self, ticket: Ticket, now: Mono) -> Mono {
+    pub(crate) async fn begin(&self, ticket: Ticket, now: Mono) -> Mono {
         let Some(due) = ticket.due else { return now };
         if due <= now {
             return now;
@@ -188,28 +227,26 @@ impl Shard {
     }
 
     /// Counts something, unless the counts were taken out already.
-    fn record(&self, note: impl FnOnce(&mut Recorder)) {
+    pub(crate) fn record(&self, note: impl FnOnce(&mut Recorder)) {
         if let Some(recorder) = self.recorder.borrow_mut().as_mut() {
             note(recorder);
         }
     }
 
-    fn mark(&self, slot: usize, since: Option<Mono>) {
+    pub(crate) fn mark(&self, slot: usize, since: Option<Mono>) {
         if let Some(cell) = self.under_way.get(slot) {
             cell.set(since);
         }
     }
 
     /// Counts a request that has ended; gives the time.
-    fn finish(&self, ticket: Ticket, result: Result<Answer, Failure>) -> Mono {
+    pub(crate) fn finish(&self, ticket: Ticket, result: Result<Answer, Failure>) -> Mono {
         let done = result.as_ref().map_or_else(|_| mono(), |answer| answer.done);
         let counts = self.pacer.borrow().as_ref().is_some_and(|pacer| pacer.counts(ticket, done));
         match &result {
             Ok(answer) => {
                 self.counters.answer(done.since(answer.start), answer.sent, answer.received);
-                if !(200..300).contains(&answer.status) {
-                    self.counters.error(ErrorClass::Status);
-                }
+                answer.fault.into_iter().for_each(|fault| self.counters.error(fault));
                 if counts {
                     self.record(|recorder| recorder.answer(answer, self.constant_rate));
                 }
@@ -225,7 +262,7 @@ impl Shard {
         done
     }
 
-    fn opening_failed(&self, failure: &Failure) {
+    pub(crate) fn opening_failed(&self, failure: &Failure) {
         self.record(|recorder| recorder.cause(failure.class, || failure.to_string()));
     }
 
@@ -285,17 +322,25 @@ impl Shard {
 }
 
 /// Counts connections for the shard.
-struct Watch(Rc<Shard>);
+pub(crate) struct Watch(Rc<Shard>);
+
+impl Watch {
+    pub(crate) fn new(shard: &Rc<Shard>) -> Watch {
+        Watch(Rc::clone(shard))
+    }
+}
 
 impl Observer for Watch {
-    fn opened(&self, took: Duration) {
+    fn opened(&self, how: Opening) {
         self.0.counters.open.rise();
         self.0.counters.opened.add(1);
         let pacer = self.0.pacer.borrow();
         let warm = pacer.as_ref().is_some_and(|pacer| mono() < pacer.timing().measure);
         if !warm {
             self.0.record(|recorder| {
-                recorder.connect.record(took);
+                how.tcp.into_iter().for_each(|took| recorder.connect.record(took));
+                how.tls.into_iter().for_each(|took| recorder.tls.record(took));
+                recorder.resumed += u64::from(how.resumed);
                 recorder.connections += 1;
             });
         }

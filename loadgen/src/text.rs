@@ -14,6 +14,8 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 const BAR_WIDTH: usize = 40;
 /// Columns of the line of seconds.
 const SPARK_WIDTH: usize = 60;
+/// Members that are listed.
+const MEMBER_ROWS: usize = 32;
 /// Rows of the distribution below this share of all (and beyond the tenth) are put into their
 /// neighbour.
 const LEAST_SHARE: f64 = 0.000_05;
@@ -33,6 +35,7 @@ impl Report {
         self.write_totals(out)?;
         writeln!(out)?;
         self.write_latency(out)?;
+        self.write_members(out)?;
         self.write_distribution(out)?;
         self.write_seconds(out)?;
         self.write_cpu(out)?;
@@ -101,13 +104,54 @@ impl Report {
         let total = if self.rate.asked.is_some() { "total, due" } else { "total" };
         for (name, phase) in [
             ("connect", self.latency.connect),
+            ("TLS", self.latency.tls),
+            ("sent", self.latency.sent),
             ("first byte", self.latency.first_byte),
+            ("body", self.latency.body),
             (total, self.latency.total),
             ("uncorrected", self.latency.service),
         ] {
             if let Some(phase) = phase {
                 writeln!(out, "  {name:<11}{}", columns(&phase))?;
             }
+        }
+        Ok(())
+    }
+
+    fn write_members(&self, out: &mut String) -> std::fmt::Result {
+        if let Some(datagrams) = self.datagrams {
+            let share = units::share(self.errors.timeout, datagrams.sent);
+            writeln!(
+                out,
+                "\n  datagrams    {} sent, {} lost ({share}), {} out of order, {} doubled, {} late",
+                units::count(datagrams.sent),
+                units::count(self.errors.timeout),
+                units::count(datagrams.reordered),
+                units::count(datagrams.doubled),
+                units::count(datagrams.late),
+            )?;
+        }
+        // A single one says nothing.
+        if self.members.len() < 2 && self.shares.is_none() {
+            return Ok(());
+        }
+        writeln!(out, "\n  member                        answers     share       mean")?;
+        for member in self.members.iter().take(MEMBER_ROWS) {
+            writeln!(
+                out,
+                "  {:<25}{:>12} {:>8.2} % {:>10}",
+                member.name,
+                units::count(member.answers),
+                member.share * 100.0,
+                units::seconds(member.mean)
+            )?;
+        }
+        if let Some(shares) = &self.shares {
+            writeln!(out, "  {}", shares.words())?;
+        }
+        if self.stickiness_violations > 0 {
+            let n = units::count(self.stickiness_violations);
+            writeln!(out, "  {n} answers came from another member than the client's one before")?;
         }
         Ok(())
     }
@@ -185,7 +229,9 @@ fn words(class: ErrorClass) -> &'static str {
         ErrorClass::Timeout => "timeout",
         ErrorClass::Reset => "reset, closed",
         ErrorClass::BadResponse => "bad response",
+        ErrorClass::Tls => "TLS handshake",
         ErrorClass::Status => "status",
+        ErrorClass::Check => "wrong answer",
     }
 }
 

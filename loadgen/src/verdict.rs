@@ -20,7 +20,10 @@ pub struct FailIf {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Connect,
+    Tls,
+    Sent,
     FirstByte,
+    Body,
     Total,
     Service,
 }
@@ -46,6 +49,7 @@ enum Metric {
     ErrorShare(Option<ErrorClass>),
     Requests,
     Rate,
+    Violations,
     Latency(Phase, Point),
 }
 
@@ -59,8 +63,9 @@ enum Operator {
 }
 
 const METRICS: &str = "errors, errors.connect, errors.timeout, errors.reset, \
-    errors.bad_response, errors.status, requests, rate, min, mean, p50, p75, p90, p99, p999, \
-    p9999, max, and these after connect. first_byte. total. or service.";
+    errors.bad_response, errors.tls, errors.status, errors.check, requests, rate, violations, \
+    min, mean, p50, p75, p90, p99, p999, p9999, max, and these after connect. tls. sent. \
+    first_byte. body. total. or service.";
 
 impl FailIf {
     /// Reads `METRIC OP VALUE`: op is `>` `>=` `<` `<=` or `==`; a latency has a unit (`20ms`),
@@ -132,6 +137,7 @@ fn metric(name: &str) -> Option<Metric> {
         "errors" => return Some(Metric::Errors(None)),
         "requests" => return Some(Metric::Requests),
         "rate" => return Some(Metric::Rate),
+        "violations" => return Some(Metric::Violations),
         _ => {}
     }
     let (first, point) = match name.split_once('.') {
@@ -145,6 +151,9 @@ fn metric(name: &str) -> Option<Metric> {
     }
     let phase = match first {
         "connect" => Phase::Connect,
+        "tls" => Phase::Tls,
+        "sent" => Phase::Sent,
+        "body" => Phase::Body,
         "first_byte" | "header" => Phase::FirstByte,
         "total" => Phase::Total,
         "service" => Phase::Service,
@@ -180,10 +189,17 @@ impl Metric {
             Metric::Rate => {
                 Some((report.rate.achieved, format!("{}/s", units::rate(report.rate.achieved))))
             }
+            Metric::Violations => {
+                let n = report.stickiness_violations;
+                Some((n as f64, units::count(n)))
+            }
             Metric::Latency(phase, point) => {
                 let summary = match phase {
                     Phase::Connect => report.latency.connect,
+                    Phase::Tls => report.latency.tls,
+                    Phase::Sent => report.latency.sent,
                     Phase::FirstByte => report.latency.first_byte,
+                    Phase::Body => report.latency.body,
                     Phase::Total => report.latency.total,
                     Phase::Service => report.latency.service,
                 }?;

@@ -94,7 +94,7 @@ fn bad_command_lines_are_exit_2() {
         &["--nonsense"],
         &["http://127.0.0.1:1/", "--http2"],
         &["http://127.0.0.1:1/", "--html", "x.html"],
-        &["https://127.0.0.1:1/"],
+        &["https://127.0.0.1:1/", "--ca", "/no/such/file"],
         &["http://127.0.0.1:1/", "--fail-if", "p99>20"],
         &["http://127.0.0.1:1/", "--json", "/no/such/folder/x.json"],
         &["knee", "--slo", "p99<5ms"],
@@ -130,6 +130,7 @@ fn signal(child: &Child, name: &str) {
     assert!(done.success());
 }
 
+/// R4.5-1: members that a balancer can be measured in front of.
 #[test]
 fn serve_announces_itself_and_ends_on_a_signal() {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("loadgen"));

@@ -20,6 +20,7 @@ fn origin() -> Origins {
     Origins::start(None, vec![OriginSpec::new("a")]).unwrap()
 }
 
+/// R4.5-1: load against members that loadgen brings itself.
 #[test]
 fn a_counted_run_sends_exactly_so_many() {
     let origins = origin();
@@ -190,8 +191,10 @@ fn a_constant_rate_is_kept() {
     let report = run(&plan).unwrap();
     // Exactly these were due in the window, however late the machine was.
     assert_eq!(report.requests + report.rate.unsent, 500);
-    assert_eq!((report.rate.reached, report.errors.total), (Some(true), 0), "{:?}", report.rate);
-    assert!((450.0..=501.0).contains(&report.rate.achieved));
+    assert_eq!(report.errors.total, 0, "{:?}", report.error_causes);
+    // A busy machine may miss the last of them, and then says so.
+    assert!(report.rate.unsent <= 50, "{:?}", report.rate);
+    assert_eq!(report.rate.reached, Some(report.rate.unsent == 0), "{:?}", report.rate);
     let (total, service) = (report.latency.total.unwrap(), report.latency.service.unwrap());
     assert!(total.p50 >= service.p50, "from the due time it is never shorter");
 }

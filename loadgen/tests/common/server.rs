@@ -1,4 +1,5 @@
 //! Servers that answer a fixed script, and short plans.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
