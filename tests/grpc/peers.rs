@@ -1,5 +1,4 @@
 //! Members and clients of the gRPC library, and a configuration that stands between them.
-#![allow(dead_code, reason = "calls by gRPC clients come with HTTP/2 listeners")]
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};

@@ -1,6 +1,6 @@
 //! Pure: takes a body out of its framing. One state machine for all framings; fed with whatever
 //! pieces arrive, it finds the data in them and the body's end, and refuses malformed chunks and
-//! chunks beyond a limit. Trailers are checked and dropped.
+//! chunks beyond a limit. Trailers are checked and pointed out.
 
 use weir_core::limits::MAX_CHUNK_LINE;
 
@@ -23,6 +23,9 @@ pub(crate) struct Step {
     pub(crate) skip: usize,
     /// Bytes of data behind them. Zero: the input is used up, or the body has ended.
     pub(crate) data: usize,
+    /// How many of the skipped bytes, the last of them, are of the trailer section: field lines,
+    /// and at its end an empty one.
+    pub(crate) trailer: usize,
 }
 
 /// Finds the data of one body.
@@ -92,6 +95,11 @@ impl Decoder {
         self.state == State::UntilClose
     }
 
+    /// The head told how long it is.
+    pub(crate) fn has_length(&self) -> bool {
+        matches!(self.state, State::Length(_))
+    }
+
     /// Bytes still to come, as far as the head told.
     pub(crate) fn expected(&self) -> u64 {
         match self.state {
@@ -110,32 +118,48 @@ impl Decoder {
             State::UntilClose => {
                 let left = self.left.checked_sub(input.len() as u64);
                 self.left = left.ok_or(BadBody::TooLarge)?;
-                Ok(Step { skip: 0, data: input.len() })
+                Ok(Step { data: input.len(), ..Step::default() })
             }
             State::Length(left) => {
                 let data = at_most(left, input.len());
                 let left = left - data as u64;
                 self.state = if left == 0 { State::End } else { State::Length(left) };
-                Ok(Step { skip: 0, data })
+                Ok(Step { data, ..Step::default() })
             }
             _ => self.step_chunked(input),
         }
     }
 
     fn step_chunked(&mut self, input: &[u8]) -> Result<Step, BadBody> {
+        let mut trailer = self.is_in_trailer().then_some(0);
         for (skip, &byte) in input.iter().enumerate() {
             if let State::Data(left) = self.state {
                 let data = at_most(left, input.len() - skip);
                 let left = left - data as u64;
                 self.state = if left == 0 { State::DataReturn } else { State::Data(left) };
-                return Ok(Step { skip, data });
+                return Ok(Step { skip, data, trailer: 0 });
             }
             if self.state == State::End {
-                return Ok(Step { skip, data: 0 });
+                return Ok(Step { skip, data: 0, trailer: skip - trailer.unwrap_or(skip) });
             }
             self.state = self.next(byte)?;
+            if trailer.is_none() && self.state == State::TrailerStart {
+                trailer = Some(skip + 1);
+            }
         }
-        Ok(Step { skip: input.len(), data: 0 })
+        let skip = input.len();
+        Ok(Step { skip, data: 0, trailer: skip - trailer.unwrap_or(skip) })
+    }
+
+    fn is_in_trailer(&self) -> bool {
+        matches!(
+            self.state,
+            State::TrailerStart
+                | State::TrailerName
+                | State::TrailerValue
+                | State::TrailerFeed
+                | State::EndFeed
+        )
     }
 
     /// The state after a byte of framing.
@@ -194,7 +218,7 @@ impl Decoder {
         }
     }
 
-    /// Trailers are checked and dropped: name, colon, value, CR LF; an empty line ends them.
+    /// Trailers are checked: name, colon, value, CR LF; an empty line ends them.
     fn next_in_trailer(&self, byte: u8) -> Result<State, BadBody> {
         if self.line > MAX_TRAILER_BYTES {
             return Err(BadBody::Malformed);

@@ -4,6 +4,21 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// The trailer section that `step`s point out, in pieces.
+fn trailer_of(pieces: &[&[u8]]) -> Vec<u8> {
+    let mut decoder = Decoder::new(Framing::Chunked, u64::MAX);
+    let mut trailer = Vec::new();
+    for piece in pieces {
+        let mut rest = *piece;
+        while !rest.is_empty() && !decoder.ended() {
+            let step = decoder.step(rest).unwrap();
+            trailer.extend_from_slice(&rest[step.skip - step.trailer..step.skip]);
+            rest = &rest[step.skip + step.data..];
+        }
+    }
+    trailer
+}
+
 /// Decodes pieces; returns the data and what stands behind the end (`None`: no end yet).
 fn decode(framing: Framing, pieces: &[&[u8]]) -> Result<(Vec<u8>, Option<Vec<u8>>), BadBody> {
     decode_at_most(framing, u64::MAX, pieces)
@@ -157,6 +172,8 @@ proptest! {
         input.extend_from_slice(format!("0\r\n{trailer}\r\nNEXT").as_bytes());
         let decoded = decode(Framing::Chunked, &split(&input, &cuts));
         prop_assert_eq!(decoded, Ok((chunks.concat(), Some(b"NEXT".to_vec()))));
+        let found = trailer_of(&split(&input, &cuts));
+        prop_assert_eq!(found, format!("{trailer}\r\n").into_bytes());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use weir_core::rt::{Lease, Payload, SendBuf};
 
-use super::decode::{BadBody, Decoder};
+use super::decode::{BadBody, Decoder, Step};
 use super::{Frame, Framing, MAX_END, MAX_PREFIX};
 use crate::limits::{BULK_BYTES, COPY_MAX};
 
@@ -15,6 +15,8 @@ pub(crate) struct Relay {
     frame: Frame,
     /// The end of a chunked body still has to follow the payload handed out last.
     end_owed: bool,
+    /// What has come of the trailer section, where somebody wants it.
+    trailer: Option<Vec<u8>>,
 }
 
 /// What became of a lease.
@@ -30,7 +32,26 @@ impl Relay {
     /// A relay of a body delimited by `framing`, in chunks of together at most `most` bytes, that
     /// goes out as `frame`.
     pub(crate) fn new(framing: Framing, most: u64, frame: Frame) -> Relay {
-        Relay { decoder: Decoder::new(framing, most), frame, end_owed: false }
+        Relay { decoder: Decoder::new(framing, most), frame, end_owed: false, trailer: None }
+    }
+
+    /// The same, with its trailer section kept.
+    pub(crate) fn with_trailer(mut self) -> Relay {
+        self.trailer = Some(Vec::new());
+        self
+    }
+
+    /// The field lines of the trailer section, once the body has ended; `None`: there are none.
+    pub(crate) fn take_trailer(&mut self) -> Option<Vec<u8>> {
+        // The line that ends it is empty.
+        self.trailer.take().filter(|lines| lines.len() > 2)
+    }
+
+    fn keep(&mut self, input: &[u8], step: Step) {
+        if let Some(kept) = &mut self.trailer {
+            let start = step.skip - step.trailer;
+            kept.extend_from_slice(input.get(start..step.skip).unwrap_or_default());
+        }
     }
 
     /// The body's end has come in.
@@ -48,6 +69,11 @@ impl Relay {
     /// So much is known to come that large leases pay.
     pub(crate) fn is_bulk(&self) -> bool {
         self.decoder.expected() > BULK_BYTES
+    }
+
+    /// How long it is only its end tells, which has not come.
+    pub(crate) fn is_open_ended(&self) -> bool {
+        !self.decoder.ended() && !self.decoder.has_length()
     }
 
     /// The body may end by the peer's FIN; then this is what ends it on the other side.
@@ -97,6 +123,7 @@ impl Relay {
         while at < lease.len() && !self.decoder.ended() {
             let input = lease.get(at..).unwrap_or_default();
             let step = self.decoder.step(input)?;
+            self.keep(input, step);
             let data = input.get(step.skip..step.skip + step.data).unwrap_or_default();
             if !data.is_empty() {
                 self.frame.begin(head, data.len());
@@ -174,7 +201,9 @@ impl Relay {
     fn gather(&mut self, lease: &mut [u8]) -> Result<Found, BadBody> {
         let mut found = Found::default();
         while found.used < lease.len() && !self.decoder.ended() {
-            let step = self.decoder.step(lease.get(found.used..).unwrap_or_default())?;
+            let input = lease.get(found.used..).unwrap_or_default();
+            let step = self.decoder.step(input)?;
+            self.keep(input, step);
             let from = found.used + step.skip;
             found.used = from + step.data;
             if found.len == 0 {

@@ -26,7 +26,7 @@ impl Exchange {
         self.note.failed(verdict.reason);
         if self.download.started {
             // Its status has been counted. Never a short body that looks whole.
-            return Step::End(End::Abort);
+            return Step::End(self.cut(verdict, client));
         }
         self.count_status(verdict.status, client);
         client.site().counters.sticky.count(self.session.found);
@@ -38,12 +38,27 @@ impl Exchange {
         let (to_head, persistent) = (self.facts.is_head, self.answer_persistent);
         let id = self.identity.id.text();
         let date = |out: &mut Vec<u8>| client.service().append_date(out);
-        write_page(&mut page, &Page { verdict, id: id.as_bytes(), to_head, persistent }, date);
+        let what = Page { verdict, id: id.as_bytes(), to_head, persistent };
+        let write = if self.facts.grpc { write_grpc } else { write_page };
+        write(&mut page, &what, date);
         // An interim answer that was not posted yet stays in front.
         self.download = Download::only(self.download.out.take());
         self.first = Some(page);
         self.moved = true;
         Step::Go(Phase::Answer)
+    }
+
+    /// An answer that has begun can't go on. A gRPC client is told so by a status of its own, as
+    /// long as no length has been promised.
+    fn cut(&mut self, verdict: Verdict, client: &Client) -> End {
+        let lane = client.lane().filter(|_| self.facts.grpc && verdict.side != Side::Client);
+        let Some(lane) = lane.filter(|_| self.download.is_open_ended()) else {
+            return End::Abort;
+        };
+        let mut lines = Vec::new();
+        append_grpc(&mut lines, verdict, self.identity.id.text().as_bytes());
+        lane.set_trailer(lines);
+        End::Close
     }
 
     /// A policy has Weir answer.
@@ -160,6 +175,37 @@ fn write_page(out: &mut Vec<u8>, page: &Page<'_>, date: impl FnOnce(&mut Vec<u8>
     out.push(b'\n');
 }
 
+/// The same for a gRPC client, which hears of it in the fields of an answer that has no body
+/// ("Trailers-Only" in gRPC's description of its protocol).
+fn write_grpc(out: &mut Vec<u8>, page: &Page<'_>, date: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\n");
+    date(out);
+    append_grpc(out, page.verdict, page.id);
+    out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+}
+
+/// Appends the field lines that tell a gRPC client what went wrong.
+fn append_grpc(out: &mut Vec<u8>, verdict: Verdict, id: &[u8]) {
+    out.extend_from_slice(b"grpc-status: ");
+    append_decimal(out, grpc_status(verdict.status));
+    out.extend_from_slice(b"\r\ngrpc-message: ");
+    // Reasons are ASCII without "%", so that nothing has to be encoded.
+    out.extend_from_slice(verdict.reason.as_bytes());
+    out.extend_from_slice(b", request ");
+    out.extend_from_slice(id);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What a gRPC client makes of an HTTP status (http-grpc-status-mapping.md of gRPC).
+const fn grpc_status(status: u16) -> u64 {
+    match status {
+        400 => 13,
+        404 => 12,
+        502..=504 => 14,
+        _ => 2,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,5 +229,25 @@ mod tests {
         assert_eq!(written(Error::NoPool, true, true), format!("{head}\r\n"));
         let closing = written(Error::NoPool, false, false);
         assert_eq!(closing, format!("{head}Connection: close\r\n\r\n{body}"));
+    }
+
+    /// What a gRPC client hears: a status of its own and the reason, in fields alone.
+    #[test]
+    fn pages_for_grpc() {
+        let written = |error: Error| {
+            let verdict = error.verdict();
+            let page = Page { verdict, id: b"00af", to_head: false, persistent: true };
+            let mut out = Vec::new();
+            write_grpc(&mut out, &page, |out| out.extend_from_slice(b"Date: x\r\n"));
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            written(Error::NoUsableMember),
+            "HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\nDate: x\r\ngrpc-status: 14\r\n\
+             grpc-message: no member is usable, request 00af\r\nContent-Length: 0\r\n\r\n"
+        );
+        let status = |error| written(error).split("grpc-status: ").nth(1).unwrap()[..2].to_owned();
+        assert_eq!([status(Error::AnswerTimeout), status(Error::NoPool)], ["14", "12"]);
+        assert_eq!([status(Error::HeadTooLarge), status(Error::BodyTooLarge)], ["13", "2\r"]);
     }
 }

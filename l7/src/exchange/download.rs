@@ -59,6 +59,11 @@ impl Download {
         self.started || self.interim > 0
     }
 
+    /// How long it will be was told nobody.
+    pub(super) fn is_open_ended(&self) -> bool {
+        self.started && self.relay.is_open_ended()
+    }
+
     fn ended(&self) -> bool {
         self.started && self.relay.ended()
     }
@@ -88,10 +93,8 @@ impl Exchange {
             if self.download.switched {
                 return Ok(Down::Switched);
             }
-            if self.download.ended()
-                && let Some(attempt) = &mut self.attempt
-            {
-                attempt.received();
+            if self.download.ended() {
+                self.received(client);
             }
             if self.download.out.is_some() && !self.post_to_client(cx, client)? {
                 return Ok(Down::Waits);
@@ -138,6 +141,18 @@ impl Exchange {
             }
         }
         Ok(Down::Waits)
+    }
+
+    /// All of the answer has come.
+    fn received(&mut self, client: &Client) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.received();
+        }
+        if let Some(lane) = client.lane()
+            && let Some(lines) = self.download.relay.take_trailer()
+        {
+            lane.set_trailer(lines);
+        }
     }
 
     fn next_of_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Lease>>> {
@@ -332,7 +347,8 @@ impl Exchange {
             && !client.site().keepalive_timeout().is_zero()
             && !client.service().is_draining();
         let frame = if chunked { Frame::Chunked { open: false } } else { Frame::Plain };
-        self.download.relay = Relay::new(facts.framing, u64::MAX, frame);
+        let relay = Relay::new(facts.framing, u64::MAX, frame);
+        self.download.relay = if self.facts.http2 { relay.with_trailer() } else { relay };
         self.download.started = true;
         self.download.persistent = persistent;
         self.download.reusable = facts.persistent && !until_close;

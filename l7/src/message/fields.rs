@@ -102,6 +102,17 @@ pub(super) enum Coding {
     Unknown,
 }
 
+/// Names and values of the fields in these lines of a trailer section that go on. Which of them a
+/// message is told by its head stays out (RFC 9110, 6.5.1): where it goes, how long it is.
+pub(crate) fn trailer_fields(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let lines = lines.split(|&byte| byte == b'\n').filter_map(|line| line.strip_suffix(b"\r"));
+    let fields = lines.filter_map(|line| {
+        let (name, value) = line.split_at_checked(line.iter().position(|&byte| byte == b':')?)?;
+        Some((name, value.get(1..)?.trim_ascii()))
+    });
+    fields.filter(|(name, _)| matches!(classify(name), Kind::Pass | Kind::Inserted(_)))
+}
+
 /// The meaning of the field called `name`.
 #[inline]
 fn classify(name: &[u8]) -> Kind {
@@ -331,5 +342,14 @@ mod tests {
             }
             assert_eq!(common.coding, coding, "{values:?}");
         }
+    }
+
+    #[test]
+    fn trailers_that_go_on() {
+        let lines = b"grpc-status: 0\r\nX-A:b \r\nContent-Length: 3\r\ntrailer: x\r\nHost: h\r\n\
+                      transfer_encoding: chunked\r\nempty:\r\n\r\n";
+        let found: Vec<_> = trailer_fields(lines).collect();
+        let wanted: [(&[u8], &[u8]); 3] = [(b"grpc-status", b"0"), (b"X-A", b"b"), (b"empty", b"")];
+        assert_eq!(found, wanted);
     }
 }

@@ -26,7 +26,7 @@ pub(crate) use request::{Request, RequestFacts};
 pub(crate) use response::{ClientSide, Response, ResponseFacts};
 pub(crate) use write::{append_decimal, append_hex};
 
-pub(crate) use fields::{Field, Kind, decimal};
+pub(crate) use fields::{Field, Kind, decimal, trailer_fields};
 
 /// A part of a head, as offsets into it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

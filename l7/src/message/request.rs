@@ -22,6 +22,8 @@ pub(crate) struct RequestFacts {
     pub(crate) http11: bool,
     /// HTTP/2: the body is delimited by its stream, whatever `framing` it gets for the member.
     pub(crate) http2: bool,
+    /// A call of gRPC, by HTTP/2: what came of it is told by trailers.
+    pub(crate) grpc: bool,
     /// The client wants its connection kept.
     pub(crate) persistent: bool,
     /// HEAD: the answer has no body.
@@ -126,6 +128,7 @@ impl<'a> Request<'a> {
             facts: RequestFacts {
                 http11: true,
                 http2: true,
+                grpc: is_grpc(raw, fields),
                 persistent: true,
                 is_head: name == b"HEAD",
                 idempotent: is_idempotent(name),
@@ -238,6 +241,7 @@ impl<'a> Request<'a> {
             facts: RequestFacts {
                 http11,
                 http2: false,
+                grpc: false,
                 persistent: persistent && (http11 || common.keep_alive),
                 is_head: method == b"HEAD",
                 idempotent: is_idempotent(method),
@@ -389,6 +393,13 @@ fn survey(raw: &[u8], fields: &[Field]) -> Result<Survey, Error> {
         }
     }
     Ok(found)
+}
+
+/// Whether the content's type is that of gRPC, with whatever encoding of its messages.
+fn is_grpc(raw: &[u8], fields: &[Field]) -> bool {
+    let kind = fields.iter().find(|field| field.name.get(raw) == b"content-type");
+    let rest = kind.and_then(|field| field.value.get(raw).strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| rest.first().is_none_or(|byte| b"+; ".contains(byte)))
 }
 
 /// How a request's body is delimited (RFC 9112, 6.3), refusing all that is ambiguous.

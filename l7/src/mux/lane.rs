@@ -16,6 +16,7 @@ use crate::h2::block::BlockWriter;
 use crate::h2::connection::{Connection, StreamRef};
 use crate::h2::frame::{Code, HEAD};
 use crate::limits::{MUX_OWED_BYTES, MUX_SEND_BYTES};
+use crate::message::trailer_fields;
 
 /// What a connection's streams share.
 #[derive(Debug)]
@@ -55,6 +56,8 @@ pub(crate) struct Lane {
     last: Cell<bool>,
     /// All of the answer is in frames.
     said: Cell<bool>,
+    /// Lines of the fields that end it, if there are any.
+    trailer: RefCell<Option<Vec<u8>>>,
     arrived: Cell<u64>,
     departed: Cell<u64>,
     /// Added to what it has taken while the client isn't what holds it up.
@@ -177,6 +180,11 @@ impl Lane {
         }
     }
 
+    /// What ends the answer behind its last byte: field lines.
+    pub(crate) fn set_trailer(&self, lines: Vec<u8>) {
+        self.trailer.replace(Some(lines));
+    }
+
     /// The answer ends here, unless it has already.
     pub(super) fn end(&self) {
         self.last.set(true);
@@ -224,6 +232,7 @@ impl Lane {
             out: RefCell::new(None),
             last: Cell::new(false),
             said: Cell::new(false),
+            trailer: RefCell::new(None),
             arrived: Cell::new(0),
             departed: Cell::new(0),
             grace: Cell::new(0),
@@ -235,6 +244,7 @@ impl Lane {
         self.stream.set(Some(stream));
         self.last.set(false);
         self.said.set(false);
+        self.trailer.replace(None);
         let mut input = self.input.borrow_mut();
         input.ended = ended;
         input.unwanted = false;
@@ -332,14 +342,21 @@ impl Lane {
         let len = bytes.len().min(room);
         let whole = len == bytes.len();
         let out = wire.out.get_or_insert_default();
-        let end = whole && self.last.get();
-        if !wire.connection.send_data(stream, len, end, out) {
+        let last = whole && self.last.get();
+        let trails = last && self.trailer.borrow().is_some();
+        let all = len > 0 || !trails;
+        if all && !wire.connection.send_data(stream, len, last && !trails, out) {
             return false;
         }
         out.extend_from_slice(bytes.get(..len).unwrap_or_default());
         held.advance(len);
         self.departed.set(self.departed.get() + len as u64);
-        self.said.set(end);
+        if trails && let Some(lines) = self.trailer.take() {
+            wire.connection.send_trailers(stream, out, |block| {
+                trailer_fields(&lines).for_each(|(name, value)| block.field(name, value));
+            });
+        }
+        self.said.set(last);
         whole
     }
 }
