@@ -76,7 +76,7 @@ pub(crate) const LINK_LEASES_PER_TURN: usize = 16;
 /// Streams of one HTTP/2 connection at a time (RFC 9113, 5.1.2).
 pub(crate) const H2_STREAMS: u32 = 128;
 /// Streams that have ended and are remembered, so that what comes late is told from what is wrong.
-pub(crate) const H2_ENDED: usize = 64;
+pub(crate) const H2_ENDED: usize = 256;
 /// Bytes of one stream's body that its peer may send before any of them has gone on …
 pub(crate) const H2_STREAM_WINDOW: u32 = 131_072;
 /// … and of all streams of a connection together.

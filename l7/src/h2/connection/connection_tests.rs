@@ -319,6 +319,28 @@ fn states() {
     assert_eq!(side.reset_code(1, &trailers), Code::PROTOCOL);
 }
 
+/// RFC 9113, 5.1: a window full of body may be on its way to a stream that we gave up, in frames
+/// however small; and streams may be given up as many at a time as there are.
+#[test]
+fn late_body() {
+    let mut side = Side::server();
+    let ids = (0..H2_STREAMS).map(|n| 2 * n + 1);
+    for id in ids.clone() {
+        side.feed(&get(id, WHOLE)).unwrap();
+    }
+    for id in ids.clone() {
+        let stream = side.stream(id);
+        side.connection.reset(stream, Code::NO_ERROR, &mut side.out);
+    }
+    for id in ids.clone() {
+        side.feed(&data(id, 0, 1).repeat(100)).unwrap();
+    }
+    let left = H2_STREAM_WINDOW as usize - 100;
+    (0..left / 16_384).for_each(|_| drop(side.feed(&data(1, 0, 16_384)).unwrap()));
+    assert_eq!(side.feed(&data(1, END, left % 16_384)).unwrap(), []);
+    assert_eq!(side.code(&data(1, 0, 1)), Code::FLOW_CONTROL);
+}
+
 /// 5.1.2: no more streams than allowed; one that is refused may be tried again.
 #[test]
 fn concurrency() {

@@ -176,18 +176,24 @@ impl Connection {
         if self.is_idle(id) {
             return fault(Code::PROTOCOL, "a frame of a stream that was never opened");
         }
+        let body = data.is_some_and(|len| len > 0);
         match self.past(id) {
             Past::Closed if data.is_some() => {
                 frame::put_reset(out, id, Code::STREAM_CLOSED);
                 self.came_to_nothing(now).map(|()| None)
             }
+            // Too long ago to tell whether we gave it up.
             Past::Unknown if data.is_some() && !self.is_untaken(id) => {
-                fault(Code::STREAM_CLOSED, "body of a stream that ended long ago")
+                frame::put_reset(out, id, Code::STREAM_CLOSED);
+                self.useless(1, now)
             }
             // A window full of it was on its way when we gave the stream up, in frames however
             // small.
-            Past::GivenUp if self.role == Role::Client && data.is_some_and(|len| len > 0) => {
+            Past::GivenUp if body && self.streams.take_late(id, data.unwrap_or_default()) => {
                 Ok(None)
+            }
+            Past::GivenUp if body => {
+                fault(Code::FLOW_CONTROL, "more body than the window of a stream given up")
             }
             _ => self.useless(1, now),
         }
@@ -371,7 +377,7 @@ impl Connection {
         if crowded || !good || short {
             let code = if crowded { Code::REFUSED } else { Code::PROTOCOL };
             frame::put_reset(out, id, code);
-            self.streams.remember(id, true);
+            self.streams.remember(id, true, self.role.windows()[0]);
             return self.came_to_nothing(now).map(|()| None);
         }
         let receiving = if end { Receiving::Ended } else { Receiving::Body };

@@ -71,8 +71,15 @@ pub(super) enum Past {
     Unknown,
 }
 
-/// The mark of a stream given up by us in `Streams::ended`, beside its 31 bits.
-const GIVEN_UP: u32 = 1 << 31;
+/// A stream that has ended.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    id: u32,
+    /// We gave it up.
+    given_up: bool,
+    /// Bytes of body that the peer may have sent before it heard of the end.
+    window: u32,
+}
 
 #[derive(Debug)]
 pub(super) struct Streams {
@@ -81,7 +88,7 @@ pub(super) struct Streams {
     slots: Vec<Stream>,
     alive: usize,
     /// The last ones that ended, `next` being the oldest once it is full.
-    ended: Vec<u32>,
+    ended: Vec<Ended>,
     next: usize,
     /// Where the next turn to send begins.
     turn: usize,
@@ -170,13 +177,13 @@ impl Streams {
             *id = 0;
         }
         self.alive -= 1;
-        self.remember(stream.id, given_up);
+        self.remember(stream.id, given_up, was.receive_window);
         Some(was)
     }
 
-    /// Remembers one that has ended, or was refused.
-    pub(super) fn remember(&mut self, id: u32, given_up: bool) {
-        let entry = id | if given_up { GIVEN_UP } else { 0 };
+    /// Remembers one that has ended, or was refused, and the window that it had.
+    pub(super) fn remember(&mut self, id: u32, given_up: bool, window: u32) {
+        let entry = Ended { id, given_up, window };
         match self.ended.get_mut(self.next) {
             Some(place) => *place = entry,
             None => self.ended.push(entry),
@@ -186,11 +193,19 @@ impl Streams {
 
     /// What is known of a stream that is not alive.
     pub(super) fn past(&self, id: u32) -> Past {
-        match self.ended.iter().find(|&&entry| entry & !GIVEN_UP == id) {
-            Some(entry) if entry & GIVEN_UP != 0 => Past::GivenUp,
+        match self.ended.iter().find(|entry| entry.id == id) {
+            Some(entry) if entry.given_up => Past::GivenUp,
             Some(_) => Past::Closed,
             None => Past::Unknown,
         }
+    }
+
+    /// Takes late body off the window of one that has ended; false: it is more than that.
+    pub(super) fn take_late(&mut self, id: u32, bytes: u32) -> bool {
+        let Some(entry) = self.ended.iter_mut().find(|entry| entry.id == id) else { return true };
+        let left = entry.window.checked_sub(bytes);
+        entry.window = left.unwrap_or_default();
+        left.is_some()
     }
 
     /// The stream whose turn it is among those with body to send and a window for it.
