@@ -48,3 +48,6 @@ pub(crate) mod connection;
 pub(crate) mod frame;
 pub(crate) mod head;
 pub(crate) mod hpack;
+
+#[cfg(test)]
+mod oracle;
