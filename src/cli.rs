@@ -34,6 +34,10 @@ pub enum Command {
         /// The configuration file (TOML)
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Append the keys of all TLS sessions to this file, for debugging: whoever reads it can
+        /// read the traffic
+        #[arg(long, value_name = "FILE")]
+        tls_key_log: Option<PathBuf>,
     },
     /// Validate a configuration file: exit code 0, or 1 with every error and its place
     Check {

@@ -6,6 +6,7 @@ mod process;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -366,6 +367,66 @@ fn members_are_shown_no_certificate() {
     let asks = ["-Verify", "1", "-verify_return_error", "-CAfile", ca.to_str().unwrap()];
     let (_member, addr) = tls_member(&place, &site, &asks);
     assert_eq!(answer(addr), "502");
+}
+
+/// Keys are logged for who starts Weir with --tls-key-log, whatever SSLKEYLOGFILE says: those of
+/// clients and of members, as both know them.
+#[test]
+fn keys_are_logged_when_asked_for_alone() {
+    let place = Place::new();
+    let site = place.ca.leaf(&["site.example"], 1);
+    let [certificate, key] = site.write(place.folder.path(), "site");
+    let path = |name: &str| place.file(name).to_str().unwrap().to_owned();
+    let (_member, addr) = tls_member(&place, &site, &["-keylogfile", &path("member.keys")]);
+    let text = config("[0]", 5, 0, &[(addr, 1)])
+        .replace("default_pool", "default_certificate = \"site\"\ndefault_pool")
+        .replace("\"HTTP\"", "\"HTTPS\"")
+        + &format!(
+            "[[certificate]]\nname = \"site\"\ncertificate = {certificate:?}\n\
+             private_key = {key:?}\n"
+        );
+    let start = |args: &[&str]| {
+        let server = Server::start_with(&text, |command| {
+            command.env("SSLKEYLOGFILE", path("environment.keys")).args(args);
+        });
+        let addr = address_after(&server.ready, "web https://");
+        Https { server, addr }
+    };
+    // What each side knows that the log does not.
+    let missing = |log: &str, side: &str| {
+        let log = std::fs::read_to_string(log).unwrap_or_default();
+        let known = std::fs::read_to_string(path(side)).unwrap();
+        let known: Vec<&str> = known.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(!known.is_empty(), "{side}");
+        known.iter().filter(|line| !log.lines().any(|logged| logged == **line)).count()
+    };
+    let ask = |https: &Https| {
+        for version in ["-tls1_2", "-tls1_3"] {
+            https.handshake(&[version, "-keylogfile", &path("client.keys")]);
+        }
+        let (code, body, err) = https.curl("site.example", &["-k"]);
+        assert!(code == Some(0) && body.contains("s_server"), "{body} {err}");
+    };
+    let log = path("all.keys");
+    let https = start(&["--tls-key-log", &log]);
+    assert!(https.server.log.iter().any(|line| line.contains("keys of all TLS sessions go to")));
+    ask(&https);
+    assert_eq!((missing(&log, "client.keys"), missing(&log, "member.keys")), (0, 0));
+    let logged = std::fs::read_to_string(&log).unwrap();
+    for label in ["CLIENT_RANDOM ", "CLIENT_TRAFFIC_SECRET_0 ", "SERVER_TRAFFIC_SECRET_0 "] {
+        assert!(logged.contains(label), "{logged}");
+    }
+    // A log that others may read is none.
+    std::fs::set_permissions(&log, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let mut command = weir();
+    command.args(["serve", "--tls-key-log", &log, "--config"]).arg(&https.server.file.path);
+    let (code, _, err) = run(&mut command);
+    assert!(code == Some(1) && err.contains("chmod 600"), "{err}");
+    // Without the flag there is none.
+    std::fs::remove_file(&log).unwrap();
+    ask(&start(&[]));
+    assert!(missing(&log, "client.keys") > 0);
+    assert!(!place.file("all.keys").exists() && !place.file("environment.keys").exists());
 }
 
 /// A process that ends with the test.

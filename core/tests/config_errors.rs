@@ -355,3 +355,19 @@ fn headers_of_tls_need_https() {
         assert_eq!(problem.key, format!("listener[0].insert_headers.{header}"));
     }
 }
+
+/// Nobody could tell replayed 0-RTT data, so that it can't be switched on; off may be written.
+#[test]
+fn early_data_is_refused() {
+    let with = |value| {
+        let text = file("", &format!("ssl_early_data_enable = {value}"), "", "");
+        let certificate = "[[certificate]]\nname='s'\ncertificate='s.pem'\nprivate_key='s.key'\n";
+        text.replace("protocol = 'HTTP'\nprotocol_port", "protocol = 'HTTPS'\nprotocol_port")
+            .replace("default_pool = 'app'\n", "default_pool = 'app'\ndefault_certificate = 's'\n")
+            + certificate
+    };
+    assert!(parse(&with(false), "f").is_ok());
+    let problem = only(&with(true));
+    assert_eq!(problem.key, "listener[0].ssl_early_data_enable");
+    assert!(problem.message.contains("not supported") && problem.help.is_some(), "{problem}");
+}

@@ -28,6 +28,7 @@ use weir_core::model::{Config, LogLevel, Runtime};
 use weir_core::pool::sticky::Secret;
 use weir_core::rt::{self, ShardConfig, ShardHandle, Signals};
 use weir_core::time::clock;
+use weir_core::tls;
 
 use crate::admin::{Admin, Book};
 use crate::cores::{Machine, Plan};
@@ -55,7 +56,7 @@ const EVENTS: usize = 256;
 ///
 /// # Errors
 /// A bad file, a failed start, a lost shard, or connections that had to be cut.
-pub fn serve(path: &Path) -> Result<()> {
+pub fn serve(path: &Path, key_log: Option<&Path>) -> Result<()> {
     let signals = Signals::block(&SIGNALS).context("cannot take over the signals")?;
     logging::init(LogLevel::Info);
     let mut loaded = load(path)?;
@@ -65,6 +66,9 @@ pub fn serve(path: &Path) -> Result<()> {
     }
     let Loaded { config, certificates, .. } = loaded;
     let config = Arc::new(config);
+    if let Some(path) = key_log {
+        log_keys(path)?;
+    }
     host()?;
     let plan = Plan::new(&config, &Machine::read()?)?;
     let checked = checks::checked_members(&config);
@@ -87,6 +91,14 @@ pub fn serve(path: &Path) -> Result<()> {
     logging::say(ready_line(&running, admin.addr()));
     notify::ready();
     running.wait()
+}
+
+/// Has the keys of TLS sessions logged, and says so.
+fn log_keys(path: &Path) -> Result<()> {
+    let file = path.display();
+    tls::log_keys(path).with_context(|| format!("cannot log TLS keys to {file}"))?;
+    tracing::warn!("keys of all TLS sessions go to {file}: whoever reads it can read the traffic");
+    Ok(())
 }
 
 /// The control socket. A `run_dir` that the file names must do; without the one that nobody asked

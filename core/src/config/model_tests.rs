@@ -216,7 +216,7 @@ fn a_listener_is_modelled() {
          proxy_protocol={{accept=true,from=['::/0']}}\naccess_log=false\n\
          default_certificate='site'\nsni_certificates=['site']\nclient_ca='ca'\n\
          sni_match_algo='longest_suffix'\ntls_ciphers_policy='tls-1-2'\ntls_handshake_timeout=3\n\
-         ssl_early_data_enable=true\nticket_keys='t'\nhttp2_enable=false\n{SITE}{OFFICE}\
+         ssl_early_data_enable=false\nticket_keys='t'\nhttp2_enable=false\n{SITE}{OFFICE}\
          [[certificate]]\nname='ca'\ntype='client'\ncertificate='-----BEGIN X'\n",
     ));
     let expected = Listener {
@@ -252,7 +252,6 @@ fn a_listener_is_modelled() {
             sni_match_algo: SniMatch::LongestSuffix,
             ciphers_policy: "tls-1-2".to_owned(),
             handshake_timeout: Duration::from_secs(3),
-            early_data: true,
             ticket_keys: Some(PathBuf::from("conf/t")),
             http2: false,
         }),

@@ -238,8 +238,6 @@ pub struct ListenerTls {
     pub ciphers_policy: String,
     /// Time for a whole handshake: 1–300 s (default 10 s).
     pub handshake_timeout: Duration,
-    /// Accept 0-RTT data.
-    pub early_data: bool,
     /// Ticket keys shared by several nodes; `None` = own keys, rotated.
     pub ticket_keys: Option<PathBuf>,
     /// Offer HTTP/2.
@@ -255,7 +253,6 @@ impl Default for ListenerTls {
             sni_match_algo: SniMatch::default(),
             ciphers_policy: DEFAULT_POLICY.to_owned(),
             handshake_timeout: Duration::from_secs(10),
-            early_data: false,
             ticket_keys: None,
             http2: true,
         }

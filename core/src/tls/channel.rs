@@ -62,8 +62,6 @@ pub(super) struct Parts {
     pub(super) facts: Facts,
     /// Bytes of the wire that are to go out first.
     pub(super) owed: Option<SendBuf>,
-    /// Text that came before the handshake was over.
-    pub(super) early: VecDeque<Lease>,
     /// We are the client.
     pub(super) is_client: bool,
 }
@@ -99,7 +97,7 @@ impl std::fmt::Debug for Channel {
 
 impl Channel {
     pub(super) fn new(parts: Parts) -> Box<Channel> {
-        let Parts { opening, sealing, most, renewal, facts, owed, early, is_client } = parts;
+        let Parts { opening, sealing, most, renewal, facts, owed, is_client } = parts;
         Box::new(Channel {
             incoming: RefCell::new(Incoming::new(opening, facts.version)),
             sealing: RefCell::new(sealing),
@@ -110,7 +108,7 @@ impl Channel {
             owed: RefCell::new(owed),
             update_owed: Cell::new(false),
             raw: RefCell::default(),
-            ready: RefCell::new(early),
+            ready: RefCell::default(),
             late: RefCell::default(),
             end: Cell::new(None),
             said: Cell::new(false),

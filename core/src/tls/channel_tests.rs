@@ -40,7 +40,6 @@ fn channel(version: ProtocolVersion, most: u64) -> Box<Channel> {
         renewal: Renewal::None,
         facts,
         owed: None,
-        early: VecDeque::new(),
         is_client: false,
     })
 }

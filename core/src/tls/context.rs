@@ -10,6 +10,7 @@ use rustls::server::{NoClientAuth, NoServerSessionStorage, WebPkiClientVerifier}
 use rustls::version::{TLS12, TLS13};
 use rustls::{Error, RootCertStore, ServerConfig, SupportedCipherSuite};
 
+use super::key_log::key_log;
 use super::resolver::Resolver;
 use super::tickets::Tickets;
 use crate::cert::{Authorities, Identity};
@@ -50,6 +51,7 @@ pub fn server_config(
         .with_cert_resolver(Arc::new(resolver));
     config.enable_secret_extraction = true; // as `Server` wants it
     config.ignore_client_order = true;
+    config.key_log = key_log();
     // A store would be behind a lock; tickets are what sessions are resumed by.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = Arc::clone(tickets) as Arc<_>;

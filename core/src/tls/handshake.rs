@@ -3,7 +3,6 @@
 //! Owns the time limit and the alert of a handshake that fails.
 
 use std::cell::{Cell, OnceCell};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use super::turns::my_turn;
 use super::{Client, Server, Stream, take_chosen, tickets};
 use crate::limits::{TLS_EXPANSION, TLS_HANDSHAKE_BYTES, TLS_TEXT};
 use crate::model::Id;
-use crate::rt::{self, Lease, SendBuf, TcpStream};
+use crate::rt::{self, SendBuf, TcpStream};
 use crate::time::clock;
 
 /// How long a failed handshake's connection stays open for its alert to be read …
@@ -105,12 +104,6 @@ trait Side: std::ops::Deref<Target = UnbufferedConnectionCommon<Self::Data>> + S
 
     fn process<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
 
-    /// Early data, which is appended to `early`.
-    fn read_early(
-        state: rustls::unbuffered::ReadEarlyData<'_, '_, Self::Data>,
-        early: &mut Vec<u8>,
-    ) -> Result<(), Error>;
-
     fn finish(self) -> Result<(ExtractedSecrets, Renewal), Error>;
 }
 
@@ -125,16 +118,6 @@ impl Side for UnbufferedServerConnection {
 
     fn process<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(bytes)
-    }
-
-    fn read_early(
-        mut state: rustls::unbuffered::ReadEarlyData<'_, '_, Self::Data>,
-        early: &mut Vec<u8>,
-    ) -> Result<(), Error> {
-        while let Some(record) = state.next_record() {
-            early.extend_from_slice(record?.payload);
-        }
-        Ok(())
     }
 
     fn finish(self) -> Result<(ExtractedSecrets, Renewal), Error> {
@@ -154,14 +137,6 @@ impl Side for UnbufferedClientConnection {
 
     fn process<'c, 'i>(&'c mut self, bytes: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(bytes)
-    }
-
-    fn read_early(
-        _: rustls::unbuffered::ReadEarlyData<'_, '_, Self::Data>,
-        _: &mut Vec<u8>,
-    ) -> Result<(), Error> {
-        // No server sends any.
-        Err(Error::HandshakeNotComplete)
     }
 
     fn finish(self) -> Result<(ExtractedSecrets, Renewal), Error> {
@@ -190,7 +165,6 @@ struct Shake<S> {
     out: SendBuf,
     /// Something of ours has gone out.
     answered: bool,
-    early: Vec<u8>,
     begun: clock::Mono,
     /// When the session began that is resumed (`tickets`).
     session: Option<u64>,
@@ -207,7 +181,6 @@ impl<S: Side> Shake<S> {
             shown: 0,
             out: SendBuf::new(),
             answered: false,
-            early: Vec::new(),
             begun: clock::mono(),
             session: None,
             name: None,
@@ -326,13 +299,10 @@ impl<S: Side> Shake<S> {
                 data.done();
                 Ok(Progress::Again)
             }
-            Ok(ConnectionState::ReadEarlyData(state)) => {
-                S::read_early(state, &mut self.early).map(|()| Progress::Again)
-            }
             Ok(ConnectionState::BlockedHandshake) => Ok(Progress::Blocked),
             Ok(ConnectionState::WriteTraffic(_)) => Ok(Progress::Done),
             Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Ok(Progress::Closed),
-            // Text before the end of the handshake is early data, or none.
+            // Text before the end of the handshake would be early data, which is never accepted.
             Ok(_) => Err(Error::HandshakeNotComplete),
             Err(error) => Err(error),
         };
@@ -352,7 +322,7 @@ impl<S: Side> Shake<S> {
     }
 
     fn into_stream(self) -> Result<Stream, Failure> {
-        let Shake { side, tcp, out, early, begun, name, certificate, .. } = self;
+        let Shake { side, tcp, out, begun, name, certificate, .. } = self;
         let suite = side.negotiated_cipher_suite().ok_or(Failure::Internal)?;
         let mut facts = facts(&side, suite, (name, certificate), clock::mono().since(begun))?;
         if !S::IS_CLIENT {
@@ -370,21 +340,10 @@ impl<S: Side> Shake<S> {
             renewal,
             facts,
             owed: (!out.is_empty()).then_some(out),
-            early: leases(&early).ok_or(Failure::Internal)?,
             is_client: S::IS_CLIENT,
         };
         Ok(Stream::secured(tcp, Channel::new(parts)))
     }
-}
-
-/// A copy of `bytes` in leases, if there is room for it.
-fn leases(bytes: &[u8]) -> Option<VecDeque<Lease>> {
-    let pieces = bytes.chunks(TLS_TEXT).map(|piece| {
-        let mut lease = Lease::gather()?;
-        lease.push(piece);
-        Some(lease)
-    });
-    pieces.collect()
 }
 
 fn encode<D>(

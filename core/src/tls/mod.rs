@@ -9,6 +9,7 @@
 //! | `incoming`, `outgoing` | records from and to leases |
 //! | `keys` | sealing and opening one record |
 //! | `context`, `resolver` | what a listener's handshakes need; which certificate is shown |
+//! | `key_log` | the log of session keys, for debugging |
 //! | `facts`, `failure`, `alert` | what a handshake came to; what went wrong |
 
 mod alert;
@@ -18,6 +19,7 @@ mod facts;
 mod failure;
 mod handshake;
 mod incoming;
+mod key_log;
 mod keys;
 mod outgoing;
 mod resolver;
@@ -37,6 +39,7 @@ pub use context::{Certificates, server_config};
 pub use facts::Facts;
 pub use failure::Failure;
 pub use handshake::{Failed, accept, connect};
+pub use key_log::log_keys;
 pub use resolver::take_chosen;
 pub use stream::Stream;
 pub use trust::{Bond, Trust, without_port};

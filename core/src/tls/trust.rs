@@ -15,6 +15,7 @@ use rustls::{
 };
 
 use super::Client;
+use super::key_log::key_log;
 use crate::cert::Authorities;
 use crate::limits::MEMBER_SESSIONS;
 
@@ -69,6 +70,7 @@ impl Trust {
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config.resumption = Resumption::disabled();
         config.enable_secret_extraction = true;
+        config.key_log = key_log();
         let name = match name {
             "" => None,
             name => Some(asked_for(name).ok_or(CertificateError::NotValidForName)?),

@@ -12,7 +12,6 @@ use crate::config::bounds::MAX_CONNECTIONS;
 use crate::model::CIPHER_POLICIES;
 
 const TLS: &str = "HTTPS";
-const CRYPTO: super::Stage = Later("TLS");
 
 keys! {
     ["loadbalancer"]
@@ -141,8 +140,8 @@ keys! {
         "Protocol versions and cipher suites.";
     "tls_handshake_timeout": Seconds(1, 300), Number(10), TLS, Reload, "", Now,
         "Time for a whole handshake.";
-    "ssl_early_data_enable": Bool, NO, TLS, Reload, "", CRYPTO,
-        "Accept 0-RTT data.";
+    "ssl_early_data_enable": Bool, NO, TLS, Reload, "", Now,
+        "0-RTT data, which is never accepted: `true` is refused (`docs/tls.md`).";
     "ticket_keys": Shape("string", "file; `\"\"` = own keys, rotated"),
         Text("\"\""), TLS, Reload, "", Now,
         "Session ticket keys shared by several nodes.";

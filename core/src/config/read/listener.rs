@@ -323,11 +323,22 @@ fn tls(table: &Table<'_, '_>, folder: &Path, findings: &mut Findings) -> Listene
     let mut tls = ListenerTls::default();
     put(&mut tls.ciphers_policy, ciphers_policy(table, findings).map(str::to_owned));
     put(&mut tls.handshake_timeout, table.seconds("tls_handshake_timeout", findings));
-    put(&mut tls.early_data, table.flag("ssl_early_data_enable", findings));
+    no_early_data(table, findings);
     let keys = table.text("ticket_keys", findings, values::or_empty(values::file));
     put(&mut tls.ticket_keys, keys.map(|path| path.map(|path| folder.join(path))));
     put(&mut tls.http2, table.flag("http2_enable", findings));
     tls
+}
+
+/// Whether early data is a replay only somebody knows who remembers each session that is resumed;
+/// ours are resumed by tickets on every shard and node (RFC 8446, 8).
+fn no_early_data(table: &Table<'_, '_>, findings: &mut Findings) {
+    const KEY: &str = "ssl_early_data_enable";
+    if table.flag(KEY, findings) == Some(true) {
+        let what = "is not supported: nobody could tell that 0-RTT data is sent again by others";
+        let help = "take it out; resumed sessions cost one round trip (docs/tls.md#sessions)";
+        table.error(KEY, what, findings).help(help);
+    }
 }
 
 /// A policy whose versions can be served; of what it lists beyond that a warning tells.
