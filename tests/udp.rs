@@ -397,6 +397,36 @@ fn access_lists_hold() {
     assert_eq!(server.sum("weir_active_connections"), 1.0);
 }
 
+/// An idle flow costs at most 512 bytes, its part of a socket towards its member included.
+#[test]
+fn idle_flows_are_small() {
+    let members: Vec<_> = (0..8).map(|_| Member::start("m")).collect();
+    let all: Vec<_> = members.iter().map(|member| (member.addr, 1)).collect();
+    let text = plain("", &all).replace("cores = \"auto\"\n", "max_connections = 1000000\n");
+    let (server, addr) = start(&text);
+    let mut opened = 0u32;
+    let mut open = |count: u32| {
+        for _ in 0..count {
+            // Each from an address and a port of its own; nobody hears of its socket's end.
+            let ip = IpAddr::from((127 << 24 | 8 << 16 | opened / 1_000).to_be_bytes());
+            let from = (ip, 20_000 + (opened % 1_000) as u16);
+            let socket = UdpSocket::bind(from).unwrap();
+            socket.set_read_timeout(Some(LIMIT)).unwrap();
+            socket.connect(addr).unwrap();
+            ask(&socket, "who");
+            opened += 1;
+        }
+        assert_eq!(server.sum("weir_active_connections"), f64::from(opened));
+        server.memory("VmRSS")
+    };
+    let (warm, more) = (1_000, count(6_000, 99_000));
+    let before = open(warm);
+    let grown = open(more).saturating_sub(before) << 10;
+    let each = grown / u64::from(more);
+    println!("{each} bytes a flow");
+    assert!(each <= 512, "{each} bytes a flow");
+}
+
 /// A process that is told to stop waits for no silent flow.
 #[test]
 fn a_drain_waits_for_no_silent_flow() {

@@ -267,14 +267,14 @@ fn many_flows_share_few_sockets() {
         let member = SocketAddr::from(([10, 9, 0, (n % 8) as u8], 53));
         match table.begin(client, member, false, (), Mono::from_nanos(1)) {
             Begun::Flow(flow, None) => {
-                highest = highest.max(table.get(flow).unwrap().socket.index());
+                highest = highest.max(table.get(flow).unwrap().socket.number());
             }
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(highest / 2 + 1, 60_000 / 8);
+    assert_eq!(highest + 1, 60_000 / 8);
     let flow = size_of::<Flow<[u64; 16]>>();
-    // Two maps at their emptiest, the list of free places, and the sockets' heaps.
-    let maps = 2 * (size_of::<(Client, u32)>() + size_of::<(SocketId, SocketAddr, u32)>() + 2);
-    assert!(flow + maps + 16 <= 512, "{flow} + {maps}");
+    // Two indices at their emptiest, with a byte a place, and the list of free places.
+    let rest = 2 * (size_of::<u32>() + 1) * 16 / 7 + size_of::<u32>();
+    assert!(flow + rest <= 320, "{flow} + {rest}");
 }

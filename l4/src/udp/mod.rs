@@ -8,5 +8,6 @@ mod sockets;
 mod table;
 
 pub use service::{Door, Udp};
+use sockets::BySocket;
 pub use sockets::SocketId;
 pub use table::{Begun, Client, Flow, FlowId, Table};

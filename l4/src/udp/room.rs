@@ -18,8 +18,8 @@ use weir_core::rt::{
 use weir_core::table::{Pool, Site, Ticket};
 use weir_core::time::clock::Mono;
 
-use super::SocketId;
 use super::table::{Begun, Client, Flow, FlowId, Table};
+use super::{BySocket, SocketId};
 use crate::choice::{Choice, choose_by_id, header_for, is_own_client};
 use crate::limits::{DRAIN_IDLE, FLOWS, SOCKET_REST};
 use crate::quic::{self, Aim, Ids};
@@ -60,7 +60,7 @@ pub(super) struct Room {
     pub(super) site: Rc<Site>,
     flows: RefCell<Table<Kept>>,
     doors: RefCell<HashMap<u32, Open>>,
-    upstream: RefCell<Vec<Option<Open>>>,
+    upstream: RefCell<BySocket<Option<Open>>>,
     /// Until when flows of members that leave may run.
     leaving: RefCell<HashMap<Handle, Mono>>,
     /// The task that ends flows when their time comes.
@@ -192,7 +192,7 @@ impl Room {
         flow.payload.moved.to_member += bytes;
         flow.payload.choice.held.member().counters.bytes_sent.add(bytes);
         let upstream = self.upstream.borrow();
-        if let Some(Some(open)) = upstream.get(flow.socket.index()) {
+        if let Some(Some(open)) = upstream.get(flow.socket) {
             // What the socket cannot take is counted by the runtime.
             let _sent = open.socket.send(payload, flow.member, None);
         }
@@ -315,12 +315,8 @@ impl Room {
     fn provide_socket(self: &Rc<Self>, flow: FlowId) -> bool {
         let known = self.flows.borrow().get(flow).map(|flow| (flow.socket, flow.client.peer));
         let Some((id, client)) = known else { return false };
-        let index = id.index();
         let mut upstream = self.upstream.borrow_mut();
-        if upstream.len() <= index {
-            upstream.resize_with(index + 1, || None);
-        }
-        let Some(place) = upstream.get_mut(index) else { return false };
+        let Some(place) = upstream.place(id) else { return false };
         if place.is_some() {
             return true;
         }
@@ -428,7 +424,7 @@ impl Room {
         flow.payload.choice.held.member().counters.active_connections.fall();
         // A socket with a client's address carries no flow of another one.
         if (flow.socket.is_alone() || self.flows.borrow().users(flow.socket) == 0)
-            && let Some(place) = self.upstream.borrow_mut().get_mut(flow.socket.index())
+            && let Some(place) = self.upstream.borrow_mut().get_mut(flow.socket)
         {
             *place = None;
         }

@@ -16,13 +16,22 @@ use crate::limits::FLOW_SOCKETS;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId(u32);
 
+/// Kinds of sockets that have numbers of their own.
+const KINDS: usize = 4;
+
 impl SocketId {
     fn new(number: u32, alone: bool, v6: bool) -> SocketId {
-        SocketId(number * 4 + u32::from(alone) * 2 + u32::from(v6))
+        SocketId(number * KINDS as u32 + u32::from(alone) * 2 + u32::from(v6))
     }
 
-    fn number(self) -> u32 {
-        self.0 / 4
+    fn kind(self) -> usize {
+        self.0 as usize % KINDS
+    }
+
+    /// Counts up from 0 among those of its kind.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        self.0 / KINDS as u32
     }
 
     /// Does it carry one flow only, with its client's address?
@@ -36,11 +45,34 @@ impl SocketId {
     pub fn is_ipv6(self) -> bool {
         self.0 % 2 == 1
     }
+}
 
-    /// A small number for tables.
-    #[must_use]
-    pub fn index(self) -> usize {
-        self.0 as usize
+/// Something for each socket that is, by its number.
+#[derive(Debug)]
+pub(super) struct BySocket<T>([Vec<T>; KINDS]);
+
+impl<T> Default for BySocket<T> {
+    fn default() -> BySocket<T> {
+        BySocket(std::array::from_fn(|_| Vec::new()))
+    }
+}
+
+impl<T: Default> BySocket<T> {
+    pub(super) fn get(&self, socket: SocketId) -> Option<&T> {
+        self.0.get(socket.kind())?.get(socket.number() as usize)
+    }
+
+    pub(super) fn get_mut(&mut self, socket: SocketId) -> Option<&mut T> {
+        self.0.get_mut(socket.kind())?.get_mut(socket.number() as usize)
+    }
+
+    /// As `get_mut`; what is not there yet becomes the default.
+    pub(super) fn place(&mut self, socket: SocketId) -> Option<&mut T> {
+        let (of_kind, at) = (self.0.get_mut(socket.kind())?, socket.number() as usize);
+        if of_kind.len() <= at {
+            of_kind.resize_with(at + 1, T::default);
+        }
+        of_kind.get_mut(at)
     }
 }
 
@@ -49,8 +81,8 @@ impl SocketId {
 pub(super) struct Sockets {
     /// Of each member; of nobody, a family each, for flows that have a socket for themselves.
     members: HashMap<SocketAddr, Places>,
-    /// Flows of each socket, by its index.
-    users: Vec<u32>,
+    /// Flows of each socket.
+    users: BySocket<u32>,
 }
 
 /// The sockets that one member's flows use.
@@ -78,18 +110,13 @@ impl Sockets {
         };
         places.used += 1;
         let socket = SocketId::new(number, alone, member.is_ipv6());
-        if self.users.len() <= socket.index() {
-            self.users.resize(socket.index() + 1, 0);
-        }
-        if let Some(users) = self.users.get_mut(socket.index()) {
-            *users += 1;
-        }
+        *self.users.place(socket)? += 1;
         Some(socket)
     }
 
     /// The flow over `socket` to `member` has ended.
     pub(super) fn give_back(&mut self, socket: SocketId, member: SocketAddr) {
-        if let Some(users) = self.users.get_mut(socket.index()) {
+        if let Some(users) = self.users.get_mut(socket) {
             *users = users.saturating_sub(1);
         }
         let key = sharing(member, socket.is_alone());
@@ -104,7 +131,7 @@ impl Sockets {
 
     /// Flows over this socket.
     pub(super) fn users(&self, socket: SocketId) -> u32 {
-        self.users.get(socket.index()).copied().unwrap_or_default()
+        self.users.get(socket).copied().unwrap_or_default()
     }
 }
 

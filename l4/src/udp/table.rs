@@ -4,12 +4,15 @@
 //! socket and no clock; the shell calls it with both.
 //!
 //! Flows stand in one list in the order of their last use, so that the longest silent one is always
-//! known: it expires first (R6.7-2, R6.7-3), and it makes room when the table is full.
+//! known: it expires first (R6.7-2, R6.7-3), and it makes room when the table is full. The two
+//! indices hold places only, not what is looked for: that stands in the flows.
 
+use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ahash::HashMap;
+use ahash::RandomState;
+use hashbrown::HashTable;
 use weir_core::time::clock::Mono;
 
 use super::sockets::{SocketId, Sockets, sharing};
@@ -50,6 +53,51 @@ pub struct Flow<P> {
     older: u32,
 }
 
+/// Places of flows by a key that the flows hold themselves.
+#[derive(Debug, Default)]
+struct Index {
+    places: HashTable<u32>,
+    hasher: RandomState,
+}
+
+impl Index {
+    /// The place whose flow has this key, as `is_it` says.
+    fn find<P>(
+        &self,
+        key: &impl Hash,
+        flows: &[Option<Flow<P>>],
+        is_it: impl Fn(&Flow<P>) -> bool,
+    ) -> Option<u32> {
+        let at = |&at: &u32| flows.get(at as usize)?.as_ref();
+        let found =
+            self.places.find(self.hasher.hash_one(key), |place| at(place).is_some_and(&is_it));
+        found.copied()
+    }
+
+    /// Adds a place whose flow stands there already.
+    fn insert<P, K: Hash>(
+        &mut self,
+        at: u32,
+        flows: &[Option<Flow<P>>],
+        key: impl Fn(&Flow<P>) -> K,
+    ) {
+        let hasher = &self.hasher;
+        let hash = |&at: &u32| {
+            let flow = flows.get(at as usize).and_then(Option::as_ref);
+            flow.map(|flow| hasher.hash_one(key(flow))).unwrap_or_default()
+        };
+        self.places.insert_unique(hash(&at), at, hash);
+    }
+
+    /// Takes out the place of a flow that had this key.
+    fn remove(&mut self, at: u32, key: &impl Hash) {
+        let found = self.places.find_entry(self.hasher.hash_one(key), |&place| place == at);
+        if let Ok(entry) = found {
+            entry.remove();
+        }
+    }
+}
+
 /// What came of beginning a flow.
 #[derive(Debug)]
 pub enum Begun<P> {
@@ -68,8 +116,8 @@ const NONE: u32 = u32::MAX;
 pub struct Table<P> {
     flows: Vec<Option<Flow<P>>>,
     free: Vec<u32>,
-    by_client: HashMap<Client, u32>,
-    by_member: HashMap<(SocketId, SocketAddr), u32>,
+    by_client: Index,
+    by_member: Index,
     sockets: Sockets,
     newest: u32,
     oldest: u32,
@@ -84,8 +132,8 @@ impl<P> Table<P> {
         Table {
             flows: Vec::new(),
             free: Vec::new(),
-            by_client: HashMap::default(),
-            by_member: HashMap::default(),
+            by_client: Index::default(),
+            by_member: Index::default(),
             sockets: Sockets::default(),
             newest: NONE,
             oldest: NONE,
@@ -97,13 +145,13 @@ impl<P> Table<P> {
     /// Flows that there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_client.len()
+        self.by_client.places.len()
     }
 
     /// True when there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_client.is_empty()
+        self.by_client.places.is_empty()
     }
 
     /// From now on flows end after so long; also those that there are (R6.7-14).
@@ -113,7 +161,7 @@ impl<P> Table<P> {
 
     /// The flow that a client's datagram belongs to; it counts as used.
     pub fn of_client(&mut self, client: &Client, now: Mono) -> Option<FlowId> {
-        let at = *self.by_client.get(client)?;
+        let at = self.by_client.find(client, &self.flows, |flow| flow.client == *client)?;
         self.touch(at, now);
         Some(FlowId(at))
     }
@@ -121,7 +169,7 @@ impl<P> Table<P> {
     /// The flow that a member's datagram belongs to; it counts as used. `None` for what nobody
     /// asked for.
     pub fn of_member(&mut self, socket: SocketId, from: SocketAddr, now: Mono) -> Option<FlowId> {
-        let at = *self.by_member.get(&(socket, from))?;
+        let FlowId(at) = self.refused(socket, from)?;
         self.touch(at, now);
         Some(FlowId(at))
     }
@@ -129,7 +177,8 @@ impl<P> Table<P> {
     /// The flow that an error about a datagram to `member` is about.
     #[must_use]
     pub fn refused(&self, socket: SocketId, member: SocketAddr) -> Option<FlowId> {
-        self.by_member.get(&(socket, member)).map(|&at| FlowId(at))
+        let is_it = |flow: &Flow<P>| (flow.socket, flow.member) == (socket, member);
+        self.by_member.find(&(socket, member), &self.flows, is_it).map(FlowId)
     }
 
     /// A flow.
@@ -163,7 +212,6 @@ impl<P> Table<P> {
         payload: P,
         now: Mono,
     ) -> Begun<P> {
-        debug_assert!(!self.by_client.contains_key(&client), "it has a flow");
         let mut evicted = None;
         if self.len() >= self.most {
             evicted = self.end(FlowId(self.oldest));
@@ -176,8 +224,8 @@ impl<P> Table<P> {
         let Some(socket) = socket else { return Begun::Full(payload, evicted) };
         let flow = Flow { client, member, socket, used: now, payload, newer: NONE, older: NONE };
         let at = self.place(flow);
-        self.by_client.insert(client, at);
-        self.by_member.insert((socket, member), at);
+        self.by_client.insert(at, &self.flows, |flow| flow.client);
+        self.by_member.insert(at, &self.flows, |flow| (flow.socket, flow.member));
         self.link(at);
         Begun::Flow(FlowId(at), evicted)
     }
@@ -189,8 +237,8 @@ impl<P> Table<P> {
         }
         let ended = self.flows.get_mut(flow.0 as usize)?.take()?;
         self.free.push(flow.0);
-        self.by_client.remove(&ended.client);
-        self.by_member.remove(&(ended.socket, ended.member));
+        self.by_client.remove(flow.0, &ended.client);
+        self.by_member.remove(flow.0, &(ended.socket, ended.member));
         self.sockets.give_back(ended.socket, ended.member);
         Some(ended)
     }
