@@ -65,6 +65,14 @@ impl Failure {
         Failure { class: ErrorClass::Tls, cause: Cause::Words(failure.reason()) }
     }
 
+    /// The kernel's number of the error, if it is one of the kernel's.
+    pub(crate) fn errno(&self) -> Option<i32> {
+        match &self.cause {
+            Cause::Io(error) => error.raw_os_error(),
+            Cause::Words(_) => None,
+        }
+    }
+
     /// There was no connection to send a request on.
     pub(crate) fn is_opening(&self) -> bool {
         matches!(self.class, ErrorClass::Connect | ErrorClass::Tls)

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use clap::Parser;
 use weir_core::rt::{self, Signals};
 
-use crate::cli::{Cli, Command, IdleArgs, RunArgs, ServeArgs};
+use crate::cli::{Cli, Command, CompareArgs, IdleArgs, RunArgs, ServeArgs};
+use crate::compare::Comparison;
 use crate::engine::{self, RunError};
 use crate::idle;
 use crate::live::Live;
 use crate::origin::{OriginError, Origins};
-use crate::report::Report;
+use crate::report::{Report, SCHEMA};
 use crate::text;
 use crate::verdict::FailIf;
 
@@ -43,6 +44,7 @@ impl From<RunError> for Problem {
             RunError::Stopped => exit::INTERRUPTED,
             RunError::Resolve(_)
             | RunError::Unreachable { .. }
+            | RunError::View(_)
             | RunError::Handshake { .. }
             | RunError::NoAnswer { .. }
             | RunError::Limit(_)
@@ -69,7 +71,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Knee(_)) => later("knee"),
         Some(Command::Sweep(_)) => later("sweep"),
         Some(Command::Drill(_)) => later("drill"),
-        Some(Command::Compare(_)) => later("compare"),
+        Some(Command::Compare(args)) => compare(args),
     };
     match done {
         Ok(code) => code,
@@ -90,25 +92,56 @@ fn complain(message: &str) {
 }
 
 fn run(mut args: RunArgs) -> Result<u8, Problem> {
-    let json = args.json.take();
+    let outputs = Outputs::open(args.json.take(), args.csv.take(), args.html.take())?;
+    let quiet = args.quiet;
     let (plan, fail_if) = args.plan().map_err(usage)?;
-    let json = json.map(|path| Output::open(&path)).transpose()?;
     check_machine(exit::UNTESTABLE)?;
     let live = Live::new(&plan);
     stop_on_signal(&live)?;
-    let mut view = Progress::new();
+    let mut view = Progress::new(quiet);
     let result = engine::run_with(&plan, &live, &mut |second| {
         view.line(&text::progress(second, live.snapshot().error_count()));
     });
     view.clear();
     let report = result?;
-    publish(&report, json)?;
+    publish(&report, outputs)?;
     let held = judge(&report, &fail_if);
     Ok(match (report.stopped_early, held) {
         (true, _) => exit::INTERRUPTED,
         (false, true) => exit::FAILED,
         (false, false) => exit::FINE,
     })
+}
+
+fn compare(args: CompareArgs) -> Result<u8, Problem> {
+    let json = args.json.as_deref().map(|path| Output::open("--json", path)).transpose()?;
+    let read = |path: &Path| -> Result<Report, Problem> {
+        let wrong = |why: String| usage(format!("{}: {why}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        let report: Report = serde_json::from_str(&text)
+            .map_err(|error| wrong(format!("{error}; it must be a report of loadgen --json")))?;
+        match report.schema == SCHEMA {
+            true => Ok(report),
+            false => Err(wrong(format!("its schema is `{}`, not `{SCHEMA}`", report.schema))),
+        }
+    };
+    let comparison = Comparison::new(&read(&args.a)?, &read(&args.b)?);
+    let to_stdout = json.as_ref().is_some_and(Output::is_stdout);
+    if let Some(output) = json {
+        output.write(&to_json(&comparison)?)?;
+    }
+    if !to_stdout {
+        print(&comparison.to_text())?;
+    }
+    Ok(match args.fail_if_worse.is_some_and(|percent| comparison.is_worse_by(percent)) {
+        true => exit::FAILED,
+        false => exit::FINE,
+    })
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<String, Problem> {
+    let text = serde_json::to_string_pretty(value);
+    text.map(|text| text + "\n").map_err(|error| Problem(exit::OTHER, error.to_string()))
 }
 
 /// The first SIGINT or SIGTERM ends the run early, with a report; the second ends the program.
@@ -143,12 +176,12 @@ fn check_machine(code: u8) -> Result<(), Problem> {
     if errors.is_empty() { Ok(()) } else { Err(Problem(code, errors.join("\nloadgen: "))) }
 }
 
-fn publish(report: &Report, json: Option<Output>) -> Result<(), Problem> {
-    let to_stdout = json.as_ref().is_some_and(|output| output.file.is_none());
-    if let Some(output) = json {
-        let text = report.to_json().map_err(|error| Problem(exit::OTHER, error.to_string()))?;
-        output.write(&text)?;
-    }
+fn publish(report: &Report, outputs: Outputs) -> Result<(), Problem> {
+    let to_stdout = outputs.takes_stdout();
+    let Outputs { json, csv, html } = outputs;
+    json.map_or(Ok(()), |output| output.write(&to_json(report)?))?;
+    csv.map_or(Ok(()), |output| output.write(&report.to_csv()))?;
+    html.map_or(Ok(()), |output| output.write(&report.to_html()))?;
     if !to_stdout {
         print(&report.to_text())?;
     }
@@ -169,14 +202,12 @@ fn judge(report: &Report, fail_if: &[FailIf]) -> bool {
 
 fn hold(args: IdleArgs) -> Result<u8, Problem> {
     let plan = args.plan().map_err(usage)?;
-    let json = args.json.as_deref().map(Output::open).transpose()?;
+    let json = args.json.as_deref().map(|path| Output::open("--json", path)).transpose()?;
     check_machine(exit::UNTESTABLE)?;
     let report = idle::run(&plan, args.hold, args.pid)?;
-    let to_stdout = json.as_ref().is_some_and(|output| output.file.is_none());
+    let to_stdout = json.as_ref().is_some_and(Output::is_stdout);
     if let Some(output) = json {
-        let text = serde_json::to_string_pretty(&report)
-            .map_err(|error| Problem(exit::OTHER, error.to_string()))?;
-        output.write(&(text + "\n"))?;
+        output.write(&to_json(&report)?)?;
     }
     if !to_stdout {
         print(&report.to_text())?;
@@ -216,7 +247,43 @@ fn print(text: &str) -> Result<(), Problem> {
     }
 }
 
-/// Where JSON goes. Opened before the run, so that a wrong path costs no run; emptied only when
+/// Where a report goes besides the terminal.
+struct Outputs {
+    json: Option<Output>,
+    csv: Option<Output>,
+    html: Option<Output>,
+}
+
+impl Outputs {
+    fn open(
+        json: Option<PathBuf>,
+        csv: Option<PathBuf>,
+        html: Option<PathBuf>,
+    ) -> Result<Outputs, Problem> {
+        let open = |flag: &str, path: Option<PathBuf>| {
+            path.map(|path| Output::open(flag, &path)).transpose()
+        };
+        let outputs = Outputs {
+            json: open("--json", json)?,
+            csv: open("--csv", csv)?,
+            html: open("--html", html)?,
+        };
+        match outputs.all().filter(|output| output.is_stdout()).count() {
+            0 | 1 => Ok(outputs),
+            _ => Err(usage("only one of --json, --csv and --html can go to stdout")),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Output> {
+        [&self.json, &self.csv, &self.html].into_iter().flatten()
+    }
+
+    fn takes_stdout(&self) -> bool {
+        self.all().any(Output::is_stdout)
+    }
+}
+
+/// Where one form goes. Opened before the run, so that a wrong path costs no run; emptied only when
 /// it is written.
 struct Output {
     path: PathBuf,
@@ -225,7 +292,7 @@ struct Output {
 }
 
 impl Output {
-    fn open(path: &Path) -> Result<Output, Problem> {
+    fn open(flag: &str, path: &Path) -> Result<Output, Problem> {
         let file = match path.as_os_str() == "-" {
             true => None,
             false => {
@@ -233,11 +300,15 @@ impl Output {
                     OpenOptions::new().write(true).create(true).truncate(false).open(path);
                 Some(
                     options
-                        .map_err(|error| usage(format!("--json {}: {error}", path.display())))?,
+                        .map_err(|error| usage(format!("{flag} {}: {error}", path.display())))?,
                 )
             }
         };
         Ok(Output { path: path.to_path_buf(), file })
+    }
+
+    fn is_stdout(&self) -> bool {
+        self.file.is_none()
     }
 
     fn write(self, text: &str) -> Result<(), Problem> {
@@ -249,24 +320,27 @@ impl Output {
     }
 }
 
-/// One line on a terminal's stderr that is written over each second; silent elsewhere.
+/// One line a second on stderr; on a terminal each is written over the one before.
 struct Progress {
     terminal: bool,
+    quiet: bool,
 }
 
 impl Progress {
-    fn new() -> Progress {
-        Progress { terminal: io::stderr().is_terminal() }
+    fn new(quiet: bool) -> Progress {
+        Progress { terminal: io::stderr().is_terminal(), quiet }
     }
 
     fn line(&mut self, text: &str) {
-        if self.terminal {
-            let _ = write!(io::stderr(), "\r\x1b[K{text}");
-        }
+        let _ = match (self.quiet, self.terminal) {
+            (true, _) => Ok(()),
+            (false, true) => write!(io::stderr(), "\r\x1b[K{text}"),
+            (false, false) => writeln!(io::stderr(), "{text}"),
+        };
     }
 
     fn clear(&mut self) {
-        if self.terminal {
+        if self.terminal && !self.quiet {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }

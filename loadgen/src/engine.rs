@@ -11,13 +11,17 @@ use std::time::Duration;
 use weir_core::rt::{self, ShardConfig, ShardError, ShardHandle};
 use weir_core::time::clock::{Mono, mono};
 
+use crate::access_log::Place;
+use crate::admin::{self, AdminView};
 use crate::cpu;
 use crate::limits;
 use crate::live::{Live, Second, Snapshot};
+use crate::machine::{Limits, Reading};
 use crate::pace::{Timing, part};
 use crate::plan::{CpuOf, Plan, PlanError};
+use crate::prometheus::Scrape;
 use crate::record::{ErrorClass, Errors, Recorder};
-use crate::report::{CpuUse, Report, Totals};
+use crate::report::{CpuUse, Report, Seen, Totals};
 use crate::shard::{self, Job, Outcome};
 use crate::target::Scheme;
 use crate::wire::Wire;
@@ -39,6 +43,9 @@ pub enum RunError {
         /// The first cause.
         cause: String,
     },
+    /// The balancer's metrics or log can't be read.
+    #[error("{0}")]
+    View(String),
     /// TLS can't be set up as asked.
     #[error("{0}")]
     Tls(String),
@@ -95,9 +102,16 @@ pub fn run_with(
     plan.check()?;
     let addr = plan.target.resolve().map_err(RunError::Resolve)?;
     check_descriptors(plan)?;
-    let (shards, ended) = start_shards(plan, addr, live)?;
+    let wire = Arc::new(Wire::new(plan, addr).map_err(RunError::Tls)?);
+    let nonce = wire.ids;
+    let log = plan.access_log.as_deref().map(Place::note).transpose().map_err(RunError::View)?;
+    // Who can't be asked is better known before the run than after it.
+    plan.admin.as_ref().map(admin::scrape).transpose().map_err(RunError::View)?;
+    let before = Reading::take();
+    let (shards, ended) = start_shards(plan, wire, live)?;
     let mut sampler = Sampler::new(plan, live, on_second);
     if open_connections(plan, live, &ended) {
+        sampler.prepare();
         let start = mono().plus(limits::START_DELAY);
         sampler.begin(shard::timing(plan, start));
         live.begin(start);
@@ -106,15 +120,20 @@ pub fn run_with(
         live.stop();
     }
     let outcomes = join(shards)?;
-    report(plan, addr, live, sampler.finish(), outcomes)
+    let mut seen = sampler.finish()?;
+    seen.limits = Limits::between(before, Reading::take());
+    let totals = totals(addr, live, outcomes)?;
+    if let (Some(log), Some(nonce), Some(recorder)) = (log, nonce, &totals.recorder) {
+        seen.log = Some(log.join(nonce, &recorder.ids.entries).map_err(RunError::View)?);
+    }
+    Ok(Report::new(plan, totals, seen))
 }
 
 type Running = (Vec<ShardHandle<Outcome>>, Receiver<()>);
 
-fn start_shards(plan: &Plan, addr: SocketAddr, live: &Arc<Live>) -> Result<Running, RunError> {
+fn start_shards(plan: &Plan, wire: Arc<Wire>, live: &Arc<Live>) -> Result<Running, RunError> {
     let count = plan.shards();
     let shared = Arc::new(plan.clone());
-    let wire = Arc::new(Wire::new(plan, addr).map_err(RunError::Tls)?);
     let (tell, ended) = channel();
     let mut shards = Vec::new();
     let mut first_slot = 0;
@@ -198,12 +217,9 @@ struct Sampler<'a> {
     timeline: Vec<Second>,
     cpu: Option<CpuSample>,
     used: Option<CpuUse>,
-}
-
-/// What [`Sampler`] found.
-struct Samples {
-    timeline: Vec<Second>,
-    cpu: Option<CpuUse>,
+    /// The balancer's metrics when the window began.
+    metrics: Option<Result<Scrape, String>>,
+    view: Option<Result<AdminView, String>>,
 }
 
 impl<'a> Sampler<'a> {
@@ -218,6 +234,15 @@ impl<'a> Sampler<'a> {
             timeline: Vec::new(),
             cpu: None,
             used: None,
+            metrics: None,
+            view: None,
+        }
+    }
+
+    /// Takes before the start what is due at the beginning of the window, if that is the same.
+    fn prepare(&mut self) {
+        if self.plan.warmup.is_zero() {
+            self.open(mono());
         }
     }
 
@@ -248,7 +273,7 @@ impl<'a> Sampler<'a> {
         }
         let now = mono();
         self.edges(timing, now);
-        self.close_cpu(now);
+        self.close(now);
         if now.since(self.last.0) > Duration::from_millis(100) {
             self.sample(timing, now);
         }
@@ -269,15 +294,32 @@ impl<'a> Sampler<'a> {
     }
 
     fn edges(&mut self, timing: Timing, now: Mono) {
-        if self.cpu.is_none() && now >= timing.measure {
-            self.cpu = CpuSample::take(&self.plan.cpu_of, now);
+        if now >= timing.measure {
+            self.open(now);
         }
         if timing.end.is_some_and(|end| now >= end) {
-            self.close_cpu(now);
+            self.close(now);
         }
     }
 
-    fn close_cpu(&mut self, now: Mono) {
+    /// Begins what is measured over the window, once.
+    fn open(&mut self, now: Mono) {
+        if self.cpu.is_none() {
+            self.cpu = CpuSample::take(&self.plan.cpu_of, now);
+        }
+        if self.metrics.is_none() {
+            self.metrics = self.plan.admin.as_ref().map(admin::scrape);
+        }
+    }
+
+    /// Ends what is measured over the window.
+    fn close(&mut self, now: Mono) {
+        if let (None, Some(before), Some(target)) = (&self.view, &self.metrics, &self.plan.admin) {
+            let view = |before: &Scrape| {
+                admin::scrape(target).map(|after| AdminView::between(before, &after))
+            };
+            self.view = Some(before.as_ref().map_err(String::clone).and_then(view));
+        }
         if let (None, Some(before)) = (&self.used, &self.cpu) {
             self.used = CpuSample::take(&self.plan.cpu_of, now).map(|after| before.until(&after));
         }
@@ -313,8 +355,9 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    fn finish(self) -> Samples {
-        Samples { timeline: self.timeline, cpu: self.used }
+    fn finish(self) -> Result<Seen, RunError> {
+        let admin = self.view.transpose().map_err(RunError::View)?;
+        Ok(Seen { timeline: self.timeline, cpu: self.used, admin, ..Seen::default() })
     }
 }
 
@@ -367,13 +410,8 @@ pub(crate) fn check_descriptors(plan: &Plan) -> Result<(), RunError> {
     }
 }
 
-fn report(
-    plan: &Plan,
-    addr: SocketAddr,
-    live: &Live,
-    samples: Samples,
-    outcomes: Vec<Outcome>,
-) -> Result<Report, RunError> {
+/// The sum of all shards, if there is something to report.
+fn totals(addr: SocketAddr, live: &Live, outcomes: Vec<Outcome>) -> Result<Totals, RunError> {
     let mut totals = Totals::new(addr, live.is_stopped());
     for outcome in outcomes {
         totals.add(outcome);
@@ -407,5 +445,5 @@ fn report(
         let cause = cause.unwrap_or_else(|| "no answer came before the run's end".to_string());
         return Err(RunError::NoAnswer { addr, tried, cause });
     }
-    Ok(Report::new(plan, totals, samples.timeline, samples.cpu))
+    Ok(totals)
 }

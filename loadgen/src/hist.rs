@@ -69,6 +69,20 @@ impl Hist {
         })
     }
 
+    /// Latencies by share: ten points for each nine, up to the share that a single request makes;
+    /// then the longest.
+    pub fn curve(&self) -> Vec<Point> {
+        let count = self.count();
+        let shares = (0..=80).map(|tenth| 1.0 - 10f64.powf(-f64::from(tenth) / 10.0));
+        let told = shares.take_while(|share| (1.0 - share) * count as f64 >= 1.0);
+        let point = |share| Point { share, time: self.quantile(share).as_secs_f64() };
+        let mut curve: Vec<Point> = told.map(point).collect();
+        if count > 0 {
+            curve.push(point(1.0));
+        }
+        curve
+    }
+
     /// How many fell up to each of the bounds 1, 1.5, 2, 3, 5, 7, 10, … µs; from the first to the
     /// last that holds any.
     pub fn buckets(&self) -> Vec<Bucket> {
@@ -125,6 +139,15 @@ pub struct Summary {
     pub max: f64,
 }
 
+/// One point of the latencies by share.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// So large a share of all, 0–1 …
+    pub share: f64,
+    /// … took no longer, seconds.
+    pub time: f64,
+}
+
 /// One bar of a distribution.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bucket {
@@ -171,6 +194,18 @@ mod tests {
         assert_eq!(hist.count(), 2);
         assert!((hist.summary().unwrap().max - 300.0).abs() < 0.3);
         assert_eq!(hist.buckets().iter().map(|b| b.count).sum::<u64>(), 2);
+    }
+
+    #[test]
+    fn the_curve_ends_with_the_longest() {
+        let values: Vec<u64> = (1..=1000).map(|n| n * 1_000).collect();
+        let curve = of(&values).curve();
+        assert_eq!(curve.len(), 32, "three nines and the last");
+        assert!(
+            (curve[10].share - 0.9).abs() < 1e-9 && (curve[10].time / 900e-6 - 1.0).abs() < 0.01
+        );
+        assert!((curve.last().unwrap().time / 1e-3 - 1.0).abs() < 0.001);
+        assert!(Hist::new().unwrap().curve().is_empty());
     }
 
     #[test]

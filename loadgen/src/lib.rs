@@ -18,6 +18,9 @@
 //! | [`record`], [`hist`], [`live`] | what is counted, afterwards and while it runs |
 //! | [`shares`], [`statistics`] | members' shares against weights; tests of significance (pure) |
 //! | [`report`], `text`, [`verdict`] | the result: JSON, text, `--fail-if` |
+//! | `admin`, `prometheus`, `access_log`, `balancer` | the balancer's own view |
+//! | `csv`, `html`, `chart`, [`compare`] | the report in other forms; two held against each other |
+//! | [`machine`] | limits of this host that load runs into |
 //! | [`cpu`] | `/proc`: processor time and memory of the target |
 //! | [`idle`] | many idle connections and what they cost the target |
 //! | [`origin`], `origin_*`, [`request`] | embedded members |
@@ -26,21 +29,29 @@
 
 #![forbid(unsafe_code)]
 
+mod access_log;
+mod admin;
+mod balancer;
+mod chart;
 pub mod chunked;
 pub mod cli;
 mod client;
 mod commands;
+pub mod compare;
 pub mod cpu;
+mod csv;
 mod datagram;
 pub mod engine;
 mod gate;
 mod head;
 pub mod hist;
+mod html;
 mod http;
 pub mod idle;
 mod jar;
 pub mod limits;
 pub mod live;
+pub mod machine;
 mod noted;
 pub mod origin;
 mod origin_bytes;
@@ -51,6 +62,7 @@ pub mod pace;
 mod pattern;
 mod pipeline;
 pub mod plan;
+mod prometheus;
 pub mod record;
 pub mod report;
 pub mod request;
@@ -73,12 +85,16 @@ mod websocket;
 mod wire;
 mod ws;
 
+pub use access_log::LogView;
+pub use admin::AdminView;
+pub use balancer::BalancerView;
 pub use commands::main;
 pub use engine::{RunError, run, run_with};
 pub use live::{Live, Second, Snapshot};
 pub use origin::{Delay, OriginError, OriginSpec, Origins, Speaks};
 pub use origin_tls::OriginTls;
 pub use plan::{CpuOf, Exchange, Length, Plan, PlanError, Reuse, TlsOptions};
+pub use prometheus::Estimate;
 pub use record::ErrorClass;
 pub use report::Report;
 pub use target::{Scheme, Target};

@@ -33,6 +33,12 @@ pub const MAX_COOKIES: usize = 64;
 pub const MAX_MEMBERS: usize = 1_024;
 /// Smallest and largest datagram payload.
 pub const DATAGRAM_SIZE: (u64, u64) = (48, 65_507);
+/// Bytes of one reading of all metrics.
+pub const MAX_SCRAPE: u64 = 64 << 20;
+/// Time for one reading of all metrics.
+pub const SCRAPE_LIMIT: Duration = Duration::from_secs(5);
+/// How long the lines of an access log are waited for.
+pub const LOG_LIMIT: Duration = Duration::from_secs(3);
 /// Datagrams of one flow that may be on their way.
 pub const MAX_FLIGHTS: usize = 65_536;
 /// Time limit of a datagram unless the command line says otherwise.

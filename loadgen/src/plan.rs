@@ -106,6 +106,10 @@ pub struct Plan {
     pub sticky: bool,
     /// Each request carries an X-Request-ID, by which an access log is joined.
     pub ids: bool,
+    /// Weir's admin listener, whose metrics are read before and after the measured window.
+    pub admin: Option<Target>,
+    /// Weir's access log in its form "json", in which requests are found by their ids.
+    pub access_log: Option<PathBuf>,
     /// What tcp, udp, ws and wss do.
     pub exchange: Exchange,
     /// Bytes of their messages, 1–1 GiB (udp: 32–65,507).
@@ -148,6 +152,8 @@ impl Plan {
             expect_weights: Vec::new(),
             sticky: false,
             ids: false,
+            admin: None,
+            access_log: None,
             exchange: Exchange::Echo,
             size: 64,
             warmup: Duration::from_secs(1),

@@ -208,6 +208,9 @@ pub(crate) struct Recorder {
     /// TLS sessions that were resumed.
     pub(crate) resumed: u64,
     pub(crate) datagrams: Datagrams,
+    /// Connects that found no free port, and no free descriptor.
+    pub(crate) out_of_ports: u64,
+    pub(crate) out_of_files: u64,
     /// Number and total latency of requests that carried an id; a ring.
     pub(crate) ids: Ring,
     pub(crate) answers: u64,
@@ -265,6 +268,8 @@ impl Recorder {
             moved: 0,
             resumed: 0,
             datagrams: Datagrams::default(),
+            out_of_ports: 0,
+            out_of_files: 0,
             ids: Ring::default(),
             answers: 0,
             errors: [0; ErrorClass::COUNT],
@@ -331,6 +336,15 @@ impl Recorder {
         self.last = self.last.max(at);
     }
 
+    /// Notes what the kernel had none of when a request failed.
+    pub(crate) fn shortage(&mut self, errno: Option<i32>) {
+        match errno {
+            Some(libc::EADDRNOTAVAIL) => self.out_of_ports += 1,
+            Some(libc::EMFILE | libc::ENFILE) => self.out_of_files += 1,
+            _ => {}
+        }
+    }
+
     /// Keeps the first cause of a class; also of errors that don't count.
     pub(crate) fn cause(&mut self, class: ErrorClass, cause: impl FnOnce() -> String) {
         self.causes[class as usize].get_or_insert_with(cause);
@@ -349,6 +363,8 @@ impl Recorder {
         self.moved += other.moved;
         self.resumed += other.resumed;
         self.ids.merge(other.ids);
+        self.out_of_ports += other.out_of_ports;
+        self.out_of_files += other.out_of_files;
         let (mine, theirs) = (&mut self.datagrams, other.datagrams);
         mine.sent += theirs.sent;
         mine.reordered += theirs.reordered;

@@ -8,8 +8,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use weir_core::time::clock::Mono;
 
-use crate::hist::{Bucket, Summary};
+use crate::access_log::LogView;
+use crate::admin::AdminView;
+use crate::balancer::BalancerView;
+use crate::hist::{Bucket, Point, Summary};
 use crate::live::Second;
+use crate::machine::Limits;
 use crate::pace::Timing;
 use crate::plan::{Length, Plan, Reuse};
 use crate::record::{Datagrams, ErrorClass, Errors, Recorder, Tally};
@@ -85,6 +89,9 @@ pub struct Report {
     pub datagrams: Option<Datagrams>,
     /// Latencies by phase.
     pub latency: Phases,
+    /// Total latency by share of requests.
+    #[serde(default)]
+    pub percentiles: Vec<Point>,
     /// Total latency, bars at 1, 1.5, 2, 3, 5, 7, 10, … µs.
     pub distribution: Vec<Bucket>,
     /// Requests still unanswered when the run ended; they are in no other number.
@@ -94,6 +101,12 @@ pub struct Report {
     /// Processor time and memory of the target, if it was watched.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cpu: Option<CpuUse>,
+    /// What the balancer itself says.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub balancer: Option<BalancerView>,
+    /// Limits of this host that load can run into.
+    #[serde(default)]
+    pub limits: Limits,
     /// Processor time of loadgen itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub loadgen_cpu: Option<SelfUse>,
@@ -200,6 +213,32 @@ pub struct SelfUse {
     pub busy: f64,
 }
 
+impl Phases {
+    /// All of them with their names, in the order in which a request passes them.
+    pub fn named(&self) -> [(&'static str, Option<Summary>); 8] {
+        [
+            ("connect", self.connect),
+            ("tls", self.tls),
+            ("sent", self.sent),
+            ("first_byte", self.first_byte),
+            ("body", self.body),
+            ("total", self.total),
+            ("service", self.service),
+            ("lateness", self.lateness),
+        ]
+    }
+}
+
+/// What the coordinator saw while the shards worked.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) timeline: Vec<Second>,
+    pub(crate) cpu: Option<CpuUse>,
+    pub(crate) limits: Limits,
+    pub(crate) admin: Option<AdminView>,
+    pub(crate) log: Option<LogView>,
+}
+
 /// The sum of all shards.
 pub(crate) struct Totals {
     pub(crate) addr: SocketAddr,
@@ -261,13 +300,8 @@ impl Totals {
 }
 
 impl Report {
-    /// Puts the report together. `timeline` and `cpu` are what the coordinator saw.
-    pub(crate) fn new(
-        plan: &Plan,
-        mut totals: Totals,
-        timeline: Vec<Second>,
-        cpu: Option<CpuUse>,
-    ) -> Report {
+    /// Puts the report together.
+    pub(crate) fn new(plan: &Plan, mut totals: Totals, seen: Seen) -> Report {
         let recorder = totals.recorder.take();
         let last = recorder.as_ref().map_or(totals.stopped, |recorder| recorder.last);
         let window = totals.window(plan, last).as_secs_f64();
@@ -307,20 +341,24 @@ impl Report {
             stickiness_violations: 0,
             datagrams: None,
             latency: Phases::default(),
+            percentiles: Vec::new(),
             distribution: Vec::new(),
             unfinished: totals.unfinished,
             oldest_unfinished: totals.oldest.as_secs_f64(),
-            cpu: cpu.map(|cpu| CpuUse { us_per_request: each(cpu.seconds), ..cpu }),
+            cpu: seen.cpu.map(|cpu| CpuUse { us_per_request: each(cpu.seconds), ..cpu }),
             loadgen_cpu: totals.cpu.map(|cpu| cpu.as_secs_f64()).map(|seconds| SelfUse {
                 seconds,
                 us_per_request: each(seconds),
                 busy: per(seconds) / totals.shards.max(1) as f64,
             }),
-            timeline,
+            balancer: None,
+            limits: seen.limits,
+            timeline: seen.timeline,
             notes: Vec::new(),
         };
         if let Some(recorder) = &recorder {
             report.take(recorder);
+            report.balancer = view(recorder, seen.admin, seen.log);
             report.datagrams = (plan.target.scheme == Scheme::Udp).then_some(recorder.datagrams);
         }
         report.shares = Shares::test(&plan.expect_weights, &report.members);
@@ -337,6 +375,8 @@ impl Report {
         self.statuses = statuses.map(|(status, &n)| (status, n)).collect();
         self.connections_opened = recorder.connections;
         self.tls_resumed = recorder.resumed;
+        self.limits.out_of_ports = recorder.out_of_ports;
+        self.limits.out_of_files = recorder.out_of_files;
         self.members = members(&recorder.members);
         self.stickiness_violations = recorder.moved;
         self.bytes = Bytes { sent: recorder.sent, received: recorder.received };
@@ -350,6 +390,7 @@ impl Report {
             service: recorder.service.summary(),
             lateness: recorder.lateness.summary(),
         };
+        self.percentiles = recorder.total.curve();
         self.distribution = recorder.total.buckets();
     }
 
@@ -362,6 +403,17 @@ impl Report {
         text.push('\n');
         Ok(text)
     }
+}
+
+fn view(
+    recorder: &Recorder,
+    admin: Option<AdminView>,
+    log: Option<LogView>,
+) -> Option<BalancerView> {
+    let timing_connect = recorder.member_connect.summary();
+    let timing_header = recorder.member_header.summary();
+    let view = BalancerView { admin, log, timing_connect, timing_header };
+    (!view.is_empty()).then_some(view)
 }
 
 fn members(tallies: &[Tally]) -> Vec<Member> {
@@ -432,27 +484,14 @@ fn notes(report: &Report) -> Vec<String> {
             units::seconds(report.oldest_unfinished)
         ));
     }
-    notes.extend(report.error_causes.get("connect").and_then(|cause| connect_cure(cause)));
+    notes.extend(report.limits.notes());
+    notes.extend(report.balancer.iter().flat_map(BalancerView::notes));
     if report.duration < 1.0 {
         notes.push(
             "the measured window was shorter than a second; take longer for firm numbers".into(),
         );
     }
     notes
-}
-
-/// R4.5-3: running out of client ports or descriptors is named with its cure.
-fn connect_cure(cause: &str) -> Option<String> {
-    let errno = |number| cause.contains(&format!("os error {number}"));
-    let cure = if errno(libc::EADDRNOTAVAIL) {
-        "client ports ran out (EADDRNOTAVAIL): widen net.ipv4.ip_local_port_range, keep \
-         connections alive, or wait until those in TIME_WAIT are gone"
-    } else if errno(libc::EMFILE) || errno(libc::ENFILE) {
-        "no more open files were allowed: raise the limit (ulimit -n)"
-    } else {
-        return None;
-    };
-    Some(cure.to_string())
 }
 
 #[cfg(test)]
@@ -488,7 +527,7 @@ pub(crate) mod tests {
             );
         }
         recorder.error(ErrorClass::Reset, at(2 * SECOND));
-        recorder.cause(ErrorClass::Connect, || "x (os error 99)".to_string());
+        recorder.shortage(Some(libc::EADDRNOTAVAIL));
         recorder.connections = 3;
         Outcome {
             recorder: Some(recorder),
@@ -519,7 +558,7 @@ pub(crate) mod tests {
             rss_before: None,
             rss: Some(4096),
         };
-        Report::new(plan, totals, Vec::new(), Some(cpu))
+        Report::new(plan, totals, Seen { cpu: Some(cpu), ..Seen::default() })
     }
 
     /// A report for the tests of other modules: 2000 requests in 2 s, two of them reset.

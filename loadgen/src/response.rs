@@ -105,11 +105,25 @@ impl ResponseReader {
         data: &[u8],
         needle: Option<&Needle>,
     ) -> Result<Fed, &'static str> {
-        let look = |found: &mut Found, part: &[u8]| {
+        let mut found = self.found;
+        let fed = self.feed_to(data, |part| {
             if let Some(needle) = needle {
                 found.feed(needle, part);
             }
-        };
+        });
+        self.found = found;
+        fed
+    }
+
+    /// The same; `sink` is shown the body's own bytes.
+    ///
+    /// # Errors
+    /// As [`ResponseReader::feed`].
+    pub fn feed_to(
+        &mut self,
+        data: &[u8],
+        mut sink: impl FnMut(&[u8]),
+    ) -> Result<Fed, &'static str> {
         self.seen |= !data.is_empty();
         let mut used = 0;
         loop {
@@ -127,7 +141,7 @@ impl ResponseReader {
                 }
                 State::Length(left) => {
                     let take = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
-                    look(&mut self.found, &rest[..take]);
+                    sink(&rest[..take]);
                     used += take;
                     self.state = match left - take as u64 {
                         0 => State::Done,
@@ -135,14 +149,13 @@ impl ResponseReader {
                     };
                 }
                 State::Chunked => {
-                    let found = &mut self.found;
-                    used += self.chunks.feed_to(rest, |part| look(found, part))?;
+                    used += self.chunks.feed_to(rest, &mut sink)?;
                     if self.chunks.is_done() {
                         self.state = State::Done;
                     }
                 }
                 State::UntilClose => {
-                    look(&mut self.found, rest);
+                    sink(rest);
                     used = data.len();
                 }
             }

@@ -253,7 +253,10 @@ impl Shard {
             }
             Err(failure) => {
                 self.counters.error(failure.class);
-                self.record(|recorder| recorder.cause(failure.class, || failure.to_string()));
+                self.record(|recorder| {
+                    recorder.shortage(failure.errno());
+                    recorder.cause(failure.class, || failure.to_string());
+                });
                 if counts {
                     self.record(|recorder| recorder.error(failure.class, done));
                 }
@@ -263,7 +266,10 @@ impl Shard {
     }
 
     pub(crate) fn opening_failed(&self, failure: &Failure) {
-        self.record(|recorder| recorder.cause(failure.class, || failure.to_string()));
+        self.record(|recorder| {
+            recorder.shortage(failure.errno());
+            recorder.cause(failure.class, || failure.to_string());
+        });
     }
 
     /// Waits for the end of the run. At a constant rate, what was sent in time may still be

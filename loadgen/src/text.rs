@@ -39,13 +39,14 @@ impl Report {
         self.write_distribution(out)?;
         self.write_seconds(out)?;
         self.write_cpu(out)?;
+        self.write_balancer(out)?;
         for note in &self.notes {
             writeln!(out, "\n! {note}")?;
         }
         Ok(())
     }
 
-    fn job(&self) -> String {
+    pub(crate) fn job(&self) -> String {
         let reuse = match self.requests_per_connection {
             None => "kept alive".to_string(),
             Some(1) => "one request each".to_string(),
@@ -188,6 +189,13 @@ impl Report {
             units::rate(high)
         )?;
         writeln!(out, "  {}", spark(&rates))
+    }
+
+    fn write_balancer(&self, out: &mut String) -> std::fmt::Result {
+        let Some(view) = &self.balancer else { return Ok(()) };
+        writeln!(out, "\n  the balancer's own view")?;
+        let mut rows = view.rows().into_iter();
+        rows.try_for_each(|(name, value)| writeln!(out, "    {name:<30} {value}"))
     }
 
     fn write_cpu(&self, out: &mut String) -> std::fmt::Result {

@@ -59,6 +59,60 @@ fn json_goes_to_stdout_or_a_file() {
 }
 
 #[test]
+fn reports_in_other_forms() {
+    let (_origins, url) = origin();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let (json, csv, html) = (path("r.json"), path("r.csv"), path("r.html"));
+    let out = loadgen(&[
+        &url,
+        "--duration",
+        "1s",
+        "--warmup",
+        "0s",
+        "--json",
+        &json,
+        "--csv",
+        &csv,
+        "--html",
+        &html,
+    ]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains("p99"), "a plain line a second where there is no terminal");
+    let read = |path: &str| std::fs::read_to_string(path).unwrap();
+    assert!(read(&csv).contains("latency,total,p99,"));
+    let page = read(&html);
+    assert!(page.starts_with("<!doctype html>") && page.contains("<svg"));
+    let told: serde_json::Value = serde_json::from_str(&read(&json)).unwrap();
+    assert!(told["percentiles"].as_array().unwrap().len() > 10);
+    assert_eq!(told["members"][0]["name"], "a");
+    assert!(told["limits"]["somaxconn"].as_u64().unwrap() > 0);
+    let quiet = loadgen(&[&url, "--duration", "1s", "--warmup", "0s", "-q"]);
+    assert!(quiet.stderr.is_empty());
+
+    let out = loadgen(&["compare", &json, &json]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).contains("too few seconds"));
+    let out = loadgen(&["compare", &json, &csv]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out.stderr).contains("--json"));
+}
+
+#[test]
+fn what_the_balancer_cannot_tell_is_exit_4() {
+    let (_origins, url) = origin();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = format!("http://{}", port.local_addr().unwrap());
+    drop(port);
+    let out = loadgen(&[&url, "--admin", &admin]);
+    assert_eq!(out.status.code(), Some(4));
+    assert!(text(&out.stderr).contains("[admin]"));
+    let out = loadgen(&[&url, "--access-log", "/no/such/log"]);
+    assert_eq!(out.status.code(), Some(4));
+    assert!(text(&out.stderr).contains("[access_log]"));
+}
+
+#[test]
 fn fail_if_decides_the_exit_code() {
     let (_origins, url) = origin();
     let run = |condition: &str| {
@@ -93,14 +147,14 @@ fn bad_command_lines_are_exit_2() {
         &[][..],
         &["--nonsense"],
         &["http://127.0.0.1:1/", "--http2"],
-        &["http://127.0.0.1:1/", "--html", "x.html"],
+        &["http://127.0.0.1:1/", "--html", "-", "--json", "-"],
         &["https://127.0.0.1:1/", "--ca", "/no/such/file"],
         &["http://127.0.0.1:1/", "--fail-if", "p99>20"],
         &["http://127.0.0.1:1/", "--json", "/no/such/folder/x.json"],
         &["knee", "--slo", "p99<5ms"],
         &["sweep"],
         &["drill", "reload"],
-        &["compare", "a.json", "b.json"],
+        &["compare", "/no/such/a.json", "b.json"],
         &["idle", "http://127.0.0.1:1/"],
         &["serve", "--status", "99"],
     ] {

@@ -107,6 +107,19 @@ fn a_target_that_never_answers_is_told() {
     assert!(matches!(error, RunError::NoAnswer { tried: 2, .. }), "{error}");
 }
 
+/// R4.5-3, R4.5-4: the kernel's limits are read and reported.
+#[test]
+fn limits_of_the_host_are_reported() {
+    let origins = origin();
+    let mut plan = plan(origins.addrs()[0], 1, 40);
+    plan.reuse = Reuse::Requests(1);
+    let report = run(&plan).unwrap();
+    // Who closes first keeps the port for a minute; here that is the member, on the same host.
+    let limits = report.limits;
+    assert!(limits.time_wait > 0 && limits.ports.0 > 0 && limits.somaxconn > 0, "{limits:?}");
+    assert_eq!(limits.out_of_ports, 0);
+}
+
 #[test]
 fn what_is_not_http_is_told() {
     let server = scripted(b"220 mail.example ESMTP\r\n", 100, false);
@@ -287,7 +300,7 @@ fn progress_is_told_every_second() {
     let mut seconds = Vec::new();
     let report = run_with(&plan, &live, &mut |second| seconds.push(*second)).unwrap();
     assert!(seconds.len() >= 3, "{seconds:?}");
-    assert!(seconds[0].at <= 0.01 && seconds[0].requests > 0, "the warm-up");
+    assert!(seconds[0].at < 0.9 && seconds[0].requests > 0, "the warm-up: {seconds:?}");
     assert_eq!(report.timeline.len(), 2, "{:?}", report.timeline);
     let told: u64 = seconds.iter().map(|second| second.requests).sum();
     assert!(told <= live.snapshot().requests());

@@ -1,0 +1,152 @@
+//! The balancer's own view of the measured window: its metrics before and after it. Reads Weir's
+//! admin listener. Called by `engine`, on the coordinator's thread.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits;
+use crate::prometheus::{Estimate, Scrape};
+use crate::response::ResponseReader;
+use crate::target::{Scheme, Target};
+
+/// What Weir says of the window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AdminView {
+    /// Requests that it answered, on all listeners.
+    pub requests: u64,
+    /// Its processor time, seconds.
+    pub cpu: Option<f64>,
+    /// The same for each of its requests, µs.
+    pub cpu_us_per_request: Option<f64>,
+    /// From a request's first byte until its answer was handed to the kernel.
+    pub request: Option<Estimate>,
+    /// Until an attempt had a connection to its member.
+    pub upstream_connect: Option<Estimate>,
+    /// Until the head of the member's answer was there.
+    pub upstream_header: Option<Estimate>,
+    /// Until the member's answer was there.
+    pub upstream_response: Option<Estimate>,
+    /// Mean of `request` less mean of `upstream_response`: what forwarding itself costs (R4.1-9).
+    pub forwarding: Option<f64>,
+    /// Accepted connections that were refused.
+    pub refused_connections: u64,
+    /// Requests that went to another member after one had failed.
+    pub retries: u64,
+}
+
+impl AdminView {
+    /// What happened between two readings.
+    pub fn between(before: &Scrape, after: &Scrape) -> AdminView {
+        let grown = |name: &str| {
+            after.sum(name).map(|value| (value - before.sum(name).unwrap_or(0.0)).max(0.0))
+        };
+        let counted = |name: &str| grown(name).unwrap_or(0.0).round() as u64;
+        let times = |name: &str| after.histogram(name).since(&before.histogram(name)).estimate();
+        let requests = counted("weir_requests_total");
+        let cpu = grown("process_cpu_seconds_total");
+        let request = times("weir_request_seconds");
+        let response = times("weir_upstream_response_seconds");
+        AdminView {
+            requests,
+            cpu,
+            cpu_us_per_request: cpu
+                .filter(|_| requests > 0)
+                .map(|seconds| seconds * 1e6 / requests as f64),
+            request,
+            upstream_connect: times("weir_upstream_connect_seconds"),
+            upstream_header: times("weir_upstream_header_seconds"),
+            upstream_response: response,
+            forwarding: request.zip(response).map(|(all, member)| all.mean - member.mean),
+            refused_connections: counted("weir_refused_connections_total"),
+            retries: counted("weir_member_retries_total"),
+        }
+    }
+}
+
+/// Reads all metrics once.
+///
+/// # Errors
+/// A message with cause and cure.
+pub fn scrape(admin: &Target) -> Result<Scrape, String> {
+    fetch(admin).map_err(|why| {
+        format!("--admin {}: {why}; it is the address of [admin] in Weir's file", admin.url)
+    })
+}
+
+fn fetch(admin: &Target) -> Result<Scrape, String> {
+    if admin.scheme != Scheme::Http {
+        return Err("metrics are read by http alone".to_string());
+    }
+    let path = if admin.path == "/" { "/metrics" } else { admin.path.as_str() };
+    let told = |error: std::io::Error| error.to_string();
+    let mut stream =
+        TcpStream::connect_timeout(&admin.resolve()?, limits::SCRAPE_LIMIT).map_err(told)?;
+    stream.set_read_timeout(Some(limits::SCRAPE_LIMIT)).map_err(told)?;
+    let host = &admin.authority;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(told)?;
+    let mut reader = ResponseReader::default();
+    let (mut text, mut piece) = (Vec::new(), vec![0; limits::SEND_PIECE]);
+    loop {
+        let taken = stream.read(&mut piece).map_err(told)?;
+        let fed = reader.feed_to(&piece[..taken], |part| text.extend_from_slice(part))?;
+        if fed.done || taken == 0 {
+            break;
+        }
+        if text.len() as u64 > limits::MAX_SCRAPE {
+            return Err("the answer is too long".to_string());
+        }
+    }
+    match reader.head().map(|head| head.status) {
+        Some(200) => Ok(Scrape::parse(&String::from_utf8_lossy(&text))),
+        Some(status) => Err(format!("{path} was answered with {status}")),
+        None => Err("the answer broke off".to_string()),
+    }
+}
+
+/// Waits a little on a plain thread.
+pub(crate) fn pause(time: Duration) {
+    std::thread::park_timeout(time);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// R4.1-9: request time less the member's.
+    #[test]
+    fn the_cost_of_forwarding() {
+        let text = |n: u64, request: f64, member: f64| {
+            let histogram = |name: &str, sum: f64| {
+                format!("{name}_bucket{{le=\"+Inf\"}} {n}\n{name}_sum {sum}\n{name}_count {n}\n")
+            };
+            let times = histogram("weir_request_seconds", request)
+                + &histogram("weir_upstream_response_seconds", member);
+            format!(
+                "weir_requests_total {n}\nprocess_cpu_seconds_total {}\n{times}",
+                n as f64 / 1e5
+            )
+        };
+        let view = AdminView::between(
+            &Scrape::parse(&text(100, 1.0, 0.5)),
+            &Scrape::parse(&text(200, 2.5, 1.0)),
+        );
+        assert_eq!((view.requests, view.retries), (100, 0));
+        assert!((view.forwarding.unwrap() - 0.01).abs() < 1e-9);
+        assert!((view.cpu_us_per_request.unwrap() - 10.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn who_does_not_answer_is_told() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = port.local_addr().unwrap();
+        drop(port);
+        let why = scrape(&Target::from(addr)).unwrap_err();
+        assert!(why.contains("--admin") && why.contains("refused"), "{why}");
+        let why = scrape(&Target::parse("https://127.0.0.1:1").unwrap()).unwrap_err();
+        assert!(why.contains("http alone"));
+    }
+}

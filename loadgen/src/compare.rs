@@ -1,0 +1,225 @@
+//! Pure: two reports held against each other, with a verdict that stands on a test: Mann and
+//! Whitney's over the seconds of both runs. Called by `commands`.
+
+use serde::Serialize;
+
+use crate::live::Second;
+use crate::report::Report;
+use crate::statistics::{LEAST, mann_whitney, median};
+use crate::units;
+
+/// Chance below which a difference counts as shown.
+const LEVEL: f64 = 0.01;
+/// Seconds that are shorter than this don't count: the last one of a run.
+const WHOLE: f64 = 0.9;
+
+/// What came of comparing A with B.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Name and version of this form.
+    pub schema: String,
+    /// URL of A.
+    pub a: String,
+    /// URL of B.
+    pub b: String,
+    /// One row a measure.
+    pub rows: Vec<Row>,
+    /// What the reader should know.
+    pub notes: Vec<String>,
+}
+
+/// One measure.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// `rate`, `p50` or `p99`; of the seconds of each run.
+    pub measure: String,
+    /// Median over A's seconds.
+    pub a: f64,
+    /// Median over B's seconds.
+    pub b: f64,
+    /// B's difference to A, percent of A.
+    pub change: f64,
+    /// Chance of such a difference between two runs of one and the same; `None` = too few seconds.
+    pub p: Option<f64>,
+    /// What that means.
+    pub verdict: Verdict,
+}
+
+/// What a row means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// B is better, and chance alone would seldom show it so.
+    Better,
+    /// B is worse, likewise.
+    Worse,
+    /// The runs don't show that they differ.
+    NoDifference,
+    /// Too few seconds to say.
+    TooShort,
+}
+
+impl Comparison {
+    /// Compares B with A.
+    pub fn new(a: &Report, b: &Report) -> Comparison {
+        let rate = |second: &Second| Some(second.requests as f64 / second.length);
+        let rows = vec![
+            Row::new("rate", a, b, rate, true),
+            Row::new("p50", a, b, |second| second.p50, false),
+            Row::new("p99", a, b, |second| second.p99, false),
+        ];
+        let schema = "weir-loadgen-compare/1".to_string();
+        Comparison { schema, a: a.url.clone(), b: b.url.clone(), rows, notes: notes(a, b) }
+    }
+
+    /// True when a measure is shown to be worse by more than so many percent.
+    pub fn is_worse_by(&self, percent: f64) -> bool {
+        self.rows.iter().any(|row| row.verdict == Verdict::Worse && row.change.abs() > percent)
+    }
+
+    /// The comparison as text.
+    pub fn to_text(&self) -> String {
+        let mut out = format!("A  {}\nB  {}\n\n", self.a, self.b);
+        out.push_str("  per second              A            B    change          p  verdict\n");
+        for row in &self.rows {
+            let show = |value: f64| match row.measure.as_str() {
+                "rate" => units::rate(value),
+                _ => units::seconds(value),
+            };
+            let p = row.p.map_or_else(|| "–".to_string(), |p| format!("{p:.4}"));
+            let verdict = match row.verdict {
+                Verdict::Better => "B is better",
+                Verdict::Worse => "B is worse",
+                Verdict::NoDifference => "no difference is shown",
+                Verdict::TooShort => "too few seconds",
+            };
+            out.push_str(&format!(
+                "  {:<12} {:>12} {:>12} {:>7.1} % {p:>10}  {verdict}\n",
+                row.measure,
+                show(row.a),
+                show(row.b),
+                row.change,
+            ));
+        }
+        out.push_str(
+            "\n  Medians over the seconds of each run; p by Mann and Whitney's test, a difference \
+             counts below 0.01.\n",
+        );
+        for note in &self.notes {
+            out.push_str(&format!("\n! {note}\n"));
+        }
+        out
+    }
+}
+
+impl Row {
+    fn new(
+        measure: &str,
+        a: &Report,
+        b: &Report,
+        of: impl Fn(&Second) -> Option<f64>,
+        more_is_better: bool,
+    ) -> Row {
+        let values = |report: &Report| -> Vec<f64> {
+            let whole = report.timeline.iter().filter(|second| second.length >= WHOLE);
+            whole.filter_map(&of).collect()
+        };
+        let (left, right) = (values(a), values(b));
+        let (a, b) = (median(&left), median(&right));
+        let p = mann_whitney(&left, &right);
+        let verdict = match p {
+            None => Verdict::TooShort,
+            Some(p) if p >= LEVEL || (a - b).abs() <= f64::EPSILON * a.abs() => {
+                Verdict::NoDifference
+            }
+            Some(_) if (b > a) == more_is_better => Verdict::Better,
+            Some(_) => Verdict::Worse,
+        };
+        let change = if a == 0.0 { 0.0 } else { (b - a) * 100.0 / a };
+        Row { measure: measure.to_string(), a, b, change, p, verdict }
+    }
+}
+
+fn notes(a: &Report, b: &Report) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut differs = |what: &str, a: String, b: String| {
+        if a != b {
+            notes.push(format!("the runs are not alike: {what} is {a} in A and {b} in B"));
+        }
+    };
+    differs("the mode", a.mode.clone(), b.mode.clone());
+    differs("the number of connections", a.connections.to_string(), b.connections.to_string());
+    differs("the rate asked for", format!("{:?}", a.rate.asked), format!("{:?}", b.rate.asked));
+    differs("the method", a.method.clone(), b.method.clone());
+    let share = |report: &Report| report.errors.total as f64 / report.requests.max(1) as f64;
+    if (share(a) - share(b)).abs() > 0.001 {
+        let words = |report: &Report| units::share(report.errors.total, report.requests);
+        notes.push(format!(
+            "the shares of errors differ: {} in A, {} in B; failures are often quick",
+            words(a),
+            words(b)
+        ));
+    }
+    if a.timeline.len().min(b.timeline.len()) < LEAST {
+        notes.push(format!("take at least {LEAST} seconds a run, better 30"));
+    }
+    notes.push(
+        "seconds of one run lean on each other: repeat both runs in turn before you believe a \
+         small difference"
+            .to_string(),
+    );
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::sample;
+
+    fn report(rates: impl Iterator<Item = u64>, p99: f64) -> Report {
+        let second = |(n, requests): (usize, u64)| Second {
+            at: n as f64,
+            length: 1.0,
+            requests,
+            errors: 0,
+            received: 0,
+            open: 1,
+            p50: Some(0.001),
+            p99: Some(p99 + n as f64 * 1e-6),
+        };
+        Report { timeline: rates.enumerate().map(second).collect(), ..sample() }
+    }
+
+    fn verdicts(a: &Report, b: &Report) -> Vec<Verdict> {
+        Comparison::new(a, b).rows.iter().map(|row| row.verdict).collect()
+    }
+
+    #[test]
+    fn differences_are_shown_or_not() {
+        let slow = report(1000..1020, 0.010);
+        let quick = report(1100..1120, 0.005);
+        assert_eq!(
+            verdicts(&slow, &quick),
+            [Verdict::Better, Verdict::NoDifference, Verdict::Better]
+        );
+        let back = Comparison::new(&quick, &slow);
+        assert_eq!(back.rows[0].verdict, Verdict::Worse);
+        assert!(back.is_worse_by(5.0) && !back.is_worse_by(200.0));
+        let same = Comparison::new(&slow, &report(1001..1021, 0.010));
+        assert_eq!(same.rows[0].verdict, Verdict::NoDifference);
+        assert!(!same.is_worse_by(0.0));
+        let text = back.to_text();
+        assert!(text.contains("B is worse") && text.contains("no difference is shown"), "{text}");
+    }
+
+    #[test]
+    fn short_and_unlike_runs_are_told() {
+        let mut short = report(1000..1003, 0.010);
+        short.connections = 7;
+        let told = Comparison::new(&report(1000..1020, 0.010), &short);
+        assert_eq!(told.rows[0].verdict, Verdict::TooShort);
+        let notes = told.notes.join("\n");
+        assert!(notes.contains("connections is 2 in A and 7 in B"), "{notes}");
+        assert!(notes.contains("at least 5 seconds"));
+    }
+}

@@ -1,0 +1,269 @@
+//! Pure: the report as one page that needs nothing else: no script, no file beside it, charts as
+//! inline SVG, light and dark. Called by `commands`.
+
+use std::fmt::Write;
+
+use crate::chart::{self, Axis, Line, escape};
+use crate::hist::Summary;
+use crate::live::Second;
+use crate::record::ErrorClass;
+use crate::report::Report;
+use crate::units;
+
+const STYLE: &str = include_str!("report.css");
+
+/// Points of a line over time at most.
+const POINTS: usize = 240;
+
+impl Report {
+    /// The page.
+    pub fn to_html(&self) -> String {
+        let url = escape(&self.url);
+        let mut out = format!(
+            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+             <meta name=\"viewport\" content=\"width=device-width\">\
+             <title>{url} under load</title><style>{STYLE}</style></head><body>\n\
+             <h1>{url}</h1><p class=\"job\">{}</p>\n",
+            escape(&self.job())
+        );
+        for note in &self.notes {
+            let _ = writeln!(out, "<p class=\"note\">{}</p>", escape(note));
+        }
+        out.push_str(&self.figures());
+        self.section(&mut out, "Latency by percentile", self.percentile_chart());
+        self.section(&mut out, "Phases", self.phase_table());
+        self.section(&mut out, "Requests a second", self.rate_chart());
+        self.section(&mut out, "Latency over time", self.time_chart());
+        self.section(&mut out, "Distribution of total latency", self.distribution_bars());
+        self.section(&mut out, "Members", self.member_bars());
+        self.section(&mut out, "The balancer's own view", self.balancer_table());
+        self.section(&mut out, "Errors", self.error_table());
+        let _ = writeln!(
+            out,
+            "<p class=\"hint\">loadgen {}, seed {}. Times count from {}.</p></body></html>",
+            escape(&self.version),
+            self.seed,
+            match self.rate.asked {
+                Some(_) => "when each request was due",
+                None => "when each request began",
+            }
+        );
+        out
+    }
+
+    fn section(&self, out: &mut String, title: &str, body: Option<String>) {
+        if let Some(body) = body {
+            let _ = writeln!(out, "<h2>{title}</h2>\n{body}");
+        }
+    }
+
+    fn figures(&self) -> String {
+        let mut out = "<div class=\"figures\">".to_string();
+        let mut figure = |name: &str, value: String| {
+            let _ = write!(out, "<div><b>{}</b>{name}</div>", escape(&value));
+        };
+        figure("requests a second", units::rate(self.rate.achieved));
+        figure("requests", units::count(self.requests));
+        figure("errors", units::count(self.errors.total));
+        if let Some(total) = self.latency.total {
+            figure("p50", units::seconds(total.p50));
+            figure("p99", units::seconds(total.p99));
+            figure("p99.9", units::seconds(total.p999));
+        }
+        if let Some(each) = self.cpu.and_then(|cpu| cpu.us_per_request) {
+            figure("target's CPU a request", units::seconds(each / 1e6));
+        }
+        out + "</div>\n"
+    }
+
+    fn percentile_chart(&self) -> Option<String> {
+        let first = self.percentiles.first()?;
+        let last = self.percentiles.last()?;
+        // The rarest share that can be told apart stands at the right end.
+        let rare = |share: f64| 1.0 / (1.0 - share).max(1e-9);
+        let most = self.percentiles.iter().rev().map(|p| p.share).find(|&share| share < 1.0);
+        let x = Axis::logarithmic(1.0, rare(most?), "share of requests", |value| {
+            match value.log10().round() as i32 {
+                0 => "0 %".to_string(),
+                1 => "90 %".to_string(),
+                2 => "99 %".to_string(),
+                nines => format!("99.{} %", "9".repeat(nines.max(3) as usize - 2)),
+            }
+        });
+        let y = Axis::logarithmic(first.time, last.time, "latency", units::seconds);
+        let points = self.percentiles.iter().filter(|point| point.share < 1.0);
+        let points = points.map(|point| (rare(point.share), point.time)).collect();
+        let line = Line { name: "total", points };
+        Some(chart::lines(&x, &y, &[line], |x, y| {
+            format!("{:.5} % took at most {}", (1.0 - 1.0 / x) * 100.0, units::seconds(y))
+        }))
+    }
+
+    fn phase_table(&self) -> Option<String> {
+        let rows = self.latency.named().into_iter().filter_map(|(name, phase)| {
+            let name = if name == "service" { "uncorrected" } else { name };
+            Some(row(name, &phase?))
+        });
+        let rows: String = rows.collect();
+        (!rows.is_empty()).then(|| {
+            format!(
+                "<table><tr><th>phase</th><th>count</th><th>mean</th><th>p50</th><th>p90</th>\
+                 <th>p99</th><th>p99.9</th><th>max</th></tr>{rows}</table>"
+            )
+        })
+    }
+
+    fn over_time(&self, value: impl Fn(&[Second]) -> Option<f64>) -> Vec<(f64, f64)> {
+        let together = self.timeline.len().div_ceil(POINTS).max(1);
+        let chunks = self.timeline.chunks(together);
+        chunks.filter_map(|part| Some((part.last()?.at, value(part)?))).collect()
+    }
+
+    fn time_axis(&self) -> Axis {
+        let end = self.timeline.last().map_or(1.0, |second| second.at);
+        Axis::linear(end, "seconds", |value| format!("{value}"))
+    }
+
+    fn rate_chart(&self) -> Option<String> {
+        let rate = |count: fn(&Second) -> u64| {
+            self.over_time(|part| {
+                let time: f64 = part.iter().map(|second| second.length).sum();
+                Some(part.iter().map(count).sum::<u64>() as f64 / time.max(1e-9))
+            })
+        };
+        let (requests, errors) = (rate(|second| second.requests), rate(|second| second.errors));
+        if requests.len() < 2 {
+            return None;
+        }
+        let top = requests.iter().map(|point| point.1).fold(0.0, f64::max);
+        let y = Axis::linear(top, "a second", units::rate);
+        let lines =
+            [Line { name: "requests", points: requests }, Line { name: "errors", points: errors }];
+        Some(chart::lines(&self.time_axis(), &y, &lines, |at, value| {
+            format!("{} a second at {at:.0} s", units::rate(value))
+        }))
+    }
+
+    fn time_chart(&self) -> Option<String> {
+        let worst = |of: fn(&Second) -> Option<f64>| {
+            self.over_time(|part| part.iter().filter_map(of).reduce(f64::max))
+        };
+        let (p50, p99) = (worst(|second| second.p50), worst(|second| second.p99));
+        if p50.len() < 2 {
+            return None;
+        }
+        let low = p50.iter().map(|point| point.1).fold(f64::INFINITY, f64::min);
+        let high = p99.iter().map(|point| point.1).fold(0.0, f64::max);
+        let y = Axis::logarithmic(low, high, "latency", units::seconds);
+        let lines = [Line { name: "p50", points: p50 }, Line { name: "p99", points: p99 }];
+        Some(chart::lines(&self.time_axis(), &y, &lines, |at, value| {
+            format!("{} at {at:.0} s", units::seconds(value))
+        }))
+    }
+
+    fn distribution_bars(&self) -> Option<String> {
+        let all: u64 = self.distribution.iter().map(|bucket| bucket.count).sum();
+        let rows = self.distribution.iter().filter(|bucket| bucket.count > 0).map(|bucket| {
+            let name = format!("up to {}", units::seconds(bucket.up_to));
+            (name, bucket.count as f64, units::share(bucket.count, all))
+        });
+        let rows: Vec<_> = rows.collect();
+        (!rows.is_empty()).then(|| chart::bars(&rows))
+    }
+
+    fn member_bars(&self) -> Option<String> {
+        let rows = self.members.iter().map(|member| {
+            let words = format!(
+                "{:.2} %, {} answers, mean {}",
+                member.share * 100.0,
+                units::count(member.answers),
+                units::seconds(member.mean)
+            );
+            (member.name.clone(), member.answers as f64, words)
+        });
+        let rows: Vec<_> = rows.collect();
+        if rows.is_empty() {
+            return None;
+        }
+        let mut out = chart::bars(&rows);
+        if let Some(shares) = &self.shares {
+            let _ = write!(out, "<p>{}</p>", escape(&shares.words()));
+        }
+        if self.stickiness_violations > 0 {
+            let n = units::count(self.stickiness_violations);
+            let _ = write!(out, "<p>{n} answers came from another member than the one before.</p>");
+        }
+        Some(out)
+    }
+
+    fn balancer_table(&self) -> Option<String> {
+        let rows = self.balancer.as_ref()?.rows();
+        let rows = rows.into_iter().map(|(name, value)| {
+            format!("<tr><td>{}</td><td>{}</td></tr>", escape(&name), escape(&value))
+        });
+        Some(format!("<table>{}</table>", rows.collect::<String>()))
+    }
+
+    fn error_table(&self) -> Option<String> {
+        let rows = ErrorClass::ALL.into_iter().filter(|&class| self.errors.of(class) > 0);
+        let rows = rows.map(|class| {
+            let cause = self.error_causes.get(class.key()).map_or("", String::as_str);
+            let n = units::count(self.errors.of(class));
+            format!("<tr><td>{class}</td><td>{n}</td><td>{}</td></tr>", escape(cause))
+        });
+        let rows: String = rows.collect();
+        (!rows.is_empty()).then(|| {
+            format!("<table><tr><th>kind</th><th>count</th><th>first cause</th></tr>{rows}</table>")
+        })
+    }
+}
+
+fn row(name: &str, phase: &Summary) -> String {
+    let times = [phase.mean, phase.p50, phase.p90, phase.p99, phase.p999, phase.max];
+    let cells = times.map(|time| format!("<td>{}</td>", units::seconds(time))).concat();
+    let name = name.replace('_', " ");
+    format!("<tr><td>{name}</td><td>{}</td>{cells}</tr>", units::count(phase.count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Member;
+    use crate::report::tests::sample;
+
+    #[test]
+    fn the_page_stands_alone_and_escapes() {
+        let mut report = sample();
+        report.url = "http://h/<script>alert(1)</script>".to_string();
+        report.members = vec![Member { name: "<i>".into(), answers: 5, share: 1.0, mean: 0.001 }];
+        let second = |at: f64| Second {
+            at,
+            length: 1.0,
+            requests: 100,
+            errors: 1,
+            received: 0,
+            open: 2,
+            p50: Some(0.002),
+            p99: Some(0.009),
+        };
+        report.timeline = (1..=500).map(|n| second(f64::from(n))).collect();
+        let page = report.to_html();
+        assert!(!page.contains("<script") && !page.contains("<i>"));
+        for outside in ["src=", "href=", "@import", "url("] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+        for part in ["Latency by percentile", "Phases", "Requests a second", "Members", "reset"] {
+            assert!(page.contains(part), "{part}");
+        }
+        assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+        assert!(page.matches("<circle").count() < 1500, "long runs are drawn with fewer points");
+    }
+
+    #[test]
+    fn an_empty_report_is_no_trap() {
+        let mut report = sample();
+        report.latency = Default::default();
+        (report.percentiles, report.distribution) = (Vec::new(), Vec::new());
+        assert!(report.to_html().ends_with("</html>\n"));
+    }
+}
