@@ -2,13 +2,15 @@
 //! Owns the counting; `core::tls` shakes hands. Called by `shard`, after a PROXY header if one is
 //! expected.
 
+use std::net::SocketAddr;
+
 use weir_core::rt::TcpStream;
 use weir_core::table::Ticket;
 use weir_core::tls::{self, Failed, Failure, Stream};
 
 /// Shakes hands with the client of `ticket`. Plain HTTP comes back as a plain stream, whose request
 /// the HTTP service refuses in words. `None` when the connection is over.
-pub async fn secure(ticket: &Ticket, tcp: TcpStream) -> Option<Stream> {
+pub async fn secure(ticket: &Ticket, tcp: TcpStream, client: SocketAddr) -> Option<Stream> {
     let site = ticket.site();
     let Some(server) = site.tls() else {
         // Nothing of a listener for TLS may pass in clear text.
@@ -26,7 +28,8 @@ pub async fn secure(ticket: &Ticket, tcp: TcpStream) -> Option<Stream> {
             Some(tcp.into())
         }
         Err(Failed::Closed(failure)) => {
-            tracing::debug!(listener = %site.name(), reason = failure.reason(), "no handshake");
+            let reason = failure.reason();
+            tracing::debug!(listener = %site.name(), %client, reason, "no handshake");
             counters.count_failure(failure);
             None
         }

@@ -465,7 +465,7 @@ async fn begin_and_serve(
             services.tcp.serve(ticket, stream, origin).await;
         }
         Protocol::Https => {
-            if let Some(stream) = Box::pin(secure(&ticket, stream)).await {
+            if let Some(stream) = Box::pin(secure(&ticket, stream, client)).await {
                 // In a task of its own: this one is larger than an idle connection should be.
                 rt::spawn(services.http.serve(ticket, stream, client));
             }

@@ -164,14 +164,25 @@ impl Told {
         Told { server, folder }
     }
 
-    /// The head that the member gets of a client that sends forged headers: twice the same, since
-    /// it asks twice on its connection.
+    /// The head that the member gets of a client that sends forged headers: the same over both
+    /// versions of HTTP, and twice each, since it asks twice on its connection.
     fn head(&self, args: &[&str]) -> String {
+        let fields = |head: &str| {
+            let inserted = head.lines().filter(|line| line.starts_with("X-Forwarded-"));
+            inserted.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (one, two) = (self.head_by("1.1", args), self.head_by("2", args));
+        assert_eq!(fields(&one), fields(&two));
+        one
+    }
+
+    fn head_by(&self, http: &str, args: &[&str]) -> String {
         let port = address_after(&self.server.ready, "secure https://").port();
         let url = format!("https://localhost:{port}/");
         let mut command = Command::new("curl");
         command.args(["-sS", "--max-time", "20", "--cacert", "ca.pem", "--resolve"]);
         command.arg(format!("localhost:{port}:127.0.0.1")).args(args);
+        command.args([&format!("--http{http}"), "-w", "%{http_version}\n"]);
         for name in OF_TLS {
             command.args(["-H", &format!("{name}: forged")]);
             command.args(["-H", &format!("{}: forged", name.replace('-', "_").to_lowercase())]);
@@ -181,6 +192,7 @@ impl Told {
         assert_eq!(code, Some(0), "{err}");
         let (first, second) = out.split_at(out.len() / 2);
         assert_eq!(first, second);
+        let first = first.strip_suffix(&format!("{http}\n")).expect(http);
         assert!(!out.contains("forged"), "{out}");
         first.to_owned()
     }

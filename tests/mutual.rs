@@ -8,10 +8,12 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use process::certs::{Ca, replace};
 use process::{Member, Server, address_after, config, until};
 use tempfile::TempDir;
+use weir_core::time::clock;
 
 const VERSIONS: [&str; 2] = ["-tls1_2", "-tls1_3"];
 
@@ -29,6 +31,11 @@ impl Files {
             let ca = Ca::new(name);
             std::fs::write(at.join(format!("{name}.pem")), &ca.pem).unwrap();
             ca.leaf(&["client.example.com"], 7).write(at, &format!("of-{name}"));
+            if name == "one" {
+                let end = clock::wall() - Duration::from_secs(3_600);
+                let old = ca.leaf_of(&["client"], 8, end, &rcgen::PKCS_ECDSA_P256_SHA256);
+                old.write(at, "old");
+            }
         }
         Ca::new("servers").leaf(&["www.example.com"], 1).write(at, "site");
         Files { folder, member: Member::start("m") }
@@ -127,29 +134,36 @@ fn count(server: &Server, listener: &str, kind: &str) -> f64 {
         .sum()
 }
 
-/// Certificates that were missing, and those of another CA. Counted when the connection is closed.
-fn failures(server: &Server) -> [f64; 2] {
-    ["certificate_missing", "certificate_unknown"].map(|reason| {
+/// Certificates that were missing, those of another CA, and those whose time is over. Counted when
+/// the connection is closed.
+fn failures(server: &Server) -> [f64; 3] {
+    ["certificate_missing", "certificate_unknown", "certificate_expired"].map(|reason| {
         let labels = format!("listener=\"mutual\",reason=\"{reason}\"");
         server.metric(&format!("weir_tls_handshake_failures_total{{{labels}}}"))
     })
 }
 
 /// R12.1-1: no certificate is asked for without `client_ca`; with it a client without one
-/// is refused, one of the CA is let in, one of another CA is refused; each with its alert and
-/// counter.
+/// is refused, one of the CA is let in, one of another CA or one that has expired is refused; each
+/// with its alert and counter, and its reason in the log.
 #[test]
 fn client_certificates_are_verified() {
     let files = Files::new();
-    let server = Server::start(&files.text("one", ""));
+    let text = files.text("one", "") + "[log]\nlevel = \"debug\"\n";
+    let mut server = Server::start(&text);
     let (open, mutual) = (at(&server, "open"), at(&server, "mutual"));
     for version in VERSIONS {
         assert_eq!(files.client(version, "", "s").ask(open), Ok(false));
         assert_eq!(files.client(version, "of-one", "s").ask(mutual), Ok(false));
         files.client(version, "", "s").is_refused(mutual, "alert certificate required");
         files.client(version, "of-two", "s").is_refused(mutual, "alert unknown ca");
+        files.client(version, "old", "s").is_refused(mutual, "alert certificate expired");
+        for reason in ["no certificate was shown", "an unknown issuer", "expired"] {
+            let line = server.line_with("no handshake");
+            assert!(line.contains(reason) && line.contains("client=127.0.0.1:"), "{line}");
+        }
     }
-    until("the counts", || failures(&server) == [2.0, 2.0]);
+    until("the counts", || failures(&server) == [2.0, 2.0, 2.0]);
     assert_eq!((count(&server, "mutual", "full"), count(&server, "open", "full")), (2.0, 2.0));
 }
 
@@ -202,7 +216,7 @@ fn sessions_do_not_get_round_a_ca() {
         assert!(out.contains("client_ca changed"), "{out}");
         known.is_refused(mutual, "alert unknown ca");
         assert_eq!(count(&server, "mutual", "resumed"), 1.0);
-        until("the counts", || failures(&server) == [1.0, 1.0]);
+        until("the counts", || failures(&server) == [1.0, 1.0, 0.0]);
     }
 }
 

@@ -7,8 +7,10 @@ mod process;
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::atomic::Ordering::Relaxed;
 
+use process::certs::Ca;
 use process::{Client, Member, RUN_DIR, Server, run, weir};
 
 /// A file with a listener, pools of one member each, and policies.
@@ -128,6 +130,48 @@ fn policies_change_under_an_open_connection() {
     let (code, out, _) = server.reload(&text(""));
     assert!(code == Some(0) && out.contains("policy to-b removed"), "{out}");
     assert_eq!(ask(&mut client, "w", "/b/1").1, "a");
+}
+
+/// R5.5-2: an HTTP listener sends everybody to an HTTPS listener;
+/// curl gets there with the path and query as they were.
+#[test]
+fn an_http_listener_leads_to_an_https_listener() {
+    let (member, folder) = (Member::start("member"), tempfile::tempdir().unwrap());
+    let ca = Ca::new("ca");
+    let [certificate, key] = ca.leaf(&["site.test"], 1).write(folder.path(), "site");
+    std::fs::write(folder.path().join("ca.pem"), &ca.pem).unwrap();
+    // Nobody else listens on this address, so that the port stays free.
+    let vip = "127.0.55.2";
+    let port = std::net::TcpListener::bind((vip, 0)).unwrap().local_addr().unwrap().port();
+    let secure = format!(
+        "[[certificate]]\nname = \"site\"\ncertificate = {certificate:?}\n\
+         private_key = {key:?}\n[[listener]]\nname = \"secure\"\nloadbalancer = \"front\"\n\
+         protocol = \"HTTPS\"\nprotocol_port = {port}\ndefault_certificate = \"site\"\n\
+         default_pool = \"app\"\n"
+    );
+    let all =
+        policy("all", "", "action = \"REDIRECT_TO_LISTENER\"\nredirect_listener = \"secure\"");
+    let text = file("", &[("app", member.addr)], &(secure + &all))
+        .replace("vip_address = \"127.0.0.1\"", &format!("vip_address = \"{vip}\""));
+    let server = Server::start(&text);
+    let web = server.web.port();
+    let mut command = Command::new("curl");
+    command.args(["-sS", "-L", "--max-time", "20", "--cacert", "ca.pem"]);
+    for port in [web, port] {
+        command.arg("--resolve").arg(format!("site.test:{port}:{vip}"));
+    }
+    command.args(["-w", " %{num_redirects} %{http_code} %{url_effective}"]);
+    command.arg(format!("http://site.test:{web}/a%20b/../c?x=1&y")).arg("--path-as-is");
+    let (code, out, err) = run(command.current_dir(folder.path()));
+    assert_eq!(code, Some(0), "{err}");
+    let wanted = format!("member 1 200 https://site.test:{port}/a%20b/../c?x=1&y");
+    assert_eq!(out, wanted);
+    let mut client = Client::connect(server.web);
+    let (head, _) = ask(&mut client, "site.test", "/x");
+    assert!(head.starts_with("HTTP/1.1 301 "), "{head}");
+    let location = format!("\r\nLocation: https://site.test:{port}/x\r\n");
+    assert!(head.contains(&location), "{head}");
+    assert_eq!(member.requests.load(Relaxed), 1);
 }
 
 /// R10.5-3: `weir check` names what is wrong with an expression, with its place.

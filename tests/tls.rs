@@ -214,6 +214,7 @@ fn bad_beginnings() -> Vec<Bad> {
         bad("TLS 1.1", tls11, Some(70), "version"),
         bad("TLS 1.0", tls10, Some(70), "version"),
         bad("no cipher in common", cbc, Some(40), "cipher"),
+        bad("no protocol in common", hello(&["-alpn", "gopher"]), Some(120), "protocol"),
     ]
 }
 
