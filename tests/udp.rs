@@ -408,7 +408,7 @@ fn idle_flows_are_small() {
     let mut open = |count: u32| {
         for _ in 0..count {
             // Each from an address and a port of its own; nobody hears of its socket's end.
-            let ip = IpAddr::from((127 << 24 | 8 << 16 | opened / 1_000).to_be_bytes());
+            let ip = IpAddr::from((0x7f08_0000 + opened / 1_000).to_be_bytes());
             let from = (ip, 20_000 + (opened % 1_000) as u16);
             let socket = UdpSocket::bind(from).unwrap();
             socket.set_read_timeout(Some(LIMIT)).unwrap();
