@@ -389,8 +389,9 @@ fn most_records(suite: SupportedCipherSuite) -> u64 {
 /// Is this a ClientHello of something older than TLS 1.2? (RFC 8446, 4.1.2: newer versions stand in
 /// an extension.)
 fn is_before_tls12(bytes: &[u8]) -> bool {
-    matches!(bytes, [HANDSHAKE, _, _, _, _, 1, _, _, _, major, minor, ..]
-        if (*major, *minor) < (3, 3))
+    // Of a hello that is cut into smaller records nothing can be told by its first bytes.
+    matches!(bytes, [HANDSHAKE, _, _, high, low, 1, _, _, _, major, minor, ..]
+        if u16::from_be_bytes([*high, *low]) >= 6 && (*major, *minor) < (3, 3))
 }
 
 /// Is this a record that says it is longer than records may be?

@@ -56,6 +56,41 @@ async fn echo(stream: Stream) {
     poll_fn(|cx| stream.poll_shutdown_write(cx)).await.unwrap();
 }
 
+/// RFC 8446, 5.1: a handshake message may be cut into records anyhow, within its version too.
+#[test]
+fn a_hello_in_many_records_is_understood() {
+    for size in [1, 2, 5, 6, 7, 100] {
+        let (server, settings) = configs_of(ALL_CIPHER_SUITES);
+        let server = Server::new(server, DEADLINE);
+        on_shard(move || async move {
+            let (listener, address) = listener();
+            let peer = thread::spawn(move || {
+                let mut tcp = std::net::TcpStream::connect(address).unwrap();
+                tcp.set_read_timeout(Some(DEADLINE)).unwrap();
+                let name = NAME.try_into().unwrap();
+                let mut conn = ClientConnection::new(Arc::new(settings), name).unwrap();
+                let mut hello = Vec::new();
+                conn.write_tls(&mut hello).unwrap();
+                let pieces = hello[5..].chunks(size);
+                let cut = pieces.flat_map(|piece| {
+                    [&[22, 3, 1], &(piece.len() as u16).to_be_bytes()[..], piece].concat()
+                });
+                tcp.write_all(&cut.collect::<Vec<u8>>()).unwrap();
+                conn.complete_io(&mut tcp).unwrap();
+                conn.send_close_notify();
+                conn.complete_io(&mut tcp).unwrap();
+            });
+            let (tcp, _) = listener.accept().await.unwrap();
+            let stream = tls::accept(tcp, &server).await.unwrap();
+            assert!(stream.recv().await.unwrap().is_none(), "{size}");
+            while !peer.is_finished() {
+                rt::yield_now().await;
+            }
+            peer.join().unwrap();
+        });
+    }
+}
+
 /// RFC 8446, 4.6.3: the peer changes its keys and asks for ours to be changed.
 #[test]
 fn keys_are_changed_when_the_peer_asks() {
