@@ -94,6 +94,9 @@ pub(crate) const H2_RESETS_A_SECOND: u64 = 10;
 pub(crate) const H2_FRAME_BUDGET: u32 = 1_024;
 /// … and those of a second.
 pub(crate) const H2_FRAMES_A_SECOND: u64 = 64;
+/// Bytes of body for which a peer may open its windows in a frame each: who reads 4 KiB at a time
+/// (Go) or less tells us as often.
+pub(crate) const H2_SMALLEST_STEP: u32 = 512;
 /// Bytes that are put together for one send to a client of HTTP/2.
 pub(crate) const MUX_SEND_BYTES: usize = 65_536;
 /// Bytes that such a client may be owed before nothing more of it is read, and no answer taken on.

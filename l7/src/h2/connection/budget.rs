@@ -3,7 +3,9 @@
 
 use weir_core::time::clock::Mono;
 
-use crate::limits::{H2_FRAME_BUDGET, H2_FRAMES_A_SECOND, H2_RESET_BUDGET, H2_RESETS_A_SECOND};
+use crate::limits::{
+    H2_FRAME_BUDGET, H2_FRAMES_A_SECOND, H2_RESET_BUDGET, H2_RESETS_A_SECOND, H2_SMALLEST_STEP,
+};
 
 /// The budgets of one connection.
 #[derive(Debug)]
@@ -78,6 +80,15 @@ impl Budget {
     #[inline]
     pub(super) fn moved(&mut self) {
         self.frames.gain(4);
+    }
+
+    /// So much body was sent: its windows, that of the stream and that of the connection, may be
+    /// opened again by as small steps as clients take that read little at a time.
+    #[inline]
+    pub(super) fn sent(&mut self, bytes: usize) {
+        let steps = u32::try_from(bytes).unwrap_or(u32::MAX).div_ceil(H2_SMALLEST_STEP);
+        self.frames.gain(steps.saturating_mul(2));
+        self.moved();
     }
 }
 

@@ -613,6 +613,32 @@ fn floods() {
     }
 }
 
+/// Who reads little at a time opens both windows each time, and is no flood by that, however large
+/// what is read: Go's client tells of each 4 KiB.
+#[test]
+fn small_steps_of_a_large_answer() {
+    for step in [512, 4_096] {
+        let mut side = Side::server();
+        side.feed(&get(1, WHOLE | END)).unwrap();
+        side.respond(1, false);
+        let stream = side.stream(1);
+        let mut sent = 0;
+        while sent < 32 << 20 {
+            side.connection.want(stream, true);
+            let (_, room) = side.connection.next_sender().expect("a window");
+            assert!(side.connection.send_data(stream, room, false, &mut side.out));
+            side.out.clear();
+            sent += room;
+            let told = [window(1, step), window(0, step)].concat();
+            side.feed(&told.repeat(room / step as usize)).unwrap();
+        }
+        // What follows no body is counted as before.
+        let idle = (0..H2_FRAME_BUDGET).find_map(|_| side.feed(&window(0, 1)).err());
+        let idle = idle.or_else(|| side.feed(&window(0, 1)).err());
+        assert_eq!(idle.map(|fault| fault.code), Some(Code::CALM), "{step}");
+    }
+}
+
 /// A head that is too long for one frame goes out in several.
 #[test]
 fn long_heads() {

@@ -178,7 +178,7 @@ impl Connection {
         let flags = if end { flag::END_STREAM } else { 0 };
         let head = FrameHead { len: len as u32, kind: kind::DATA, flags, stream: stream.id() };
         out.extend_from_slice(&head.bytes());
-        self.budget.moved();
+        self.budget.sent(len);
         if end {
             self.end_sending(stream, out);
         }
