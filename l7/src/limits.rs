@@ -57,6 +57,9 @@ pub(crate) const KEPT_TEXT_BYTES: usize = 4_096;
 /// A head of HTTP/2 that is larger than its limit is answered, as long as it is not larger than so
 /// many times that; beyond, its connection ends.
 pub(crate) const H2_EXCESS: usize = 4;
+/// Connections to one member that requests share, on one shard, from which on idle ones make room
+/// for others.
+pub(crate) const MAX_LINKS_PER_MEMBER: usize = 128;
 /// Bytes of an answer that a member of HTTP/2 may send before the client has taken them; they are
 /// what each request may hold …
 pub(crate) const LANE_WINDOW: u32 = 65_536;

@@ -69,6 +69,11 @@ impl Link {
         self.phase.get() == Phase::Open
     }
 
+    /// Is it open, and nobody asks?
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_open() && self.streams.borrow().is_empty()
+    }
+
     /// It takes no more requests, and ends with the last one.
     pub(super) fn leave(&self) {
         if self.is_open() {
@@ -81,7 +86,11 @@ impl Link {
     pub(super) fn poll_open(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match self.phase.get() {
             Phase::Opening => {
-                self.waiting.borrow_mut().push(cx.waker().clone());
+                let mut waiting = self.waiting.borrow_mut();
+                // Who waits is polled again by whatever else happens, as often as its client likes.
+                if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    waiting.push(cx.waker().clone());
+                }
                 Poll::Pending
             }
             Phase::Open | Phase::Leaving => Poll::Ready(Ok(())),

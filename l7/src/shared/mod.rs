@@ -19,6 +19,7 @@ use weir_core::rt;
 use weir_core::table::Member;
 
 use crate::error::Error;
+use crate::limits::MAX_LINKS_PER_MEMBER;
 use crate::upstream::{self, Connecting, Connection, Fit, Secured};
 
 pub use check::{GrpcAnswer, ask_grpc};
@@ -83,7 +84,16 @@ impl Links {
         }
         let secured = member.bond().map(|bond| Secured::new(bond, host));
         let link = Link::new(Rc::clone(member), secured);
-        self.of_members.borrow_mut().entry(member.handle).or_default().push(Rc::clone(&link));
+        let mut links = self.of_members.borrow_mut();
+        let list = links.entry(member.handle).or_default();
+        if list.len() >= MAX_LINKS_PER_MEMBER
+            && let Some(oldest) = list.iter().find(|link| link.is_idle())
+        {
+            // Kept for hosts that nobody asks for any more, they would be without number.
+            oldest.leave();
+        }
+        list.push(Rc::clone(&link));
+        drop(links);
         let task = live(Rc::clone(&link), Weak::clone(&self.me), terms.limit, terms.keepalive);
         link.task.set(Some(rt::spawn(task)));
         link

@@ -8,6 +8,7 @@ mod support;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use member::{Authority, Secure, Shown, own, request, store};
@@ -102,6 +103,33 @@ fn hosts_do_not_crowd_each_other_out() {
     assert_eq!(ask(&shard, "h0.example"), 200);
     assert_eq!(member.seen().len(), before + 1, "the oldest is not");
     assert!(shard.member(0).idle_connections.get() <= 128);
+}
+
+/// The same where requests share connections: one a host, and no more than enough.
+#[test]
+fn hosts_do_not_crowd_each_other_out_of_shared_connections() {
+    let mut settings = member::config(&own(&["x"], 2_100));
+    settings.alpn_protocols = vec![b"h2".to_vec()];
+    let open = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&open);
+    let member = Secure::with(settings, move |stream| {
+        count.fetch_add(1, Ordering::SeqCst);
+        member::answer_streams(stream);
+        count.fetch_sub(1, Ordering::SeqCst);
+    });
+    let mut config = secured(any(), &[member.address]);
+    config.pools[0].protocol = PoolProtocol::Grpc;
+    let shard = Shard::start(config);
+    for host in 0..140 {
+        assert_eq!(ask(&shard, &format!("h{host}.example")), 204);
+    }
+    let before = member.seen().len();
+    assert_eq!(before, 140);
+    assert_eq!(ask(&shard, "h139.example"), 204);
+    assert_eq!(member.seen().len(), before, "the newest is kept");
+    assert_eq!(ask(&shard, "h0.example"), 204);
+    assert_eq!(member.seen().len(), before + 1, "the oldest is not");
+    eventually("idle ones make room", || open.load(Ordering::SeqCst) <= 128);
 }
 
 /// Bodies of 1 MiB pass both ways unaltered, by either version.
