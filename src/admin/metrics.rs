@@ -261,6 +261,17 @@ impl Page {
                 family.sample(&[label], sum(blocks, read));
             }
         }
+        let mut family = text.family(&names::HTTP2_FAULTS);
+        let kinds: [(&str, Read); 2] =
+            [("flood", |c| c.http2_floods.get()), ("protocol", |c| c.http2_faults.get())];
+        for ListenerRow { label, blocks, .. } in &self.listeners {
+            for (kind, read) in kinds {
+                let n = sum(blocks, read);
+                if n > 0 {
+                    family.sample(&[label, kind], n);
+                }
+            }
+        }
         let mut family = text.family(&names::STICKY_REQUESTS);
         for ListenerRow { label, blocks, .. } in &self.listeners {
             for what in StickyCounters::ALL {

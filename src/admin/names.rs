@@ -83,6 +83,8 @@ metrics! {
         "Answered requests by what stickiness did: hit, miss, new, none.";
     SILENT_CLOSES Counter "weir_silent_closes_total" ["listener"],
         "Client connections closed without a complete request.";
+    HTTP2_FAULTS Counter "weir_http2_faults_total" ["listener", "kind"],
+        "HTTP/2 connections that were ended for what the client did: flood, or protocol.";
     ACTIVE_TUNNELS Gauge "weir_active_tunnels" ["listener"],
         "Client connections that are tunnels now, after a 101; their bytes count as all others.";
 

@@ -4,6 +4,7 @@
 
 mod conformance;
 mod drain;
+mod floods;
 #[path = "../process/mod.rs"]
 mod process;
 mod serve;

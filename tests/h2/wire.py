@@ -148,6 +148,7 @@ class Connection:
 
     def send(self, data):
         """Sends bytes; that the server has closed meanwhile is told by reading."""
+        self.socket.settimeout(LIMIT)
         try:
             self.socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError):

@@ -125,6 +125,10 @@ pub struct ListenerCounters {
     pub sticky: StickyCounters,
     /// Client connections closed without a complete request (silent, or cut off).
     pub silent_closes: Counter,
+    /// HTTP/2 connections ended for a flood of what brings nobody anything.
+    pub http2_floods: Counter,
+    /// HTTP/2 connections ended for any other fault of the client's.
+    pub http2_faults: Counter,
     /// Layer 4: how connections and flows ended.
     pub endings: EndingCounters,
     /// UDP: datagrams.

@@ -161,6 +161,9 @@ impl Mux {
     #[cold]
     fn refuse(&self, fault: Fault) -> Over {
         let Fault { code, reason } = fault;
+        let counters = &self.shared.front.site().counters;
+        let flood = code == Code::CALM;
+        if flood { &counters.http2_floods } else { &counters.http2_faults }.add(1);
         let client = self.shared.front.peer;
         let client = String::from_utf8_lossy(client.as_bytes());
         tracing::debug!(%client, code = code.0, reason, "HTTP/2 connection ended");
