@@ -98,6 +98,8 @@ pub(crate) enum Error {
     MemberReset(ErrorKind),
     /// The member did not look at the request, and says so (HTTP/2).
     MemberRefused,
+    /// The member's connection ended before it looked at the request (HTTP/2).
+    MemberLeft,
     /// The member closed before its answer was complete.
     MemberClosed,
     /// The member's answer is not valid HTTP.
@@ -124,6 +126,7 @@ impl Error {
     pub(crate) fn of_member(kind: ErrorKind) -> Error {
         match kind {
             ErrorKind::ConnectionRefused => Error::MemberRefused,
+            ErrorKind::NotConnected => Error::MemberLeft,
             ErrorKind::InvalidData => Error::BadAnswer,
             kind => Error::MemberReset(kind),
         }
@@ -164,6 +167,7 @@ impl Error {
             Error::MemberTls(failure) => (Member, 502, Always, tls_reason(failure)),
             Error::MemberReset(_) => (Member, 502, Unanswered, "member reset the connection"),
             Error::MemberRefused => (Member, 502, Always, "member refused the request unseen"),
+            Error::MemberLeft => (Member, 502, Always, "member closed before it saw the request"),
             Error::MemberClosed => (Member, 502, Unanswered, "member closed the connection"),
             Error::BadAnswer => (Member, 502, Never, "malformed answer from the member"),
             Error::AnswerTimeout => (Member, 504, Unbound, "member did not answer in time"),

@@ -52,6 +52,7 @@ table! {
     Error::MemberTls(_), Error::MemberTls(Failure::PlainHttp), Member, 502, Always, "R12.3-6";
     Error::MemberReset(_), Error::MemberReset(RESET), Member, 502, Unanswered, "R2.3-502b";
     Error::MemberRefused, Error::MemberRefused, Member, 502, Always, "R2.3-502b";
+    Error::MemberLeft, Error::MemberLeft, Member, 502, Always, "R2.3-502b";
     Error::MemberClosed, Error::MemberClosed, Member, 502, Unanswered, "R2.3-502b";
     Error::BadAnswer, Error::BadAnswer, Member, 502, Never, "R2.3-502c";
     Error::AnswerTimeout, Error::AnswerTimeout, Member, 504, Unbound, "R2.3-504b";

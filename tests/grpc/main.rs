@@ -4,6 +4,7 @@
 mod calls;
 mod checks;
 mod lanes;
+mod nginx;
 mod peers;
 #[path = "../process/mod.rs"]
 mod process;

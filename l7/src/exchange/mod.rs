@@ -104,6 +104,8 @@ pub(crate) struct Exchange {
     /// Those before it, at most [`MAX_ATTEMPTS`](weir_core::limits::MAX_ATTEMPTS) less one. The
     /// usual request has none, so that it costs no memory.
     former: Vec<AttemptRecord>,
+    /// Connections that ended before the member looked at the request.
+    left: u8,
     upload: Upload,
     download: Download,
     /// What the timer is set for.

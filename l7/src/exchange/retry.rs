@@ -9,7 +9,7 @@ use weir_core::table::Held;
 use super::{Exchange, Phase, Step};
 use crate::client::Client;
 use crate::error::{Error, Retry};
-use crate::limits::REPLAY_BODY_BYTES;
+use crate::limits::{LINKS_LEFT, REPLAY_BODY_BYTES};
 
 impl Exchange {
     /// After `error`: an attempt at another member where that is allowed, else Weir's answer or a
@@ -24,10 +24,12 @@ impl Exchange {
 
     /// A connection failed before any byte of the answer. If it was a reused one it may just have
     /// been closed by the member, and the request goes once more, to a fresh connection of the same
-    /// member.
+    /// member; so it does when the member, by its own word, has not looked at it.
     pub(super) fn try_again(&mut self, client: &Client, error: Error) -> Result<Step, Error> {
+        let left = error == Error::MemberLeft && self.left < LINKS_LEFT;
+        self.left += u8::from(left);
         let reused = self.attempt.as_ref().is_some_and(|attempt| attempt.record.reused);
-        if !reused || !self.may_repeat(error, client) {
+        if !(reused || left) || !self.may_repeat(error, client) {
             return Err(error);
         }
         if let Some(attempt) = &mut self.attempt {
@@ -106,7 +108,9 @@ impl Exchange {
         if self.upload.lost {
             return;
         }
-        let repeatable = self.facts.idempotent || client.site().retry().non_idempotent;
+        // A member of HTTP/2 may say that it has not looked at a request, so that any may go again.
+        let shared = self.attempt.as_ref().is_some_and(|attempt| attempt.member().is_shared());
+        let repeatable = shared || self.facts.idempotent || client.site().retry().non_idempotent;
         let len = self.upload.kept + body.len();
         if repeatable && len <= REPLAY_BODY_BYTES {
             self.upload.kept = len;

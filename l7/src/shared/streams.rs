@@ -177,7 +177,7 @@ impl Streams {
         let opened = self.connection.open(request.facts.is_head, end, out, |block| {
             write_head(request, scheme, block);
         });
-        let Some(stream) = opened else { return inner.fail(io::ErrorKind::ConnectionRefused) };
+        let Some(stream) = opened else { return inner.fail(io::ErrorKind::NotConnected) };
         up.left(request.len(), end);
         up.offer(stream, &mut self.connection, out);
         inner.stream.set(Some(stream));
@@ -287,8 +287,10 @@ impl Streams {
             }
             Event::Reset { stream, by_peer, unprocessed, .. } => {
                 if let Some(inner) = self.leave(stream) {
+                    let leaves = self.connection.is_spent();
                     inner.fail(match (by_peer, unprocessed) {
                         // Nothing has been done about it (RFC 9113, 8.7).
+                        (true, true) if leaves => io::ErrorKind::NotConnected,
                         (true, true) => io::ErrorKind::ConnectionRefused,
                         (true, false) => io::ErrorKind::ConnectionReset,
                         (false, _) => io::ErrorKind::InvalidData,
@@ -328,7 +330,7 @@ impl Streams {
     /// No more streams can begin here.
     pub(super) fn refuse_fresh(&mut self) {
         for inner in std::mem::take(&mut self.fresh) {
-            inner.fail(io::ErrorKind::ConnectionRefused);
+            inner.fail(io::ErrorKind::NotConnected);
         }
     }
 
