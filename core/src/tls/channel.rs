@@ -160,9 +160,12 @@ impl Channel {
         }
     }
 
-    /// Bytes, the end or an error are here already.
+    /// Bytes, the end or an error are here already, or part of a record.
     pub(super) fn has_event(&self) -> bool {
-        self.end.get().is_some() || self.raw.borrow().is_some() || !self.ready.borrow().is_empty()
+        self.end.get().is_some()
+            || self.raw.borrow().is_some()
+            || !self.ready.borrow().is_empty()
+            || !self.incoming.borrow().is_between_records()
     }
 
     pub(super) fn poll_send_ready(

@@ -147,6 +147,29 @@ fn messages_out_of_place_are_told() {
     told(TLS12, &[(20, &[1])], unexpected, 0);
 }
 
+/// A connection is not idle within a record: what follows would be taken for the answer to whatever
+/// is asked next.
+#[test]
+fn a_record_that_has_begun_is_an_event() {
+    with_peer(TLS13, |mut peer, tcp| async move {
+        let channel = channel(TLS13, u64::MAX);
+        let mut out = SendBuf::new();
+        for text in [&b"answer"[..], b"unasked"] {
+            outgoing::append(&mut peer.sealing, DATA, text, &mut out).unwrap();
+        }
+        let most = out.len() - 20;
+        let rest = out.split_off(most);
+        peer.tcp.send(out).await.unwrap();
+        assert_eq!(recv(&channel, &tcp).await.unwrap().as_deref(), Some(&b"answer"[..]));
+        assert!(channel.has_event());
+        let mut out = SendBuf::new();
+        out.extend_from_slice(&rest);
+        peer.tcp.send(out).await.unwrap();
+        assert_eq!(recv(&channel, &tcp).await.unwrap().as_deref(), Some(&b"unasked"[..]));
+        assert!(!channel.has_event());
+    });
+}
+
 /// More than a socket takes.
 static TEXT: [u8; 8 << 20] = [7; 8 << 20];
 

@@ -154,7 +154,8 @@ impl Stream {
         self.tcp.close_lingering(max_bytes, limit).await;
     }
 
-    /// True when bytes, the end or an error are here already.
+    /// True when bytes, the end or an error are here already; inside TLS the beginning of a record
+    /// counts, too.
     #[inline]
     pub fn has_event(&self) -> bool {
         self.tcp.has_event() || self.tls.as_ref().is_some_and(|tls| tls.has_event())
