@@ -3,16 +3,21 @@
 
 use std::sync::Arc;
 
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{cipher_suite as suite, default_provider};
-use rustls::server::danger::ClientCertVerifier;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoClientAuth, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
-use rustls::{Error, RootCertStore, ServerConfig, SupportedCipherSuite};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedCipherSuite,
+};
 
 use super::key_log::key_log;
 use super::resolver::Resolver;
-use super::tickets::Tickets;
+use super::tickets::{self, Tickets};
 use crate::cert::{Authorities, Identity};
 use crate::limits::MAX_CA_NAMES;
 use crate::model::{CipherPolicy, ListenerTls, TlsVersion};
@@ -69,7 +74,7 @@ fn version(version: TlsVersion) -> &'static rustls::SupportedProtocolVersion {
 }
 
 /// Who judges the certificates of clients (R12.1-1).
-fn verifier(
+pub(super) fn verifier(
     authorities: Option<&Authorities>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, Error> {
@@ -82,7 +87,62 @@ fn verifier(
     let builder =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
     let builder = if names > MAX_CA_NAMES { builder.clear_root_hint_subjects() } else { builder };
-    builder.build().map_err(|error| Error::General(error.to_string()))
+    let chains = builder.build().map_err(|error| Error::General(error.to_string()))?;
+    Ok(Arc::new(Dated(chains)))
+}
+
+/// Tells `tickets` until when a client's certificate is valid.
+#[derive(Debug)]
+struct Dated(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Dated {
+    fn offer_client_auth(&self) -> bool {
+        self.0.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.0.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.0.verify_client_cert(leaf, chain, now)?;
+        let parsed = x509_parser::parse_x509_certificate(leaf);
+        let until = parsed.map_or(0, |(_, leaf)| leaf.validity().not_after.timestamp());
+        // What can't be read is not resumed.
+        tickets::certificate_shown(u64::try_from(until).unwrap_or_default());
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, leaf, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, leaf, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 /// A suite by OpenSSL's name for it; `None` for those that there is nobody to do.

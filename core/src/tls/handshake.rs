@@ -16,8 +16,9 @@ use super::channel::{Channel, Parts, Renewal};
 use super::facts::Facts;
 use super::failure::Failure;
 use super::keys::{ALERT, HANDSHAKE, HEADER, Key};
+use super::tickets::Session;
 use super::turns::my_turn;
-use super::{Client, Server, Stream, take_chosen, tickets};
+use super::{Client, Server, Stream, take_chosen};
 use crate::limits::{TLS_EXPANSION, TLS_HANDSHAKE_BYTES, TLS_TEXT};
 use crate::model::Id;
 use crate::rt::{self, SendBuf, TcpStream};
@@ -166,8 +167,8 @@ struct Shake<S> {
     /// Something of ours has gone out.
     answered: bool,
     begun: clock::Mono,
-    /// When the session began that is resumed (`tickets`).
-    session: Option<u64>,
+    /// What its tickets depend on.
+    session: Session,
     name: Option<Box<str>>,
     certificate: Option<Id>,
 }
@@ -182,7 +183,7 @@ impl<S: Side> Shake<S> {
             out: SendBuf::new(),
             answered: false,
             begun: clock::mono(),
-            session: None,
+            session: Session::default(),
             name: None,
             certificate: None,
         }
@@ -264,7 +265,7 @@ impl<S: Side> Shake<S> {
     /// Lets rustls go on with what it has been shown.
     fn step(&mut self) -> Result<(), Failure> {
         let mut failed = None;
-        tickets::begin_step(self.session);
+        self.session.begin_step();
         loop {
             match self.process() {
                 Ok(Progress::Again) => {}
@@ -281,7 +282,7 @@ impl<S: Side> Shake<S> {
             }
         }
         let resumes = self.side.handshake_kind() == Some(HandshakeKind::Resumed);
-        self.session = tickets::end_step().filter(|_| resumes);
+        self.session = Session::end_step(resumes);
         self.name = NAME.take().or(self.name.take());
         self.certificate = take_chosen().or(self.certificate);
         failed.map_or(Ok(()), Err)

@@ -5,7 +5,8 @@
 //! listener with whom it asks for a certificate, has keys of its own: a ticket of one opens in no
 //! other, also where both come from the same file. And a resumed session brings new tickets, which
 //! would go on for ever: all tickets of a session carry the time of its full handshake, when
-//! somebody last looked at the client's certificate, and end with it (RFC 8446, 4.6.1).
+//! somebody last looked at the client's certificate, and end with it, or with that certificate if
+//! it is valid for less (RFC 8446, 4.6.1).
 //!
 //! Nothing here is changed in place: control makes the next keys, and the shards get them as they
 //! get any change. Called by rustls, within a handshake.
@@ -36,19 +37,43 @@ const SECRET: usize = 32;
 const PACKED: usize = SECRET + 8;
 
 thread_local! {
-    /// When the session began that is resumed by the handshake of which this thread does a step;
-    /// rustls tells nobody whose ticket it has made.
-    static SESSION: Cell<Option<u64>> = const { Cell::new(None) };
+    /// Of the handshake of which this thread does a step: rustls tells nobody whose ticket it has
+    /// made.
+    static SESSION: Cell<Session> = const { Cell::new(Session { begun: None, until: None }) };
 }
 
-/// The next step is of a handshake that resumes a session of then; `None` = of none, so far.
-pub(super) fn begin_step(session: Option<u64>) {
-    SESSION.set(session);
+/// What the tickets of a handshake depend on. All in seconds since 1970.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Session {
+    /// When the session began whose ticket was opened; `None` = none was, so far.
+    begun: Option<u64>,
+    /// Until when the certificate is valid that the client has shown now.
+    until: Option<u64>,
 }
 
-/// After the step: when the session began whose ticket was opened in this or an earlier one.
-pub(super) fn end_step() -> Option<u64> {
-    SESSION.take()
+impl Session {
+    /// The next step is of its handshake.
+    pub(super) fn begin_step(self) {
+        SESSION.set(self);
+    }
+
+    /// After the step. A ticket may have been opened of which nothing came: then it isn't resumed.
+    pub(super) fn end_step(is_resumed: bool) -> Session {
+        let session = SESSION.take();
+        Session { begun: session.begun.filter(|_| is_resumed), ..session }
+    }
+
+    /// The time that its tickets, issued at `now`, carry. They end with the certificate.
+    fn time(self, now: u64) -> u64 {
+        let latest = self.until.map(|until| until.saturating_sub(u64::from(TICKET_LIFETIME)));
+        let begun = self.begun.unwrap_or(now);
+        latest.map_or(begun, |latest| begun.min(latest))
+    }
+}
+
+/// The client of the step's handshake has shown a certificate that is valid until then.
+pub(super) fn certificate_shown(until: u64) {
+    SESSION.set(Session { until: Some(until), ..SESSION.get() });
 }
 
 /// Whose tickets: a listener and those whose certificates it asks for.
@@ -214,13 +239,13 @@ impl Tickets {
 
     /// A ticket, issued at `now`, of the session that the step's handshake resumes or begins.
     fn issue(&self, state: &[u8], now: u64) -> Option<Vec<u8>> {
-        self.seal(state, SESSION.get().unwrap_or(now))
+        self.seal(state, SESSION.get().time(now))
     }
 
     /// The session of a ticket, at `now`, which the step's handshake resumes.
     fn resume(&self, ticket: &[u8], now: u64) -> Option<Vec<u8>> {
         let (begun, state) = self.open(ticket, now)?;
-        SESSION.set(Some(begun));
+        SESSION.set(Session { begun: Some(begun), ..SESSION.get() });
         Some(state)
     }
 
@@ -307,11 +332,17 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
-    use rcgen::{CertifiedKey, generate_simple_self_signed};
-    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedKey, IsCa, Issuer, KeyPair,
+        generate_simple_self_signed,
+    };
+    use rustls::crypto::aws_lc_rs::default_provider;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::server::danger::ClientCertVerifier;
     use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
     use super::*;
+    use crate::cert::Authorities;
     use crate::model::derive_id;
     use crate::rt::{self, ConnectOptions, ListenOptions, ShardConfig, TcpListener, TcpStream};
     use crate::tls::{self, Client, Server};
@@ -435,21 +466,48 @@ mod tests {
         }
     }
 
-    fn sides(tickets: Arc<Clocked>, version: usize) -> (Server, Client) {
+    /// A CA of clients, and a client of its whose certificate is valid until then.
+    fn client_until(end: u64) -> (Arc<dyn ClientCertVerifier>, CertificateDer<'static>, KeyPair) {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let roots = vec![params.self_signed(&key).unwrap().der().clone()];
+        let issuer = Issuer::new(params, key);
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.not_after = (UNIX_EPOCH + Duration::from_secs(end)).into();
+        let key = KeyPair::generate().unwrap();
+        let shown = params.signed_by(&key, &issuer).unwrap().der().clone();
+        let (id, name) = (derive_id("certificate", "", "ca"), String::new());
+        let ca = Authorities { id, name, roots, not_after: 0, digest: [0; 32] };
+        (tls::context::verifier(Some(&ca), &Arc::new(default_provider())).unwrap(), shown, key)
+    }
+
+    /// Both sides; with `end` the client has a certificate, which is valid until then.
+    fn sides(tickets: Arc<Clocked>, version: usize, end: Option<u64>) -> (Server, Client) {
         let versions = [rustls::ALL_VERSIONS[version]];
+        let (verifier, shown) = match end.map(client_until) {
+            Some((verifier, shown, key)) => (verifier, Some((shown, key))),
+            None => (tls::context::verifier(None, &Arc::new(default_provider())).unwrap(), None),
+        };
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
         let mut server = ServerConfig::builder_with_protocol_versions(&versions)
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(vec![cert.der().clone()], key)
             .unwrap();
         server.ticketer = tickets;
         let mut roots = RootCertStore::empty();
         roots.add(cert.der().clone()).unwrap();
-        let client = ClientConfig::builder_with_protocol_versions(&versions)
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let client =
+            ClientConfig::builder_with_protocol_versions(&versions).with_root_certificates(roots);
+        let client = match shown {
+            None => client.with_no_client_auth(),
+            Some((shown, key)) => {
+                let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+                client.with_client_auth_cert(vec![shown], key).unwrap()
+            }
+        };
         let limit = Duration::from_secs(60);
         (Server::new(server, limit), Client::new(client, "localhost".try_into().unwrap()))
     }
@@ -473,28 +531,47 @@ mod tests {
         stream.tls().unwrap().resumed
     }
 
+    /// Which of the connections that a client makes at these times resumes a session. With `end` it
+    /// has to show a certificate, which is valid until then.
+    fn resumed_at(version: usize, times: &'static [u64], from: u64, end: Option<u64>) -> Vec<bool> {
+        let tickets = Tickets::fresh(context("a", Some(1)), from).unwrap();
+        let clocked = Arc::new(Clocked(tickets, AtomicU64::new(from)));
+        let (server, client) = sides(Arc::clone(&clocked), version, end);
+        let main = move || async move {
+            let options = ListenOptions { backlog: 16, reuse_port: false };
+            let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap(), &options).unwrap();
+            let mut resumed = Vec::new();
+            for time in times {
+                clocked.1.store(from + time, Ordering::Relaxed);
+                resumed.push(is_resumed(&listener, &server, &client).await);
+            }
+            resumed
+        };
+        let shard = ShardConfig { name: "test".into(), ..ShardConfig::default() };
+        rt::start_shard(shard, main).unwrap().join().unwrap()
+    }
+
     /// RFC 8446, 4.6.1: resuming doesn't make a session last longer, else a client's certificate
     /// would hold for ever. Tickets that a resumed session brings are as old as the session.
     #[test]
     fn resuming_a_session_does_not_prolong_it() {
+        const TIMES: &[u64] = &[0, 5 * HOUR, 10 * HOUR, 15 * HOUR, 20 * HOUR, 27 * HOUR, 28 * HOUR];
         for version in [0, 1] {
-            let tickets = Tickets::fresh(context("a", Some(1)), NOW).unwrap();
-            let clocked = Arc::new(Clocked(tickets, AtomicU64::new(NOW)));
-            let (server, client) = sides(Arc::clone(&clocked), version);
-            let main = move || async move {
-                let options = ListenOptions { backlog: 16, reuse_port: false };
-                let at = "127.0.0.1:0".parse().unwrap();
-                let listener = TcpListener::bind(at, &options).unwrap();
-                let mut resumed = Vec::new();
-                for hour in [0, 5, 10, 15, 20, 27, 28] {
-                    clocked.1.store(NOW + hour * HOUR, Ordering::Relaxed);
-                    resumed.push(is_resumed(&listener, &server, &client).await);
-                }
-                // The session of hour 15 ends at hour 27; one that follows begins anew.
-                assert_eq!(resumed, [false, true, true, false, true, true, false]);
-            };
-            let shard = ShardConfig { name: "test".into(), ..ShardConfig::default() };
-            rt::start_shard(shard, main).unwrap().join().unwrap();
+            // The session of hour 15 ends at hour 27; one that follows begins anew.
+            let expected = [false, true, true, false, true, true, false];
+            assert_eq!(resumed_at(version, TIMES, NOW, None), expected);
+        }
+    }
+
+    /// The same: no session of a client outlives the certificate that it has shown.
+    #[test]
+    fn a_session_ends_with_the_clients_certificate() {
+        const TIMES: &[u64] = &[0, HOUR, 2 * HOUR - 60, 2 * HOUR + 1];
+        for version in [0, 1] {
+            // Whether it holds is judged by the real clock: it does, and is shown anew at the end.
+            let from = now();
+            let resumed = resumed_at(version, TIMES, from, Some(from + 2 * HOUR));
+            assert_eq!(resumed, [false, true, true, false]);
         }
     }
 }
