@@ -3,7 +3,7 @@
 
 use std::task::{Context, Poll};
 
-use weir_core::rt::SendBuf;
+use weir_core::rt::{Payload, SendBuf};
 use weir_core::table::Held;
 
 use super::head::Routed;
@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::h2::head::Head;
 use crate::message::{Request, Response, own_lines};
+use crate::mux::Lane;
 
 impl Exchange {
     /// Takes the head of a request; `end`: nothing follows it. An end: the exchange is over.
@@ -84,8 +85,8 @@ impl Exchange {
                     self.load_body(&mut first)?;
                 }
                 Poll::Ready(Ok(None)) => {
-                    let end = self.upload.relay.end_by_close().ok_or(Error::BodyCut)?;
-                    first.extend_from_slice(end);
+                    let end = self.end_of_stream(client).ok_or(Error::BodyCut)?;
+                    end.append_to(&mut first);
                 }
                 Poll::Ready(Err(_)) | Poll::Pending => break,
             }
@@ -93,6 +94,19 @@ impl Exchange {
         self.keep_first(&first);
         self.first = Some(first);
         Ok(self.dispatch(client, held))
+    }
+
+    /// The client has said all of its request: what ends the body for the member, if its length
+    /// didn't say that.
+    pub(super) fn end_of_stream(&mut self, client: &Client) -> Option<Payload> {
+        let end = self.upload.relay.end_by_close()?;
+        let trailers = client.lane().map(Lane::take_trailer).unwrap_or_default();
+        let Some(before) = end.strip_suffix(b"\r\n").filter(|_| !trailers.is_empty()) else {
+            return Some(end.into());
+        };
+        let mut out = SendBuf::new();
+        [before, &trailers, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part));
+        Some(out.into())
     }
 
     /// Sends the answer `page` of Weir's own, which has the form of HTTP/1. False: the stream is

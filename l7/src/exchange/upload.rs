@@ -126,9 +126,9 @@ impl Exchange {
                 self.note.hear();
                 Ok(Some(lease))
             }
-            Poll::Ready(Ok(None)) => match self.upload.relay.end_by_close() {
+            Poll::Ready(Ok(None)) => match self.end_of_stream(client) {
                 Some(end) => {
-                    self.send_body(end.into(), client);
+                    self.send_body(end, client);
                     Ok(None)
                 }
                 None => {

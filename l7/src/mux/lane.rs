@@ -15,6 +15,7 @@ use crate::client::Front;
 use crate::h2::block::BlockWriter;
 use crate::h2::connection::{Connection, StreamRef};
 use crate::h2::frame::{Code, HEAD};
+use crate::h2::head::Head;
 use crate::limits::{MUX_OWED_BYTES, MUX_SEND_BYTES};
 use crate::message::trailer_fields;
 
@@ -68,6 +69,8 @@ pub(crate) struct Lane {
 #[derive(Debug, Default)]
 struct Input {
     queue: VecDeque<Lease>,
+    /// Field lines behind it.
+    trailer: Vec<u8>,
     ended: bool,
     /// Nobody takes any more of it.
     unwanted: bool,
@@ -193,6 +196,11 @@ impl Lane {
         }
     }
 
+    /// The lines behind the request's body.
+    pub(crate) fn take_trailer(&self) -> Vec<u8> {
+        std::mem::take(&mut self.input.borrow_mut().trailer)
+    }
+
     /// Bytes of the body that have come.
     pub(crate) fn bytes_received(&self) -> u64 {
         self.arrived.get()
@@ -248,6 +256,7 @@ impl Lane {
         let mut input = self.input.borrow_mut();
         input.ended = ended;
         input.unwanted = false;
+        input.trailer.clear();
     }
 
     /// Whether it serves this stream.
@@ -308,9 +317,13 @@ impl Lane {
         true
     }
 
-    /// The body has ended, without more of it.
-    pub(super) fn end_input(&self) {
-        self.input.borrow_mut().ended = true;
+    /// The body has ended, with these fields behind it.
+    pub(super) fn take_end(&self, fields: &Head) {
+        let mut input = self.input.borrow_mut();
+        input.ended = true;
+        for (name, value) in trailer_fields(fields.bytes()) {
+            [name, b": ", value, b"\r\n"].iter().for_each(|p| input.trailer.extend_from_slice(p));
+        }
     }
 
     /// The exchange is over: what still comes of the body is of no use.

@@ -198,7 +198,8 @@ impl Mux {
                 }
                 Some(Event::Trailers { stream }) => {
                     if let Some(slot) = self.slot(stream) {
-                        slot.lane().into_iter().for_each(Lane::end_input);
+                        let lane = slot.lane();
+                        lane.into_iter().for_each(|lane| lane.take_end(&heads.borrow()));
                         shared.ready.mark(stream.place());
                     }
                 }
