@@ -116,9 +116,19 @@ impl Ids {
     /// The next one. Costs one addition.
     #[inline]
     pub(crate) fn next(&self) -> RequestId {
+        RequestId::Own(self.start, self.step())
+    }
+
+    /// A number that no id has.
+    pub(crate) fn number(&self) -> u128 {
+        u128::from(self.start) << 64 | u128::from(self.step())
+    }
+
+    #[inline]
+    fn step(&self) -> u64 {
         let number = self.next.get();
         self.next.set(number.wrapping_add(1));
-        RequestId::Own(self.start, number)
+        number
     }
 }
 

@@ -43,7 +43,7 @@ pub struct Service {
     date: RefCell<HttpDate>,
     #[allow(clippy::vec_box, reason = "connections hold and hand back the very boxes")]
     free: RefCell<Vec<Box<Exchange>>>,
-    ids: Ids,
+    pub(crate) ids: Ids,
     draining: Cell<bool>,
     keepalive: Cell<TcpKeepalive>,
     pub(crate) crowd: Crowd,

@@ -8,6 +8,7 @@ mod floods;
 #[path = "../process/mod.rs"]
 mod process;
 mod serve;
+mod tunnels;
 mod versions;
 
 use std::io::{BufRead, BufReader};

@@ -9,12 +9,12 @@
 //! holds one piece being sent, one waiting, and the few leases that a stream queues. An idle one
 //! holds nothing. The streams themselves go over to large leases when there is much to move.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::limits::RELAY_PIECES;
-use crate::rt::{self, Payload, Timer};
+use crate::rt::{self, Lease, Payload, Timer};
 use crate::time::clock::Mono;
 use crate::tls::Stream;
 
@@ -39,14 +39,71 @@ pub enum End {
     Broken(Peer, ErrorKind),
 }
 
-/// The sockets of a session.
-#[derive(Clone, Copy, Debug)]
-pub struct Streams<'a> {
+/// One side of a session: a stream of bytes, as [`Stream`] has it.
+pub trait Side {
+    /// As [`Stream::poll_recv`].
+    ///
+    /// # Errors
+    /// The connection's, for good.
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Lease>>>;
+
+    /// As [`Stream::poll_send_ready`].
+    ///
+    /// # Errors
+    /// Those of an earlier post.
+    fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// As [`Stream::post`].
+    ///
+    /// # Errors
+    /// As there.
+    fn post(&self, payload: Payload) -> io::Result<()>;
+
+    /// As [`Stream::poll_shutdown_write`].
+    ///
+    /// # Errors
+    /// As there.
+    fn poll_shutdown_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+impl Side for Stream {
+    #[inline]
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Lease>>> {
+        Stream::poll_recv(self, cx)
+    }
+
+    #[inline]
+    fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Stream::poll_send_ready(self, cx)
+    }
+
+    #[inline]
+    fn post(&self, payload: Payload) -> io::Result<()> {
+        Stream::post(self, payload)
+    }
+
+    fn poll_shutdown_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Stream::poll_shutdown_write(self, cx)
+    }
+}
+
+/// The two sides of a session.
+#[derive(Debug)]
+pub struct Streams<'a, C = Stream> {
     /// Towards the client.
-    pub client: &'a Stream,
+    pub client: &'a C,
     /// Towards the member.
     pub member: &'a Stream,
 }
+
+// Not derived: that would ask the same of `C`.
+impl<C> Clone for Streams<'_, C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C> Copy for Streams<'_, C> {}
 
 /// How long a session may be quiet, as of now: limits may change while it lives.
 #[derive(Clone, Copy, Debug)]
@@ -149,7 +206,7 @@ impl Relay {
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        streams: Streams<'_>,
+        streams: Streams<'_, impl Side>,
         timer: &Timer,
         patience: Patience,
     ) -> Poll<End> {
@@ -219,8 +276,8 @@ impl Way {
     fn drive(
         &mut self,
         cx: &mut Context<'_>,
-        from: &Stream,
-        to: &Stream,
+        from: &impl Side,
+        to: &impl Side,
         budget: &mut usize,
     ) -> bool {
         let mut moved = false;
@@ -239,7 +296,7 @@ impl Way {
     }
 
     /// Takes the next piece, or notes the end; false while there is neither.
-    fn receive(&mut self, cx: &mut Context<'_>, from: &Stream) -> bool {
+    fn receive(&mut self, cx: &mut Context<'_>, from: &impl Side) -> bool {
         match from.poll_recv(cx) {
             Poll::Pending => return false,
             Poll::Ready(Ok(Some(lease))) => {
@@ -253,7 +310,7 @@ impl Way {
     }
 
     /// Sends what is due, be it bytes or the end; false while the receiver has to be waited for.
-    fn send(&mut self, cx: &mut Context<'_>, to: &Stream, budget: &mut usize) -> bool {
+    fn send(&mut self, cx: &mut Context<'_>, to: &impl Side, budget: &mut usize) -> bool {
         let done = match (self.held.is_some(), self.flow) {
             (false, Flow::Ending) => to.poll_shutdown_write(cx),
             _ => to.poll_send_ready(cx),

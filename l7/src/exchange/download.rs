@@ -230,7 +230,10 @@ impl Exchange {
     /// Behind a head: of the final answer the body, of an interim one the next head.
     fn answer_head_done(&mut self, out: Option<SendBuf>, lease: Lease) -> Result<(), Error> {
         if self.download.switched {
-            self.download.out = out.map(|head| (head, lease).into());
+            self.download.out = match out {
+                Some(head) => Some((head, lease).into()),
+                None => (!lease.is_empty()).then(|| lease.into()),
+            };
             return Ok(());
         }
         if self.download.started {
@@ -265,13 +268,16 @@ impl Exchange {
         } else if facts.status < 200 {
             self.take_interim(facts.status)?;
             ClientSide { http11: true, persistent: true, chunked: false, upgrade: false }
+        } else if self.facts.http2 && self.upgrade.is_some() && facts.status < 300 {
+            // To CONNECT it would mean that there is a tunnel.
+            return Err(Error::BadAnswer);
         } else {
             self.take_final(facts, client)
         };
         let out = if self.facts.http2 {
             let mut more = SendBuf::new();
             self.append_own(&response, &mut more, client);
-            let end = self.download.ended();
+            let end = self.download.ended() && !self.download.switched;
             self.send_stream_head(&response, &more, end, client);
             None
         } else if facts.status >= 200 || self.facts.http11 {
@@ -318,7 +324,8 @@ impl Exchange {
 
     /// A 101 is the last answer of this connection, if it gives what was asked for.
     fn take_switch(&mut self, response: &Response<'_>, client: &Client) -> Result<(), Error> {
-        let asked = self.upgrade.as_deref().is_some_and(|protocol| response.switches_to(protocol));
+        let asked = self.upgrade.as_deref().is_some_and(|protocol| response.switches_to(protocol))
+            && self.key.as_ref().is_none_or(|key| response.accepts(key));
         // A member that answers before it has the whole request didn't read it.
         if !asked || !self.upload.done() {
             return Err(Error::BadAnswer);

@@ -17,7 +17,7 @@ use crate::body::Relay;
 use crate::client::Client;
 use crate::error::Error;
 use crate::limits::LONG_METHOD;
-use crate::message::{self, Request, Sides, Via};
+use crate::message::{self, Key, Request, Sides, Via};
 use crate::policy::Own;
 use crate::route::{self, Route};
 
@@ -160,8 +160,17 @@ impl Exchange {
         }
         let mut first = SendBuf::new();
         let upgrade = request.upgrade(|| client.site().upgrades());
+        if request.is_connect() && upgrade.is_none() {
+            return Err(Error::Connect);
+        }
         self.upgrade = upgrade.map(Box::from);
-        request.write(&mut first, Via { upgrade, ..self.via(client, headers, &held) });
+        // In HTTP/2 clients have none.
+        let needs_key = |protocol: &[u8]| protocol.eq_ignore_ascii_case(b"websocket");
+        if request.is_connect() && upgrade.is_some_and(needs_key) {
+            self.key = Some(Key::of(client.service().ids.number()));
+        }
+        let key = self.key;
+        request.write(&mut first, Via { upgrade, key, ..self.via(client, headers, &held) });
         self.note.forwarded_to(self.pool.as_ref());
         Ok(Routed::Member(held, first))
     }
@@ -198,7 +207,7 @@ impl Exchange {
             tls: client.front().stream.tls(),
         });
         let (peer, member) = (client.front().peer.as_bytes(), held.member().host.as_bytes());
-        Via { peer, member, upgrade: None, headers, sides }
+        Via { peer, member, upgrade: None, key: None, headers, sides }
     }
 
     /// Puts body bytes that came with the head behind it, if they are few: one send for all, and

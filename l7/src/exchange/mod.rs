@@ -28,7 +28,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::identity::{Identity, RequestId};
 use crate::limits::{KEPT_REPLAY_BYTES, PIECES_PER_TURN};
-use crate::message::RequestFacts;
+use crate::message::{Key, RequestFacts};
 use crate::upstream::Connection;
 use attempt::Attempt;
 pub(crate) use attempt::Record as AttemptRecord;
@@ -117,6 +117,8 @@ pub(crate) struct Exchange {
     answer_persistent: bool,
     /// The protocol that the member may switch to.
     upgrade: Option<Box<[u8]>>,
+    /// What the answer to it has to fit, if the key is ours.
+    key: Option<Key>,
     /// After the 101.
     tunnel: Option<Box<Tunnel>>,
     /// For the log and the metrics.

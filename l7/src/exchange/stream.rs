@@ -38,6 +38,7 @@ impl Exchange {
     #[cold]
     pub(crate) fn abandon(&mut self, client: &Client) {
         self.note.resume();
+        self.break_tunnel();
         let end = match self.fail(Error::ClientGone, client) {
             Step::End(end) => end,
             Step::Go(_) => End::Abort,

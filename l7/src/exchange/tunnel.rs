@@ -58,9 +58,17 @@ impl Exchange {
         let Some(member) = connection.stream.own() else {
             return Poll::Ready(Ok(Step::End(End::Abort)));
         };
-        let streams = Streams { client: &client.front().stream, member };
         let patience = patience(client.site(), &connection.member);
-        let polled = tunnel.relay.poll(cx, streams, &client.timer, patience);
+        let polled = match client.lane() {
+            Some(lane) => {
+                let streams = Streams { client: lane, member };
+                tunnel.relay.poll(cx, streams, &client.timer, patience)
+            }
+            None => {
+                let streams = Streams { client: &client.front().stream, member };
+                tunnel.relay.poll(cx, streams, &client.timer, patience)
+            }
+        };
         tunnel.count(client, connection);
         let Poll::Ready(end) = polled else { return Poll::Pending };
         tracing::debug!(?end, moved = ?tunnel.counted, "tunnel ended");
@@ -74,6 +82,18 @@ impl Exchange {
             attempt.end(None);
         }
         Poll::Ready(Ok(Step::End(if broken { End::Abort } else { End::Close })))
+    }
+}
+
+impl Exchange {
+    /// A tunnel's client has broken off: the member must not take that for an end.
+    pub(super) fn break_tunnel(&self) {
+        let member = self.upstream().and_then(|connection| connection.stream.own());
+        if self.phase == Phase::Tunnel
+            && let Some(member) = member
+        {
+            member.reset_on_close();
+        }
     }
 }
 

@@ -57,7 +57,10 @@ fn read(data: &[u8]) -> Result<Option<(usize, RequestFacts, Vec<u8>)>, String> {
     };
     let mut out = Vec::new();
     let (peer, member, headers) = (PEER.as_bytes(), MEMBER.as_bytes(), Headers::default());
-    request.write(&mut out, Via { peer, member, upgrade: None, headers: &headers, sides: None });
+    request.write(
+        &mut out,
+        Via { peer, member, upgrade: None, key: None, headers: &headers, sides: None },
+    );
     Ok(Some((request.len(), request.facts, out)))
 }
 

@@ -9,6 +9,7 @@ use weir_core::cert::PeerCertificate;
 use weir_core::control::{ForwardedFor, Headers, Inserted};
 use weir_core::tls::Facts;
 
+use super::Key;
 use super::address::{AddressText, parse_hop};
 use super::fields::Kind;
 use super::request::{Request, append_field};
@@ -25,6 +26,8 @@ pub(crate) struct Via<'a> {
     pub(crate) member: &'a [u8],
     /// The protocol that the client may switch to.
     pub(crate) upgrade: Option<&'a [u8]>,
+    /// The key of WebSocket that goes with it, in place of one of the client's.
+    pub(crate) key: Option<Key>,
     /// What the listener wants.
     pub(crate) headers: &'a Headers,
     /// For headers to be inserted; `None` = there are none.

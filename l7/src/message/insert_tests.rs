@@ -25,7 +25,7 @@ fn forwarded(headers: &Headers, fields: &str) -> Vec<String> {
     let mut out = Vec::new();
     parsed(&format!("{HEAD}{fields}\r\n"), |request| {
         let (peer, member) = (&b"192.0.2.1"[..], &b"m"[..]);
-        request.write(&mut out, Via { peer, member, upgrade: None, headers, sides });
+        request.write(&mut out, Via { peer, member, upgrade: None, key: None, headers, sides });
     });
     let text = String::from_utf8(out).unwrap();
     let lines = text.strip_prefix(HEAD).unwrap().strip_suffix("\r\n\r\n").unwrap_or_default();
@@ -100,7 +100,7 @@ fn headers_without_a_value_are_left_out() {
         let sides = Some(sides);
         request.write(
             &mut out,
-            Via { peer: b"p", member: b"m", upgrade: None, headers: &headers, sides },
+            Via { peer: b"p", member: b"m", upgrade: None, key: None, headers: &headers, sides },
         );
     });
     let text = String::from_utf8(out).unwrap();

@@ -14,6 +14,7 @@ mod response;
 mod target;
 #[cfg(test)]
 mod upgrade_tests;
+mod websocket;
 mod write;
 
 pub(crate) use address::AddressText;
@@ -24,6 +25,7 @@ pub(crate) use insert::{Sides, Via};
 pub(crate) use phrase::phrase;
 pub(crate) use request::{Request, RequestFacts};
 pub(crate) use response::{ClientSide, Response, ResponseFacts};
+pub(crate) use websocket::Key;
 pub(crate) use write::{append_decimal, append_hex};
 
 pub(crate) use fields::{Field, Kind, decimal, trailer_fields};

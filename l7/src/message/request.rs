@@ -44,6 +44,8 @@ pub(crate) struct Request<'a> {
     pub(super) raw: &'a [u8],
     pub(super) fields: &'a [Field],
     method: Span,
+    /// The protocol that CONNECT asks for in HTTP/2 (RFC 8441).
+    protocol: Option<Span>,
     pub(super) target: Target,
     has_host: bool,
     pub(super) forwarded_for: bool,
@@ -100,7 +102,9 @@ impl<'a> Request<'a> {
         match head.excess() {
             Some(Excess::Bytes) if !long => return Err(Error::HeadTooLarge),
             Some(Excess::Fields) => return Err(Error::TooManyFields),
-            None if method.get(raw) == b"CONNECT" => return Err(Error::Connect),
+            None if pseudo.protocol.is_none() && method.get(raw) == b"CONNECT" => {
+                return Err(Error::Connect);
+            }
             _ if long => return Err(Error::UriTooLong),
             _ => {}
         }
@@ -116,10 +120,13 @@ impl<'a> Request<'a> {
             None if end => Framing::None,
             None => Framing::Chunked,
         };
+        // What comes on such a stream is no body.
+        let framing = if pseudo.protocol.is_some() { Framing::None } else { framing };
         Ok(Request {
             raw,
             fields,
             method,
+            protocol: pseudo.protocol,
             target,
             has_host: true,
             forwarded_for: rest.forwarded_for,
@@ -161,9 +168,14 @@ impl<'a> Request<'a> {
         (fields.iter().filter(named)).flat_map(|field| cookies::values(field.value.get(raw), name))
     }
 
-    /// The method.
+    /// The method; that of HTTP/1.1 for what CONNECT asks for in HTTP/2.
     pub(crate) fn method(&self) -> &'a [u8] {
-        self.method.get(self.raw)
+        if self.is_connect() { b"GET" } else { self.method.get(self.raw) }
+    }
+
+    /// CONNECT of HTTP/2, with the protocol that it is for.
+    pub(crate) fn is_connect(&self) -> bool {
+        self.protocol.is_some()
     }
 
     /// Host and port as sent: of an absolute form, else of Host; empty when there is neither.
@@ -233,6 +245,7 @@ impl<'a> Request<'a> {
             raw,
             fields,
             method: method_span,
+            protocol: None,
             target,
             has_host: rest.host,
             forwarded_for: rest.forwarded_for,
@@ -257,14 +270,19 @@ impl<'a> Request<'a> {
     /// Only a GET without a body in HTTP/1.1 may (RFC 9110, 7.8; RFC 6455, 4.1): a tunnel that
     /// begins behind a body would begin where two parsers may disagree.
     pub(crate) fn upgrade(&self, allowed: impl FnOnce() -> Arc<[String]>) -> Option<&'a [u8]> {
+        let named = |name: &&[u8], allowed: &[String]| {
+            allowed.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+        };
+        if let Some(protocol) = self.protocol {
+            return Some(protocol.get(self.raw)).filter(|name| named(name, &allowed()));
+        }
         let bodiless = matches!(self.facts.framing, Framing::None | Framing::Length(0));
         let may = self.upgrade && self.facts.http11 && bodiless;
-        if !may || self.method.get(self.raw) != b"GET" {
+        if !may || self.method() != b"GET" {
             return None;
         }
         let allowed = allowed();
-        upgrades(self.raw, self.fields)
-            .find(|name| allowed.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())))
+        upgrades(self.raw, self.fields).find(|name| named(name, &allowed))
     }
 
     /// Appends the head for the member: HTTP/1.1, hop-by-hop fields removed, X-Forwarded-For and
@@ -272,7 +290,7 @@ impl<'a> Request<'a> {
     pub(crate) fn write(&self, out: &mut Vec<u8>, via: Via<'_>) {
         let raw = self.raw;
         out.reserve(raw.len() + via.peer.len() + via.member.len() + 64);
-        out.extend_from_slice(self.method.get(raw));
+        out.extend_from_slice(self.method());
         out.push(b' ');
         out.extend_from_slice(self.target.alone);
         out.extend_from_slice(self.target.path.get(raw));
@@ -280,6 +298,7 @@ impl<'a> Request<'a> {
         let mut lines = Lines::new(raw, out, 0);
         for field in self.fields {
             match field.kind {
+                Kind::Pass if via.key.is_some() && is_key(field.name.get(raw)) => {}
                 Kind::Inserted(header) if via.headers.insert.drops(header) => {}
                 Kind::Pass | Kind::Inserted(_)
                     if !self.names_fields || !is_named(raw, self.fields, field.name.get(raw)) =>
@@ -306,6 +325,9 @@ impl<'a> Request<'a> {
             append_field(out, b"Connection", b"Upgrade");
             append_field(out, b"Upgrade", protocol);
         }
+        if let Some(key) = &via.key {
+            append_field(out, b"Sec-WebSocket-Key", key.as_bytes());
+        }
         match self.facts.framing {
             Framing::Length(length) => {
                 out.extend_from_slice(b"Content-Length: ");
@@ -317,6 +339,10 @@ impl<'a> Request<'a> {
         }
         out.extend_from_slice(b"\r\n");
     }
+}
+
+fn is_key(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"sec-websocket-key")
 }
 
 pub(super) fn append_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {

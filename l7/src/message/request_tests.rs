@@ -24,7 +24,10 @@ fn forward(raw: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let headers = Headers::default();
     let (peer, member) = (b"192.0.2.1", b"127.0.0.1:9001");
-    request.write(&mut out, Via { peer, member, upgrade: None, headers: &headers, sides: None });
+    request.write(
+        &mut out,
+        Via { peer, member, upgrade: None, key: None, headers: &headers, sides: None },
+    );
     out
 }
 

@@ -7,10 +7,13 @@ use weir_core::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
 
 use super::fields::{Coding, Common, Field, Kind, collect, is_named, upgrades};
 use super::write::Lines;
-use super::{Flaw, cookies};
+use super::{Flaw, Key, cookies};
 use crate::body::Framing;
 use crate::h2::block::BlockWriter;
 use crate::limits::USUAL_HEADERS;
+
+/// What a member says to a key of WebSocket.
+const ACCEPT: &[u8] = b"Sec-WebSocket-Accept";
 
 /// What is remembered of a response while its exchange lasts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +96,14 @@ impl<'a> Response<'a> {
             && self.upgrade
             && named.next().is_some_and(|name| name.eq_ignore_ascii_case(protocol))
             && named.next().is_none()
+    }
+
+    /// Whether it accepts this key of WebSocket.
+    pub(crate) fn accepts(&self, key: &Key) -> bool {
+        let accept = |field: &&Field| field.name.get(self.raw).eq_ignore_ascii_case(ACCEPT);
+        let mut found = self.fields.iter().filter(accept);
+        let good = found.next().is_some_and(|field| key.is_accepted_by(field.value.get(self.raw)));
+        good && found.next().is_none()
     }
 
     fn check(
@@ -182,9 +193,14 @@ impl<'a> Response<'a> {
 
     /// Writes the head for a client of HTTP/2.
     pub(crate) fn write_block(&self, block: &mut BlockWriter<'_>) {
-        block.status(self.facts.status);
+        let switched = self.facts.status == 101;
+        // On a stream that has become a tunnel there is nothing else to say (RFC 8441, 5).
+        block.status(if switched { 200 } else { self.facts.status });
         for field in self.fields.iter().filter(|field| self.passes(field)) {
-            block.field(field.name.get(self.raw), field.value.get(self.raw));
+            let name = field.name.get(self.raw);
+            if !switched || !name.eq_ignore_ascii_case(ACCEPT) {
+                block.field(name, field.value.get(self.raw));
+            }
         }
     }
 

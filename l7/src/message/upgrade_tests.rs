@@ -15,7 +15,8 @@ fn forward(raw: &str) -> String {
     let upgrade = request.upgrade(allowed);
     let mut out = Vec::new();
     let (peer, member, headers) = (b"192.0.2.1", b"m", Headers::default());
-    request.write(&mut out, Via { peer, member, upgrade, headers: &headers, sides: None });
+    request
+        .write(&mut out, Via { peer, member, upgrade, key: None, headers: &headers, sides: None });
     String::from_utf8(out).unwrap()
 }
 

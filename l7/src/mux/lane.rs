@@ -6,8 +6,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
+use weir_core::net::relay::Side;
 use weir_core::rt::{Lease, Payload, SendBuf};
 
 use super::ready::{Places, Ready};
@@ -226,6 +227,30 @@ impl Lane {
         let Some(stream) = self.stream.get() else { return };
         let Wire { connection, out, .. } = &mut *self.shared.wire.borrow_mut();
         connection.consumed(stream, bytes, out.get_or_insert_default());
+    }
+}
+
+/// Of a tunnel.
+impl Side for Lane {
+    fn poll_recv(&self, _: &mut Context<'_>) -> Poll<io::Result<Option<Lease>>> {
+        Lane::poll_recv(self)
+    }
+
+    fn poll_send_ready(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Lane::poll_send_ready(self)
+    }
+
+    fn post(&self, payload: Payload) -> io::Result<()> {
+        Lane::post(self, payload, false);
+        Ok(())
+    }
+
+    fn poll_shutdown_write(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.holds() {
+            return Poll::Pending;
+        }
+        self.end();
+        Poll::Ready(Ok(()))
     }
 }
 
