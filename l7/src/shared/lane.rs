@@ -18,7 +18,7 @@ use crate::body::Decoder;
 use crate::h2::connection::{Connection, StreamRef};
 use crate::h2::head::Head;
 use crate::limits::{LANE_WINDOW_STEP, MAX_INTERIM};
-use crate::message::{Field, Request, RequestFacts, append_decimal, append_hex};
+use crate::message::{Field, Request, RequestFacts, append_decimal, append_hex, trailer_fields};
 
 /// The exchange's end of a stream. Dropping it gives the stream up.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ pub(super) struct Up {
     /// The body without its framing; the first `gone` bytes have been sent.
     body: Vec<u8>,
     gone: usize,
+    /// Lines of the trailer section.
+    trailer: Vec<u8>,
     /// All of it has been sent.
     ended: bool,
     /// Bytes that have left.
@@ -141,9 +143,14 @@ impl Up {
         self.head.is_none() && self.gone == self.body.len()
     }
 
-    /// Nothing follows what has been sent.
-    pub(super) fn is_sent_whole(&self) -> bool {
+    /// No body follows what has been sent.
+    fn is_sent_whole(&self) -> bool {
         self.decoder.ended() && self.gone == self.body.len()
+    }
+
+    /// The head is all that is to be sent.
+    pub(super) fn is_head_alone(&self) -> bool {
+        self.is_sent_whole() && !self.has_trailer()
     }
 
     /// The head of the request has come.
@@ -157,7 +164,10 @@ impl Up {
     pub(super) fn take(&mut self, mut text: &[u8]) -> io::Result<()> {
         while !text.is_empty() && !self.decoder.ended() {
             let step = self.decoder.step(text).map_err(|_| io::ErrorKind::InvalidInput)?;
-            let (data, behind) = text.get(step.skip..).unwrap_or_default().split_at(step.data);
+            let (framing, rest) = text.split_at(step.skip);
+            let (data, behind) = rest.split_at(step.data);
+            let trailer = framing.get(step.skip - step.trailer..).unwrap_or_default();
+            self.trailer.extend_from_slice(trailer);
             self.body.extend_from_slice(data);
             text = behind;
         }
@@ -175,8 +185,23 @@ impl Up {
         if self.gone < self.body.len() {
             to.want(stream, true);
         } else if self.is_sent_whole() && !self.ended {
-            self.ended = to.send_data(stream, 0, true, out);
+            self.end(stream, to, out);
         }
+    }
+
+    /// Behind the last byte of the body: its trailers, or an end alone.
+    fn end(&mut self, stream: StreamRef, to: &mut Connection, out: &mut Vec<u8>) {
+        self.ended = if self.has_trailer() {
+            to.send_trailers(stream, out, |block| {
+                trailer_fields(&self.trailer).for_each(|(name, value)| block.field(name, value));
+            })
+        } else {
+            to.send_data(stream, 0, true, out)
+        };
+    }
+
+    fn has_trailer(&self) -> bool {
+        trailer_fields(&self.trailer).next().is_some()
     }
 }
 
@@ -204,12 +229,16 @@ impl Inner {
         let up = &mut *self.up.borrow_mut();
         let body = up.body.get(up.gone..).unwrap_or_default();
         let now = body.get(..room.min(body.len())).unwrap_or_default();
-        let end = up.decoder.ended() && now.len() == body.len();
+        let whole = up.decoder.ended() && now.len() == body.len();
+        let end = whole && !up.has_trailer();
         if !up.ended && to.send_data(stream, now.len(), end, out) {
             out.extend_from_slice(now);
             up.sent += now.len() as u64;
             up.gone += now.len();
             up.ended = end;
+            if whole && !end {
+                up.end(stream, to, out);
+            }
         }
         if up.gone == up.body.len() {
             up.body.clear();
@@ -380,5 +409,77 @@ fn keep(place: &RefCell<Option<Waker>>, cx: &Context<'_>) {
 fn wake(place: &RefCell<Option<Waker>>) {
     if let Some(waker) = place.take() {
         waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_core::time::clock::Mono;
+
+    use super::*;
+    use crate::body::Framing;
+    use crate::h2::connection::Event;
+    use crate::shared::streams::LIMITS;
+
+    /// What a member hears of a request whose chunks are `text`: the head ends it, the body, and
+    /// its trailers.
+    fn heard(text: &str, pieces: usize) -> (bool, Vec<u8>, Vec<u8>) {
+        let now = Mono::from_nanos(1);
+        let inner = Inner::default();
+        let (mut client, mut out) = (Connection::client(LIMITS, now), Vec::new());
+        client.start(&mut out);
+        let up = || inner.up.borrow_mut();
+        up().begin(RequestFacts { framing: Framing::Chunked, ..RequestFacts::default() });
+        let mut parts = text.as_bytes().chunks(text.len().div_ceil(pieces));
+        up().take(parts.next().unwrap()).unwrap();
+        let alone = up().is_head_alone();
+        let stream = client.open(false, alone, &mut out, |block| {
+            for (name, value) in [(":method", "POST"), (":scheme", "http"), (":path", "/")] {
+                block.field(name.as_bytes(), value.as_bytes());
+            }
+        });
+        let stream = stream.unwrap();
+        up().left(1, alone);
+        up().offer(stream, &mut client, &mut out);
+        for part in parts {
+            up().take(part).unwrap();
+            up().offer(stream, &mut client, &mut out);
+        }
+        while let Some((stream, room)) = client.next_sender() {
+            inner.send(stream, room.min(2), &mut client, &mut out);
+        }
+        assert!(up().ended);
+        let (mut server, mut head) = (Connection::server(LIMITS, now), Head::default());
+        let (mut first, mut body, mut trailers) = (false, Vec::new(), Vec::new());
+        let mut input = &out[..];
+        loop {
+            let step = server.step(input, &mut head, &mut Vec::new(), now).unwrap();
+            input = &input[step.used..];
+            match step.event {
+                Some(Event::Head { end, .. }) => first = end,
+                Some(Event::Data { len, .. }) => {
+                    body.extend_from_slice(&input[..len]);
+                    input = &input[len..];
+                }
+                Some(Event::Trailers { .. }) => trailers = head.bytes().to_vec(),
+                Some(other) => panic!("{other:?}"),
+                None => return (first, body, trailers),
+            }
+        }
+    }
+
+    /// In whatever pieces a body comes, its trailers end it; those that have no place there are
+    /// left out, and nothing is kept back where none are left.
+    #[test]
+    fn trailers_of_a_request() {
+        for pieces in 1..20 {
+            let all = heard("5\r\nabcde\r\n0\r\nX-Sum: 1\r\nTrailer: x\r\n\r\n", pieces);
+            assert_eq!(all, (false, b"abcde".to_vec(), b"x-sum: 1\r\n".to_vec()), "{pieces}");
+            let all = heard("5\r\nabcde\r\n0\r\nContent-Length: 7\r\n\r\n", pieces);
+            assert_eq!(all, (false, b"abcde".to_vec(), Vec::new()), "{pieces}");
+            let all = heard("0\r\nx-sum: 1\r\n\r\n", pieces);
+            assert_eq!(all, (false, Vec::new(), b"x-sum: 1\r\n".to_vec()), "{pieces}");
+        }
+        assert_eq!(heard("0\r\n\r\n", 1), (true, Vec::new(), Vec::new()));
     }
 }

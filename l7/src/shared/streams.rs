@@ -172,7 +172,7 @@ impl Streams {
     /// Sends the head, which makes the request a stream.
     fn open(&mut self, inner: &Rc<Inner>, up: &mut Up, request: &Request<'_>) {
         let scheme: &[u8] = if self.secure { b"https" } else { b"http" };
-        let end = up.is_sent_whole();
+        let end = up.is_head_alone();
         let out = self.out.get_or_insert_default();
         let opened = self.connection.open(request.facts.is_head, end, out, |block| {
             write_head(request, scheme, block);
