@@ -5,8 +5,12 @@ mod process;
 
 use std::time::Duration;
 
-use process::{Server, config, count};
-use weir_loadgen::{Length, OriginSpec, Origins, Plan, Report, Target, run};
+use process::{File, Server, config, count};
+use weir_loadgen::drill::{self, Deed, Drill, Kind};
+use weir_loadgen::knee::Search;
+use weir_loadgen::sweep::{self, Setup};
+use weir_loadgen::verdict::FailIf;
+use weir_loadgen::{Control, Length, OriginSpec, Origins, Plan, Report, Target, run};
 
 fn members(names: &[&str]) -> Origins {
     Origins::start(None, names.iter().map(|name| OriginSpec::new(name)).collect()).unwrap()
@@ -77,4 +81,52 @@ fn shares_follow_the_weights() {
     assert!(report.shares.as_ref().unwrap().agree, "{:?}", report.shares);
     plan.expect_weights = weights(1, 1);
     assert!(!run(&plan).unwrap().shares.unwrap().agree);
+}
+
+/// A member dies under a constant rate: Weir asks the other one, and the drill says so.
+#[test]
+fn a_drill_through_weir() {
+    let origins = members(&["a", "b"]);
+    let addrs = origins.addrs();
+    let server = Server::start(&config("[0]", 5, 0, &[(addrs[0], 1), (addrs[1], 1)]));
+    let mut plan = plan(&server, 1);
+    plan.length = Length::Duration(Duration::from_secs(count(3, 30)));
+    plan.rate = Some(200);
+    let (deed, undo) = (Deed::Kill, Some(Deed::Revive));
+    let at = Duration::from_secs(1);
+    let drill = Drill { kind: Kind::KillMember, deed, at, undo, after: at };
+    let control = Control::default();
+    let report = drill::run(&plan, &drill, Some(&origins), &control, &mut |_, _| {}).unwrap();
+    let view = report.drill.unwrap();
+    assert_eq!(view.failure, None);
+    assert!(report.requests > 300 && view.lost * 20 < report.requests, "{view:?}");
+    assert!(report.members.iter().all(|member| member.answers > 0), "{:?}", report.members);
+}
+
+/// Configurations are started one after another; one that can't be is told, the best one named.
+#[test]
+fn a_sweep_of_configurations() {
+    let origins = members(&["a"]);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = free.local_addr().unwrap();
+    drop(free);
+    let good = File::new(&config("[0]", 5, addr.port(), &[(origins.addrs()[0], 1)]));
+    let bad = File::new("version = 7\n");
+    let mut plan = Plan::new(Target::from(addr));
+    plan.length = Length::Duration(Duration::from_millis(300));
+    plan.warmup = Duration::ZERO;
+    let weir = process::weir().get_program().into();
+    let setup = Setup {
+        weir,
+        configs: vec![bad.path.clone(), good.path.clone()],
+        slo: vec![FailIf::parse("p99<2s").unwrap()],
+        search: Search::new(50, 0.5, 100),
+    };
+    let sweep = sweep::run(&plan, &setup, &Control::default(), &mut |_, _, _| {}).unwrap();
+    assert_eq!(sweep.best, Some(good.path.clone()), "{sweep:?}");
+    assert!(sweep.entries[0].failure.as_ref().unwrap().contains("weir check"), "{sweep:?}");
+    let knee = sweep.entries[1].knee.as_ref().unwrap();
+    assert_eq!(knee.rate, Some(100));
+    assert!(knee.tries[0].cpu_cores.is_some());
+    assert!(std::net::TcpStream::connect(addr).is_err(), "it was stopped again");
 }

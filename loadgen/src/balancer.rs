@@ -44,7 +44,7 @@ impl BalancerView {
                 ("member's header", admin.upstream_header),
                 ("member's answer", admin.upstream_response),
             ] {
-                estimate.into_iter().for_each(|estimate| row(name, guessed(&estimate)));
+                estimate.into_iter().for_each(|estimate| row(name, bounded(&estimate)));
             }
             if let Some(cost) = admin.forwarding {
                 row("forwarding alone, mean", units::seconds(cost.max(0.0)));
@@ -103,9 +103,9 @@ fn known(summary: &Summary) -> String {
     format!("p50 {p50}, p99 {p99}, max {max}, mean {}", units::seconds(summary.mean))
 }
 
-fn guessed(estimate: &Estimate) -> String {
+fn bounded(estimate: &Estimate) -> String {
     let [p50, p99] = [estimate.p50, estimate.p99].map(units::seconds);
-    format!("mean {}, p50 about {p50}, p99 about {p99}", units::seconds(estimate.mean))
+    format!("mean {}, p50 ≤ {p50}, p99 ≤ {p99}", units::seconds(estimate.mean))
 }
 
 #[cfg(test)]

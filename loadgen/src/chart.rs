@@ -149,12 +149,14 @@ fn frame(x: &Axis, y: &Axis) -> String {
             escape(words)
         );
     }
-    for (value, words) in &x.marks {
+    for (n, (value, words)) in x.marks.iter().enumerate() {
         let at = across(x.place(*value));
+        // The last one would stand half outside.
+        let anchor = if n + 1 == x.marks.len() { "end" } else { "middle" };
         let _ = write!(
             out,
             "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{}\" y2=\"{}\"/>\
-             <text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+             <text x=\"{at:.1}\" y=\"{}\" text-anchor=\"{anchor}\">{}</text>",
             ROOM.2,
             height - ROOM.3,
             height - ROOM.3 + 16.0,

@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cpu;
+use crate::drill::{Deed, Drill, Kind};
+use crate::knee::Search;
 use crate::limits;
 use crate::origin::{Delay, OriginSpec, Speaks};
 use crate::origin_tls::OriginTls;
@@ -41,22 +43,14 @@ pub enum Command {
     Idle(IdleArgs),
     /// Act as members: origin servers that answer every request
     Serve(ServeArgs),
-    /// Find the highest rate that meets an objective (not supported yet)
-    Knee(LaterArgs),
-    /// Try pinning configs (not supported yet)
-    Sweep(LaterArgs),
-    /// Failure drills with a verdict (not supported yet)
-    Drill(LaterArgs),
+    /// Find the highest rate that meets an objective
+    Knee(KneeArgs),
+    /// Start Weir with several configurations, and find the knee of each
+    Sweep(SweepArgs),
+    /// Hold a constant rate while something fails or changes, with a verdict
+    Drill(DrillArgs),
     /// Compare two JSON reports, with a verdict
     Compare(CompareArgs),
-}
-
-/// Whatever a later command will take.
-#[derive(Debug, Args)]
-pub struct LaterArgs {
-    /// Anything.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    pub rest: Vec<String>,
 }
 
 /// Flags of a run.
@@ -150,6 +144,15 @@ pub struct RunArgs {
     /// Exit with 3 when this holds, like errors>0, errors>0.1% or p99>20ms; may be repeated
     #[arg(long, value_name = "EXPR", value_parser = FailIf::parse)]
     pub fail_if: Vec<FailIf>,
+    /// Members of our own.
+    #[command(flatten)]
+    pub members: MemberArgs,
+    /// Load this URL in turn with the other one, and tell what the balancer adds
+    #[arg(long, value_name = "URL")]
+    pub direct: Option<String>,
+    /// Rounds of both sides, with --direct
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "direct")]
+    pub rounds: usize,
     /// Flags of later versions.
     #[command(flatten)]
     pub later: LaterFlags,
@@ -233,6 +236,166 @@ pub struct IdleArgs {
     /// TLS.
     #[command(flatten)]
     pub tls: TlsArgs,
+}
+
+/// Flags of members that run inside loadgen.
+#[derive(Clone, Debug, Args)]
+pub struct MemberArgs {
+    /// Be a member at this address during the run; may be repeated
+    #[arg(long, value_name = "ADDR")]
+    pub serve: Vec<SocketAddr>,
+    /// Time before each answer of these members, as in loadgen serve
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = Delay::parse)]
+    #[arg(hide_default_value = true)]
+    pub serve_delay: Delay,
+    /// Bytes of their answers' bodies
+    #[arg(long, value_name = "SIZE", default_value = "128", value_parser = units::parse_size)]
+    pub serve_body_size: u64,
+    /// Share of requests that they answer with 500
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, hide_default_value = true)]
+    pub serve_error_rate: f64,
+    /// The core that they run on [default: not pinned]
+    #[arg(long, value_name = "N")]
+    pub serve_core: Option<usize>,
+}
+
+impl MemberArgs {
+    /// The members to start; none unless an address was given.
+    pub fn specs(&self, seed: u64) -> Vec<OriginSpec> {
+        let spec = |(n, &listen): (usize, &SocketAddr)| OriginSpec {
+            listen,
+            body_size: self.serve_body_size,
+            delay: self.serve_delay,
+            error_rate: self.serve_error_rate,
+            seed,
+            ..OriginSpec::new(&format!("member-{}", n + 1))
+        };
+        self.serve.iter().enumerate().map(spec).collect()
+    }
+}
+
+/// Flags of the search for a rate.
+#[derive(Clone, Debug, Args)]
+pub struct SearchArgs {
+    /// What has to hold, like 'p99<5ms' or 'errors<0.1%'; may be repeated
+    #[arg(long, value_name = "EXPR", required = true, value_parser = FailIf::parse)]
+    pub slo: Vec<FailIf>,
+    /// The first rate that is tried
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub from: u64,
+    /// The highest rate that is tried
+    #[arg(long, value_name = "N", default_value_t = limits::MAX_RATE)]
+    #[arg(hide_default_value = true)]
+    pub most: u64,
+    /// How near the bounds come to each other, percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+    pub within: f64,
+}
+
+impl SearchArgs {
+    /// The search.
+    ///
+    /// # Errors
+    /// What is out of range.
+    pub fn search(&self) -> Result<Search, String> {
+        if !(0.1..=100.0).contains(&self.within) {
+            return Err("--within must be 0.1–100 percent".to_string());
+        }
+        if self.from == 0 || self.most < self.from {
+            return Err("--from must be at least 1 and at most --most".to_string());
+        }
+        Ok(Search::new(self.from, self.within / 100.0, self.most))
+    }
+}
+
+/// Flags of `knee`. Each rate is held for --duration.
+#[derive(Debug, Args)]
+pub struct KneeArgs {
+    /// What is searched.
+    #[command(flatten)]
+    pub search: SearchArgs,
+    /// The load.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Flags of `sweep`.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// A file of Weir's to try; repeated, one for each configuration
+    #[arg(long = "config", value_name = "FILE", required = true)]
+    pub configs: Vec<PathBuf>,
+    /// Weir's program
+    #[arg(long, value_name = "FILE", default_value = "weir")]
+    pub weir: PathBuf,
+    /// Copy the best file to this place
+    #[arg(long, value_name = "FILE")]
+    pub write_best: Option<PathBuf>,
+    /// What is searched.
+    #[command(flatten)]
+    pub search: SearchArgs,
+    /// The load.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Flags of `drill`.
+#[derive(Debug, Args)]
+pub struct DrillArgs {
+    /// kill-member, reload, rotate-cert, upgrade or drain
+    #[arg(value_name = "WHAT", value_parser = Kind::parse)]
+    pub kind: Kind,
+    /// When it happens, from the beginning of the measured window
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = units::parse_duration)]
+    pub at: Duration,
+    /// How long until it is undone, where it can be
+    #[arg(long, value_name = "TIME", default_value = "4s", value_parser = units::parse_duration)]
+    pub undo_after: Duration,
+    /// A command of the shell that does it
+    #[arg(long = "do", value_name = "COMMAND")]
+    pub deed: Option<String>,
+    /// A command of the shell that undoes it
+    #[arg(long, value_name = "COMMAND")]
+    pub undo: Option<String>,
+    /// The load; needs --rate.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+impl DrillArgs {
+    /// The drill that the flags describe.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn drill(&self) -> Result<Drill, String> {
+        let has_members = !self.run.members.serve.is_empty();
+        let deed = match (&self.deed, self.kind, self.run.pids.as_slice()) {
+            (Some(command), _, _) => Deed::Shell(command.clone()),
+            (None, Kind::KillMember, _) if has_members => Deed::Kill,
+            (None, Kind::KillMember, _) => {
+                return Err("kill-member needs members of ours (--serve ADDR), or --do".into());
+            }
+            (None, Kind::Reload, [pid, ..]) => Deed::Signal("HUP", *pid),
+            (None, Kind::Reload, []) => return Err("reload needs --pid, or --do".into()),
+            (None, kind, _) => {
+                let name = kind.name();
+                return Err(format!("{name} needs --do COMMAND, which does it"));
+            }
+        };
+        let undo = match (&self.undo, &deed) {
+            (Some(command), _) => Some(Deed::Shell(command.clone())),
+            (None, Deed::Kill) => Some(Deed::Revive),
+            (None, _) => None,
+        };
+        let length = self.run.duration.unwrap_or(Duration::from_secs(10));
+        if self.run.rate.is_none() || self.run.requests.is_some() {
+            return Err("a drill holds a constant rate: give --rate, and --duration".into());
+        }
+        if self.at >= length {
+            return Err("--at must be within --duration".into());
+        }
+        Ok(Drill { kind: self.kind, deed, at: self.at, undo, after: self.undo_after })
+    }
 }
 
 /// Flags of `compare`.

@@ -1,6 +1,8 @@
 //! What each command of the binary does, and its exit code. Everything that reaches a terminal is
 //! written here. Called by `main`.
 
+mod jobs;
+
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -12,9 +14,9 @@ use weir_core::rt::{self, Signals};
 
 use crate::cli::{Cli, Command, CompareArgs, IdleArgs, RunArgs, ServeArgs};
 use crate::compare::Comparison;
-use crate::engine::{self, RunError};
+use crate::control::Control;
+use crate::engine::RunError;
 use crate::idle;
-use crate::live::Live;
 use crate::origin::{OriginError, Origins};
 use crate::report::{Report, SCHEMA};
 use crate::text;
@@ -68,9 +70,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         None => run(cli.run),
         Some(Command::Idle(args)) => hold(args),
         Some(Command::Serve(args)) => serve(args),
-        Some(Command::Knee(_)) => later("knee"),
-        Some(Command::Sweep(_)) => later("sweep"),
-        Some(Command::Drill(_)) => later("drill"),
+        Some(Command::Knee(args)) => jobs::knee(args),
+        Some(Command::Sweep(args)) => jobs::sweep(args),
+        Some(Command::Drill(args)) => jobs::drill(args),
         Some(Command::Compare(args)) => compare(args),
     };
     match done {
@@ -82,35 +84,39 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-fn later(command: &str) -> Result<u8, Problem> {
-    Err(usage(format!("`loadgen {command}` is not supported yet")))
-}
-
 fn complain(message: &str) {
     // Nothing can be done when stderr is gone.
     let _ = writeln!(io::stderr(), "loadgen: {message}");
 }
 
 fn run(mut args: RunArgs) -> Result<u8, Problem> {
+    if args.direct.is_some() {
+        return jobs::sides(args);
+    }
     let outputs = Outputs::open(args.json.take(), args.csv.take(), args.html.take())?;
-    let quiet = args.quiet;
+    let (quiet, members, seed) = (args.quiet, args.members.clone(), args.seed);
     let (plan, fail_if) = args.plan().map_err(usage)?;
     check_machine(exit::UNTESTABLE)?;
-    let live = Live::new(&plan);
-    stop_on_signal(&live)?;
+    let control = stoppable()?;
+    let _members = jobs::members(&members, seed)?;
     let mut view = Progress::new(quiet);
-    let result = engine::run_with(&plan, &live, &mut |second| {
-        view.line(&text::progress(second, live.snapshot().error_count()));
+    let result = control.run(&plan, &mut |second, so_far| {
+        view.line(&text::progress(second, so_far.error_count()));
     });
     view.clear();
     let report = result?;
     publish(&report, outputs)?;
-    let held = judge(&report, &fail_if);
-    Ok(match (report.stopped_early, held) {
+    Ok(verdict(&report, &fail_if))
+}
+
+/// The exit code of a report.
+fn verdict(report: &Report, fail_if: &[FailIf]) -> u8 {
+    let held = judge(report, fail_if);
+    match (report.stopped_early, held) {
         (true, _) => exit::INTERRUPTED,
         (false, true) => exit::FAILED,
         (false, false) => exit::FINE,
-    })
+    }
 }
 
 fn compare(args: CompareArgs) -> Result<u8, Problem> {
@@ -145,9 +151,10 @@ fn to_json(value: &impl serde::Serialize) -> Result<String, Problem> {
 }
 
 /// The first SIGINT or SIGTERM ends the run early, with a report; the second ends the program.
-fn stop_on_signal(live: &Arc<Live>) -> Result<(), Problem> {
+fn stoppable() -> Result<Arc<Control>, Problem> {
     let signals = block_signals()?;
-    let live = Arc::clone(live);
+    let control = Arc::new(Control::default());
+    let told = Arc::clone(&control);
     let wait = move || {
         let mut seen = 0;
         while let Ok(signal) = signals.wait(None) {
@@ -158,11 +165,14 @@ fn stop_on_signal(live: &Arc<Live>) -> Result<(), Problem> {
             if seen > 1 {
                 std::process::exit(i32::from(exit::INTERRUPTED));
             }
-            live.stop();
+            told.stop();
         }
     };
     let thread = std::thread::Builder::new().name("signals".to_string()).spawn(wait);
-    thread.map(drop).map_err(|error| Problem(exit::OTHER, format!("no thread: {error}")))
+    match thread {
+        Ok(_) => Ok(control),
+        Err(error) => Err(Problem(exit::OTHER, format!("no thread: {error}"))),
+    }
 }
 
 fn block_signals() -> Result<Signals, Problem> {

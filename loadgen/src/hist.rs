@@ -45,7 +45,7 @@ impl Hist {
         if self.0.is_empty() {
             return Duration::ZERO;
         }
-        Duration::from_nanos(self.0.value_at_quantile(q).min(self.0.max()))
+        time(self.0.value_at_quantile(q).min(self.0.max()))
     }
 
     /// The figures of a report; `None` when nothing was recorded.
@@ -56,8 +56,8 @@ impl Hist {
         let at = |q| self.quantile(q).as_secs_f64();
         Some(Summary {
             count: self.count(),
-            min: Duration::from_nanos(self.0.min()).as_secs_f64(),
-            mean: self.0.mean() / 1e9,
+            min: time(self.0.min()).as_secs_f64(),
+            mean: Some(self.0.mean() / 1e9).filter(|&mean| mean > 1e-9).unwrap_or(0.0),
             stddev: self.0.stdev() / 1e9,
             p50: at(0.5),
             p75: at(0.75),
@@ -65,7 +65,7 @@ impl Hist {
             p99: at(0.99),
             p999: at(0.999),
             p9999: at(0.9999),
-            max: Duration::from_nanos(self.0.max()).as_secs_f64(),
+            max: time(self.0.max()).as_secs_f64(),
         })
     }
 
@@ -102,6 +102,11 @@ impl Hist {
         let first = buckets.iter().position(|b| b.count > 0).unwrap_or(buckets.len());
         buckets.split_off(first)
     }
+}
+
+/// The least that is recorded stands for no time at all.
+fn time(nanos: u64) -> Duration {
+    Duration::from_nanos(if nanos <= 1 { 0 } else { nanos })
 }
 
 /// 1, 1.5, 2, 3, 5, 7, 10, … µs in nanoseconds, up to the largest latency.

@@ -36,6 +36,11 @@ impl Report {
         self.section(&mut out, "Latency over time", self.time_chart());
         self.section(&mut out, "Distribution of total latency", self.distribution_bars());
         self.section(&mut out, "Members", self.member_bars());
+        self.section(
+            &mut out,
+            "Drill",
+            self.drill.as_ref().map(|drill| format!("<pre>{}</pre>", escape(&drill.to_text()))),
+        );
         self.section(&mut out, "The balancer's own view", self.balancer_table());
         self.section(&mut out, "Errors", self.error_table());
         let _ = writeln!(
@@ -120,7 +125,8 @@ impl Report {
     }
 
     fn time_axis(&self) -> Axis {
-        let end = self.timeline.last().map_or(1.0, |second| second.at);
+        // Seconds end a little late; the axis needn't show that.
+        let end = self.timeline.last().map_or(1.0, |second| (second.at * 10.0).floor() / 10.0);
         Axis::linear(end, "seconds", |value| format!("{value}"))
     }
 

@@ -22,6 +22,9 @@
 //! | `csv`, `html`, `chart`, [`compare`] | the report in other forms; two held against each other |
 //! | [`machine`] | limits of this host that load runs into |
 //! | [`cpu`] | `/proc`: processor time and memory of the target |
+//! | `control` | several runs, ended together |
+//! | [`rounds`], [`knee`] | two sides in turn; the highest rate that meets an objective |
+//! | [`sweep`], [`drill`] | several configurations of Weir; failures with a verdict |
 //! | [`idle`] | many idle connections and what they cost the target |
 //! | [`origin`], `origin_*`, [`request`] | embedded members |
 //!
@@ -38,9 +41,11 @@ pub mod cli;
 mod client;
 mod commands;
 pub mod compare;
+mod control;
 pub mod cpu;
 mod csv;
 mod datagram;
+pub mod drill;
 pub mod engine;
 mod gate;
 mod head;
@@ -49,6 +54,7 @@ mod html;
 mod http;
 pub mod idle;
 mod jar;
+pub mod knee;
 pub mod limits;
 pub mod live;
 pub mod machine;
@@ -67,6 +73,7 @@ pub mod record;
 pub mod report;
 pub mod request;
 pub mod response;
+pub mod rounds;
 pub mod search;
 mod secure;
 mod seed;
@@ -74,6 +81,7 @@ mod sending;
 mod shard;
 pub mod shares;
 pub mod statistics;
+pub mod sweep;
 mod target;
 mod tcp;
 pub mod template;
@@ -89,6 +97,7 @@ pub use access_log::LogView;
 pub use admin::AdminView;
 pub use balancer::BalancerView;
 pub use commands::main;
+pub use control::Control;
 pub use engine::{RunError, run, run_with};
 pub use live::{Live, Second, Snapshot};
 pub use origin::{Delay, OriginError, OriginSpec, Origins, Speaks};

@@ -33,6 +33,14 @@ pub const MAX_COOKIES: usize = 64;
 pub const MAX_MEMBERS: usize = 1_024;
 /// Smallest and largest datagram payload.
 pub const DATAGRAM_SIZE: (u64, u64) = (48, 65_507);
+/// Slices of 10 ms that a drill looks at: an hour.
+pub const MAX_SLICES: usize = 360_000;
+/// How long a balancer that is started may take until it listens.
+pub const START_LIMIT: Duration = Duration::from_secs(10);
+/// How long one that is to end may take before it is killed.
+pub const STOP_LIMIT: Duration = Duration::from_secs(40);
+/// Rounds of a run of two sides.
+pub const MAX_ROUNDS: usize = 10_000;
 /// Bytes of one reading of all metrics.
 pub const MAX_SCRAPE: u64 = 64 << 20;
 /// Time for one reading of all metrics.

@@ -106,6 +106,8 @@ pub struct Plan {
     pub sticky: bool,
     /// Each request carries an X-Request-ID, by which an access log is joined.
     pub ids: bool,
+    /// What ends is counted in slices of ten milliseconds, too.
+    pub slices: bool,
     /// Weir's admin listener, whose metrics are read before and after the measured window.
     pub admin: Option<Target>,
     /// Weir's access log in its form "json", in which requests are found by their ids.
@@ -152,6 +154,7 @@ impl Plan {
             expect_weights: Vec::new(),
             sticky: false,
             ids: false,
+            slices: false,
             admin: None,
             access_log: None,
             exchange: Exchange::Echo,

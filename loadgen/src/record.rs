@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use weir_core::time::clock::Mono;
 
 use crate::hist::Hist;
-use crate::limits::{MAX_IDS, MAX_MEMBERS};
+use crate::limits::{MAX_IDS, MAX_MEMBERS, MAX_SLICES};
 use crate::noted::{Name, ServerTiming};
 
 /// How a request can fail. All but the last two leave it without an answer.
@@ -169,6 +169,18 @@ pub struct Datagrams {
     pub not_sent: u64,
 }
 
+/// Length of a [`Slice`].
+pub(crate) const SLICE: Duration = Duration::from_millis(10);
+
+/// What ended in ten milliseconds of the measured window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slice {
+    /// Right answers.
+    pub good: u32,
+    /// Requests without one.
+    pub bad: u32,
+}
+
 /// Answers of one member.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tally {
@@ -208,6 +220,9 @@ pub(crate) struct Recorder {
     /// TLS sessions that were resumed.
     pub(crate) resumed: u64,
     pub(crate) datagrams: Datagrams,
+    /// Beginning of the first slice; `None` = there are none.
+    pub(crate) sliced_from: Option<Mono>,
+    pub(crate) slices: Vec<Slice>,
     /// Connects that found no free port, and no free descriptor.
     pub(crate) out_of_ports: u64,
     pub(crate) out_of_files: u64,
@@ -268,6 +283,8 @@ impl Recorder {
             moved: 0,
             resumed: 0,
             datagrams: Datagrams::default(),
+            sliced_from: None,
+            slices: Vec::new(),
             out_of_ports: 0,
             out_of_files: 0,
             ids: Ring::default(),
@@ -306,6 +323,9 @@ impl Recorder {
         self.sent += answer.sent;
         self.received += answer.received;
         self.last = self.last.max(answer.done);
+        if answer.fault.is_none() {
+            self.slice(answer.done, true);
+        }
         if let Some(fault) = answer.fault {
             self.error(fault, answer.done);
             self.cause(fault, || match fault {
@@ -333,7 +353,22 @@ impl Recorder {
 
     pub(crate) fn error(&mut self, class: ErrorClass, at: Mono) {
         self.errors[class as usize] += 1;
+        self.slice(at, false);
         self.last = self.last.max(at);
+    }
+
+    fn slice(&mut self, at: Mono, good: bool) {
+        let Some(from) = self.sliced_from else { return };
+        let place = (at.since(from).as_nanos() / SLICE.as_nanos()) as usize;
+        if place >= MAX_SLICES {
+            return;
+        }
+        if place >= self.slices.len() {
+            self.slices.resize(place + 1, Slice::default());
+        }
+        let slice = &mut self.slices[place];
+        let count = if good { &mut slice.good } else { &mut slice.bad };
+        *count = count.saturating_add(1);
     }
 
     /// Notes what the kernel had none of when a request failed.
@@ -364,6 +399,14 @@ impl Recorder {
         self.resumed += other.resumed;
         self.ids.merge(other.ids);
         self.out_of_ports += other.out_of_ports;
+        self.sliced_from = self.sliced_from.or(other.sliced_from);
+        if self.slices.len() < other.slices.len() {
+            self.slices.resize(other.slices.len(), Slice::default());
+        }
+        for (mine, theirs) in self.slices.iter_mut().zip(other.slices) {
+            mine.good = mine.good.saturating_add(theirs.good);
+            mine.bad = mine.bad.saturating_add(theirs.bad);
+        }
         self.out_of_files += other.out_of_files;
         let (mine, theirs) = (&mut self.datagrams, other.datagrams);
         mine.sent += theirs.sent;

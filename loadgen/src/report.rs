@@ -11,12 +11,13 @@ use weir_core::time::clock::Mono;
 use crate::access_log::LogView;
 use crate::admin::AdminView;
 use crate::balancer::BalancerView;
+use crate::drill::DrillView;
 use crate::hist::{Bucket, Point, Summary};
 use crate::live::Second;
 use crate::machine::Limits;
 use crate::pace::Timing;
 use crate::plan::{Length, Plan, Reuse};
-use crate::record::{Datagrams, ErrorClass, Errors, Recorder, Tally};
+use crate::record::{Datagrams, ErrorClass, Errors, Recorder, Slice, Tally};
 use crate::shard::Outcome;
 use crate::shares::Shares;
 use crate::target::Scheme;
@@ -112,6 +113,12 @@ pub struct Report {
     pub loadgen_cpu: Option<SelfUse>,
     /// One row a second.
     pub timeline: Vec<Second>,
+    /// What came of a drill.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub drill: Option<DrillView>,
+    /// The measured window in slices of 10 ms, where it was asked for.
+    #[serde(skip)]
+    pub slices: Vec<Slice>,
     /// What the reader of these numbers should know.
     pub notes: Vec<String>,
 }
@@ -302,7 +309,7 @@ impl Totals {
 impl Report {
     /// Puts the report together.
     pub(crate) fn new(plan: &Plan, mut totals: Totals, seen: Seen) -> Report {
-        let recorder = totals.recorder.take();
+        let mut recorder = totals.recorder.take();
         let last = recorder.as_ref().map_or(totals.stopped, |recorder| recorder.last);
         let window = totals.window(plan, last).as_secs_f64();
         let errors = recorder.as_ref().map_or_else(Errors::default, |r| r.errors.into());
@@ -354,6 +361,8 @@ impl Report {
             balancer: None,
             limits: seen.limits,
             timeline: seen.timeline,
+            drill: None,
+            slices: recorder.as_mut().map_or_else(Vec::new, |r| std::mem::take(&mut r.slices)),
             notes: Vec::new(),
         };
         if let Some(recorder) = &recorder {
@@ -437,7 +446,7 @@ fn rate(plan: &Plan, totals: &Totals, requests: u64, window: f64) -> Rate {
     Rate {
         achieved,
         asked: plan.rate,
-        reached: plan.rate.map(|asked| reached(asked) && totals.unsent == 0),
+        reached: plan.rate.map(|asked| reached(asked) && totals.unsent * 200 <= requests),
         unsent: totals.unsent,
         max_backlog: totals.max_backlog,
     }

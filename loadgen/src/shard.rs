@@ -109,6 +109,7 @@ pub(crate) async fn run(job: Job) -> Outcome {
     let Some(start) = shard.wait_for_start().await else { return shard.outcome(None) };
     let timing = timing(&plan, start);
     *shard.pacer.borrow_mut() = Some(pacer(&plan, timing, index));
+    shard.record(|recorder| recorder.sliced_from = plan.slices.then_some(timing.measure));
     rt::sleep_exact(start).await;
     shard.go.open();
     let cpu = shard.measure(timing, plan.timeout).await;

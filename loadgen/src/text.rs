@@ -40,6 +40,9 @@ impl Report {
         self.write_seconds(out)?;
         self.write_cpu(out)?;
         self.write_balancer(out)?;
+        if let Some(drill) = &self.drill {
+            write!(out, "\n{}", drill.to_text())?;
+        }
         for note in &self.notes {
             writeln!(out, "\n! {note}")?;
         }

@@ -42,6 +42,14 @@ enum Point {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Lost,
+    Gap,
+    Detect,
+    Recover,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Metric {
     /// Errors of one class, or all.
     Errors(Option<ErrorClass>),
@@ -50,6 +58,8 @@ enum Metric {
     Requests,
     Rate,
     Violations,
+    /// A count or a time of a drill.
+    Drill(Outcome),
     Latency(Phase, Point),
 }
 
@@ -64,8 +74,8 @@ enum Operator {
 
 const METRICS: &str = "errors, errors.connect, errors.timeout, errors.reset, \
     errors.bad_response, errors.tls, errors.status, errors.check, requests, rate, violations, \
-    min, mean, p50, p75, p90, p99, p999, p9999, max, and these after connect. tls. sent. \
-    first_byte. body. total. or service.";
+    in a drill lost, gap, detect, recover, and min, mean, p50, p75, p90, p99, p999, p9999, max, \
+    and these after connect. tls. sent. first_byte. body. total. or service.";
 
 impl FailIf {
     /// Reads `METRIC OP VALUE`: op is `>` `>=` `<` `<=` or `==`; a latency has a unit (`20ms`),
@@ -91,7 +101,8 @@ impl FailIf {
         let mut metric = metric(name)
             .ok_or_else(|| format!("`{text}`: unknown metric `{name}`; there are {METRICS}"))?;
         let limit = match metric {
-            Metric::Latency(..) => {
+            Metric::Latency(..)
+            | Metric::Drill(Outcome::Gap | Outcome::Detect | Outcome::Recover) => {
                 units::parse_duration(value).map_err(|why| wrong(&why))?.as_secs_f64()
             }
             _ => {
@@ -138,6 +149,10 @@ fn metric(name: &str) -> Option<Metric> {
         "requests" => return Some(Metric::Requests),
         "rate" => return Some(Metric::Rate),
         "violations" => return Some(Metric::Violations),
+        "lost" => return Some(Metric::Drill(Outcome::Lost)),
+        "gap" => return Some(Metric::Drill(Outcome::Gap)),
+        "detect" => return Some(Metric::Drill(Outcome::Detect)),
+        "recover" => return Some(Metric::Drill(Outcome::Recover)),
         _ => {}
     }
     let (first, point) = match name.split_once('.') {
@@ -192,6 +207,16 @@ impl Metric {
             Metric::Violations => {
                 let n = report.stickiness_violations;
                 Some((n as f64, units::count(n)))
+            }
+            Metric::Drill(outcome) => {
+                let drill = report.drill.as_ref()?;
+                let time = match outcome {
+                    Outcome::Lost => return Some((drill.lost as f64, units::count(drill.lost))),
+                    Outcome::Gap => drill.gap,
+                    Outcome::Detect => drill.detect,
+                    Outcome::Recover => drill.recover,
+                };
+                Some((time, units::seconds(time)))
             }
             Metric::Latency(phase, point) => {
                 let summary = match phase {

@@ -207,7 +207,7 @@ fn a_constant_rate_is_kept() {
     assert_eq!(report.errors.total, 0, "{:?}", report.error_causes);
     // A busy machine may miss the last of them, and then says so.
     assert!(report.rate.unsent <= 50, "{:?}", report.rate);
-    assert_eq!(report.rate.reached, Some(report.rate.unsent == 0), "{:?}", report.rate);
+    assert!(report.rate.reached == Some(true) || report.rate.unsent > 0, "{:?}", report.rate);
     let (total, service) = (report.latency.total.unwrap(), report.latency.service.unwrap());
     assert!(total.p50 >= service.p50, "from the due time it is never shorter");
 }

@@ -1,0 +1,54 @@
+//! Several runs one after another, which a signal ends together: whoever plans rounds or searches a
+//! rate runs them through this. Called by `commands` and the jobs.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::engine::{RunError, run_with};
+use crate::live::{Live, Second, Snapshot};
+use crate::plan::Plan;
+use crate::report::Report;
+
+/// The run that goes on now, and whether to go on at all.
+#[derive(Debug, Default)]
+pub struct Control {
+    stopped: AtomicBool,
+    present: Mutex<Option<Arc<Live>>>,
+}
+
+impl Control {
+    /// Ends the present run soon, and lets no other one begin. From any thread.
+    pub fn stop(&self) {
+        self.stopped.store(true, Relaxed);
+        let present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        present.iter().for_each(|live| live.stop());
+    }
+
+    /// Somebody asked to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Relaxed)
+    }
+
+    /// The run that goes on now.
+    pub fn present(&self) -> Option<Arc<Live>> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Runs `plan`; `on_second` is told of each second.
+    ///
+    /// # Errors
+    /// As a run; [`RunError::Stopped`] when it was stopped before.
+    pub fn run(
+        &self,
+        plan: &Plan,
+        on_second: &mut dyn FnMut(&Second, &Snapshot),
+    ) -> Result<Report, RunError> {
+        let live = Live::new(plan);
+        *self.present.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&live));
+        if self.is_stopped() {
+            return Err(RunError::Stopped);
+        }
+        let seen = Arc::clone(&live);
+        run_with(plan, &live, &mut |second| on_second(second, &seen.snapshot()))
+    }
+}

@@ -1,0 +1,375 @@
+//! `loadgen drill`: something happens to the balancer or a member while a constant rate is held,
+//! and the verdict says what the clients saw of it. [`DrillView::new`] is pure; the rest does what
+//! is to happen, at its time. Called by `commands`.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use weir_core::time::clock::{Mono, mono};
+
+use crate::admin::pause;
+use crate::control::Control;
+use crate::engine::RunError;
+use crate::limits;
+use crate::live::{Second, Snapshot};
+use crate::origin::Origins;
+use crate::plan::Plan;
+use crate::record::{SLICE, Slice};
+use crate::report::Report;
+use crate::units;
+
+/// What can happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A member dies like a crash.
+    KillMember,
+    /// The balancer reads its file anew.
+    Reload,
+    /// A certificate is replaced.
+    RotateCert,
+    /// The balancer's program is replaced.
+    Upgrade,
+    /// The balancer, or a member, is drained.
+    Drain,
+}
+
+impl Kind {
+    /// Reads the name of the command line.
+    ///
+    /// # Errors
+    /// What there is.
+    pub fn parse(text: &str) -> Result<Kind, String> {
+        match text {
+            "kill-member" => Ok(Kind::KillMember),
+            "reload" => Ok(Kind::Reload),
+            "rotate-cert" => Ok(Kind::RotateCert),
+            "upgrade" => Ok(Kind::Upgrade),
+            "drain" => Ok(Kind::Drain),
+            _ => Err("use kill-member, reload, rotate-cert, upgrade or drain".to_string()),
+        }
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::KillMember => "kill-member",
+            Kind::Reload => "reload",
+            Kind::RotateCert => "rotate-cert",
+            Kind::Upgrade => "upgrade",
+            Kind::Drain => "drain",
+        }
+    }
+}
+
+/// What is done, and how.
+#[derive(Clone, Debug)]
+pub enum Deed {
+    /// A command of the shell.
+    Shell(String),
+    /// A signal, by its name, to a process.
+    Signal(&'static str, u32),
+    /// Our own first member dies.
+    Kill,
+    /// Our own first member comes back.
+    Revive,
+}
+
+/// A drill.
+#[derive(Clone, Debug)]
+pub struct Drill {
+    /// What it is called.
+    pub kind: Kind,
+    /// What happens …
+    pub deed: Deed,
+    /// … so long after the measured window began.
+    pub at: Duration,
+    /// What makes it good again …
+    pub undo: Option<Deed>,
+    /// … so long after that.
+    pub after: Duration,
+}
+
+/// What the clients saw of it; times are seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrillView {
+    /// What happened.
+    pub kind: String,
+    /// When, from the beginning of the measured window.
+    pub at: f64,
+    /// When it was made good again.
+    pub undone_at: Option<f64>,
+    /// How long the command took that did it.
+    pub took: f64,
+    /// Why it could not be done; then the rest says nothing.
+    pub failure: Option<String>,
+    /// Requests without a right answer, in the whole window.
+    pub lost: u64,
+    /// The same before it happened.
+    pub lost_before: u64,
+    /// Longest time without a right answer, within 10 ms.
+    pub gap: f64,
+    /// From the deed until the last request that failed of it: so long the balancer sent clients
+    /// the wrong way. 0 = none failed.
+    pub detect: f64,
+    /// From the deed until nine in ten of the requests that were due were answered again, and none
+    /// failed, for the rest of the window. 0 = they always were.
+    pub recover: f64,
+}
+
+/// Slices of the window in which a recovery is seen: 100 ms.
+const TOGETHER: usize = 10;
+
+impl DrillView {
+    /// What `slices` of the window tell; the deed was done `at` after its beginning, and `rate`
+    /// requests a second were due.
+    pub fn new(kind: Kind, at: Duration, slices: &[Slice], rate: u64) -> DrillView {
+        let place = |time: Duration| (time.as_nanos() / SLICE.as_nanos()) as usize;
+        let begun = place(at).min(slices.len());
+        let bad = |slice: &Slice| u64::from(slice.bad);
+        let last_bad = slices[begun..].iter().rposition(|slice| slice.bad > 0);
+        let after =
+            |slices: usize| (SLICE * u32::try_from(slices).unwrap_or(u32::MAX)).as_secs_f64();
+        DrillView {
+            kind: kind.name().to_string(),
+            at: at.as_secs_f64(),
+            undone_at: None,
+            took: 0.0,
+            failure: None,
+            lost: slices.iter().map(bad).sum(),
+            lost_before: slices[..begun].iter().map(bad).sum(),
+            gap: after(longest_gap(slices, rate)),
+            detect: last_bad.map_or(0.0, |last| after(last + 1)),
+            recover: after(recovery(&slices[begun..], rate)),
+        }
+    }
+
+    /// In a few lines.
+    pub fn to_text(&self) -> String {
+        let time = units::seconds;
+        let mut out = format!("  drill {}, {} into the run", self.kind, time(self.at));
+        if let Some(failure) = &self.failure {
+            return out + &format!(" FAILED: {failure}\n");
+        }
+        if let Some(undone) = self.undone_at {
+            out.push_str(&format!(", undone at {}", time(undone)));
+        }
+        out + &format!(
+            "\n    lost            {:>10}  requests without a right answer ({} before it)\n    \
+             longest gap     {:>10}  without a right answer\n    \
+             time to detect  {:>10}  until no request failed of it any more\n    \
+             time to recover {:>10}  until all was as before\n",
+            units::count(self.lost),
+            units::count(self.lost_before),
+            time(self.gap),
+            time(self.detect),
+            time(self.recover),
+        )
+    }
+}
+
+/// Most slices in a row without a right answer, those left out in which none was due.
+fn longest_gap(slices: &[Slice], rate: u64) -> usize {
+    // With few requests, most slices are empty: that is no gap.
+    let usual = (SLICE.as_secs_f64() * rate as f64).recip().ceil().max(1.0) as usize;
+    let (mut longest, mut present) = (0, 0);
+    for slice in slices {
+        present = if slice.good > 0 { 0 } else { present + 1 };
+        longest = longest.max(present);
+    }
+    if longest > usual { longest } else { 0 }
+}
+
+/// Slices from the beginning until the last stretch in which too few were answered or one failed.
+fn recovery(slices: &[Slice], rate: u64) -> usize {
+    let due = SLICE.as_secs_f64() * rate as f64 * TOGETHER as f64;
+    // The last stretch may be cut, and its requests still under way.
+    let whole = slices.len() / TOGETHER * TOGETHER;
+    let stretches: Vec<&[Slice]> = slices[..whole].chunks(TOGETHER).collect();
+    let judged = &stretches[..stretches.len().saturating_sub(1)];
+    let poor = judged.iter().rposition(|stretch| {
+        let good: u64 = stretch.iter().map(|slice| u64::from(slice.good)).sum();
+        let bad = stretch.iter().any(|slice| slice.bad > 0);
+        bad || (good as f64) < 0.9 * due - 1.0
+    });
+    poor.map_or(0, |last| (last + 1) * TOGETHER)
+}
+
+/// Holds the rate of `plan` while `drill` happens; the report has the drill's view in it.
+///
+/// # Errors
+/// As a run.
+pub fn run(
+    plan: &Plan,
+    drill: &Drill,
+    members: Option<&Origins>,
+    control: &Control,
+    on_second: &mut dyn FnMut(&Second, &Snapshot),
+) -> Result<Report, RunError> {
+    let plan = Plan { slices: true, ..plan.clone() };
+    std::thread::scope(|scope| {
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        let ended = std::sync::Arc::new(ended);
+        let over = std::sync::Arc::clone(&ended);
+        let warmup = plan.warmup;
+        let doer = scope.spawn(move || act(drill, members, control, warmup, &over));
+        let result = control.run(&plan, on_second);
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        let done = doer.join().unwrap_or_else(|_| Done::failed("the drill's thread died"));
+        let mut report = result?;
+        let rate = plan.rate.unwrap_or(1);
+        let at = done.at.unwrap_or(drill.at);
+        let mut view = DrillView::new(drill.kind, at, &report.slices, rate);
+        view.undone_at = done.undone_at.map(|at| at.as_secs_f64());
+        view.took = done.took.as_secs_f64();
+        view.failure = done.failure;
+        report.drill = Some(view);
+        Ok(report)
+    })
+}
+
+/// What the drill's thread did; times from the beginning of the measured window.
+#[derive(Debug, Default)]
+struct Done {
+    at: Option<Duration>,
+    took: Duration,
+    undone_at: Option<Duration>,
+    failure: Option<String>,
+}
+
+impl Done {
+    fn failed(why: &str) -> Done {
+        Done { failure: Some(why.to_string()), ..Done::default() }
+    }
+}
+
+fn act(
+    drill: &Drill,
+    members: Option<&Origins>,
+    control: &Control,
+    warmup: Duration,
+    over: &std::sync::atomic::AtomicBool,
+) -> Done {
+    let is_over = || over.load(std::sync::atomic::Ordering::Relaxed);
+    let begun = loop {
+        if let Some(begun) = control.present().and_then(|live| live.begun()) {
+            break begun.plus(warmup);
+        }
+        if is_over() {
+            return Done::failed("the run ended before it");
+        }
+        pause(Duration::from_millis(1));
+    };
+    let wait = |until: Mono| {
+        while mono() < until && !is_over() {
+            pause(until.since(mono()).min(limits::TICK));
+        }
+        !is_over()
+    };
+    if !wait(begun.plus(drill.at)) {
+        return Done::failed("the run ended before it");
+    }
+    let at = mono();
+    let mut done = Done { at: Some(at.since(begun)), ..Done::default() };
+    done.failure = perform(&drill.deed, members).err();
+    done.took = mono().since(at);
+    if let Some(undo) = &drill.undo
+        && wait(at.plus(drill.after))
+    {
+        done.undone_at = Some(mono().since(begun));
+        done.failure = done.failure.or(perform(undo, members).err());
+    }
+    done
+}
+
+fn perform(deed: &Deed, members: Option<&Origins>) -> Result<(), String> {
+    let own = || members.ok_or_else(|| "there are no members of ours".to_string());
+    match deed {
+        Deed::Shell(command) => {
+            let mut shell = Command::new("sh");
+            shell.arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::null());
+            succeed(shell, command)
+        }
+        Deed::Signal(name, pid) => {
+            let mut kill = Command::new("kill");
+            kill.arg(format!("-{name}")).arg(pid.to_string());
+            succeed(kill, &format!("kill -{name} {pid}"))
+        }
+        Deed::Kill => own()?.kill(0).map_err(|error| error.to_string()),
+        Deed::Revive => own()?.revive(0).map_err(|error| error.to_string()),
+    }
+}
+
+fn succeed(mut command: Command, words: &str) -> Result<(), String> {
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`{words}` ended with {status}")),
+        Err(error) => Err(format!("`{words}`: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A window in slices of 10 ms with 1000 requests a second, changed in places.
+    fn slices(count: usize, change: impl Fn(usize) -> Option<(u32, u32)>) -> Vec<Slice> {
+        let slice = |n| {
+            let (good, bad) = change(n).unwrap_or((10, 0));
+            Slice { good, bad }
+        };
+        (0..count).map(slice).collect()
+    }
+
+    fn view(slices: &[Slice]) -> DrillView {
+        DrillView::new(Kind::KillMember, Duration::from_secs(1), slices, 1000)
+    }
+
+    #[test]
+    fn nothing_is_lost() {
+        let view = view(&slices(300, |_| None));
+        assert_eq!((view.lost, view.gap, view.detect, view.recover), (0, 0.0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn errors_and_a_gap() {
+        // From 1.00 s on half of them fail, nothing comes at all from 1.20 to 1.35 s.
+        let view = view(&slices(300, |n| match n {
+            50 => Some((9, 1)),
+            100..120 => Some((5, 5)),
+            120..135 => Some((0, 0)),
+            _ => None,
+        }));
+        assert_eq!((view.lost, view.lost_before), (101, 1));
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
+        near(view.gap, 0.15);
+        near(view.detect, 0.2);
+        near(view.recover, 0.4);
+        let text = view.to_text();
+        assert!(text.contains("kill-member") && text.contains("101"), "{text}");
+    }
+
+    #[test]
+    fn few_requests_make_no_gap() {
+        let sparse = slices(300, |n| Some((u32::from(n % 10 == 0), 0)));
+        let view = DrillView::new(Kind::Reload, Duration::from_secs(1), &sparse, 10);
+        assert_eq!((view.gap, view.recover), (0.0, 0.0));
+        let none = DrillView::new(Kind::Reload, Duration::from_secs(9), &[], 10);
+        assert_eq!(none.lost, 0);
+    }
+
+    #[test]
+    fn kinds_have_names() {
+        for name in ["kill-member", "reload", "rotate-cert", "upgrade", "drain"] {
+            assert_eq!(Kind::parse(name).unwrap().name(), name);
+        }
+        assert!(Kind::parse("x").unwrap_err().contains("rotate-cert"));
+    }
+
+    #[test]
+    fn what_can_not_be_done_is_told() {
+        assert!(perform(&Deed::Shell("exit 3".into()), None).unwrap_err().contains("exit 3"));
+        assert!(perform(&Deed::Kill, None).is_err());
+        assert!(perform(&Deed::Shell("true".into()), None).is_ok());
+    }
+}

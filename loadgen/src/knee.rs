@@ -1,0 +1,300 @@
+//! `loadgen knee`: the highest rate that meets an objective. [`Search`] is pure; the rest runs the
+//! rates that it asks for. Called by `commands` and `sweep`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::Control;
+use crate::engine::RunError;
+use crate::live::{Second, Snapshot};
+use crate::plan::Plan;
+use crate::report::Report;
+use crate::units;
+use crate::verdict::FailIf;
+
+/// Which rate to try next: doubles until one misses, then halves the ratio of the two bounds, and
+/// confirms the lower one.
+#[derive(Clone, Debug)]
+pub struct Search {
+    next: Option<u64>,
+    /// Highest rate that met the objective.
+    met: Option<u64>,
+    /// Lowest rate that missed it.
+    missed: Option<u64>,
+    /// The bounds are near enough when their ratio is at most one more than this.
+    precision: f64,
+    most: u64,
+    confirmed: bool,
+}
+
+impl Search {
+    /// Begins at `from`; ends within `precision` (0.05 = 5 %), and at `most`.
+    pub fn new(from: u64, precision: f64, most: u64) -> Search {
+        let next = Some(from.clamp(1, most.max(1)));
+        Search { next, met: None, missed: None, precision, most: most.max(1), confirmed: false }
+    }
+
+    /// The rate to try; `None` when the search is over.
+    pub fn next(&self) -> Option<u64> {
+        self.next
+    }
+
+    /// Tells what the rate that was asked for came to.
+    pub fn tell(&mut self, met: bool) {
+        let Some(rate) = self.next else { return };
+        if met {
+            self.confirmed = self.met == Some(rate);
+            self.met = Some(self.met.map_or(rate, |known| known.max(rate)));
+        } else {
+            self.missed = Some(self.missed.map_or(rate, |known| known.min(rate)));
+            // A rate that met the objective once and missed it now doesn't meet it.
+            self.met = self.met.filter(|&known| known < rate);
+        }
+        self.next = self.choose();
+    }
+
+    fn choose(&self) -> Option<u64> {
+        match (self.met, self.missed) {
+            (None, None) => None,
+            (Some(met), None) if met >= self.most => (!self.confirmed).then_some(met),
+            (Some(met), None) => Some((met * 2).min(self.most)),
+            (None, Some(missed)) => (missed > 1).then_some(missed / 2),
+            (Some(met), Some(missed)) => {
+                let near = missed as f64 <= met as f64 * (1.0 + self.precision);
+                let middle = (met as f64 * missed as f64).sqrt().round() as u64;
+                match (near || middle <= met || middle >= missed, self.confirmed) {
+                    (true, true) => None,
+                    (true, false) => Some(met),
+                    (false, _) => Some(middle),
+                }
+            }
+        }
+    }
+
+    /// The highest rate that met the objective, and the lowest that missed it.
+    pub fn bounds(&self) -> (Option<u64>, Option<u64>) {
+        (self.met, self.missed)
+    }
+}
+
+/// What the search found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Knee {
+    /// Name and version of this form.
+    pub schema: String,
+    /// The URL as it was given.
+    pub url: String,
+    /// The objective.
+    pub slo: Vec<String>,
+    /// The highest rate that met it, twice; `None` = not even the lowest one did.
+    pub rate: Option<u64>,
+    /// The lowest rate that missed it; `None` = none did.
+    pub missed: Option<u64>,
+    /// All that was tried, in order.
+    pub tries: Vec<Try>,
+    /// What the reader should know.
+    pub notes: Vec<String>,
+}
+
+/// One rate that was tried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Try {
+    /// Requests a second that were asked for.
+    pub asked: u64,
+    /// Requests a second that ended.
+    pub achieved: f64,
+    /// Median of the total latency, seconds.
+    pub p50: Option<f64>,
+    /// 99 % took no longer, seconds.
+    pub p99: Option<f64>,
+    /// Errors.
+    pub errors: u64,
+    /// Processor time of the target a request, µs (`--pid`).
+    pub cpu_us_per_request: Option<f64>,
+    /// Cores that the target kept busy (`--pid`).
+    pub cpu_cores: Option<f64>,
+    /// It met the objective.
+    pub met: bool,
+    /// Why not.
+    pub why: Option<String>,
+}
+
+/// Searches the highest rate at which all of `slo` hold and the rate is reached.
+///
+/// # Errors
+/// As a run, when not one rate could be tried.
+pub fn search(
+    plan: &Plan,
+    slo: &[FailIf],
+    mut search: Search,
+    control: &Control,
+    on_second: &mut dyn FnMut(&str, &Second, &Snapshot),
+) -> Result<Knee, RunError> {
+    let mut knee = Knee {
+        schema: "weir-loadgen-knee/1".to_string(),
+        url: plan.target.url.clone(),
+        slo: slo.iter().map(FailIf::to_string).collect(),
+        rate: None,
+        missed: None,
+        tries: Vec::new(),
+        notes: Vec::new(),
+    };
+    while let Some(rate) = search.next() {
+        let label = format!("{} /s", units::count(rate));
+        let plan = Plan { rate: Some(rate), ..plan.clone() };
+        let run = control.run(&plan, &mut |second, so_far| on_second(&label, second, so_far));
+        let report = match run {
+            Err(_) if control.is_stopped() && !knee.tries.is_empty() => break,
+            run => run?,
+        };
+        if report.stopped_early {
+            break;
+        }
+        let tried = Try::of(rate, &report, slo);
+        if !tried.met {
+            // Who was too slow matters most where the objective was missed.
+            let told = report.notes.into_iter().filter(|note| !knee.notes.contains(note));
+            knee.notes = told.collect();
+        }
+        search.tell(tried.met);
+        knee.tries.push(tried);
+    }
+    if control.is_stopped() {
+        knee.notes.insert(0, "stopped early; the bounds may still be far apart".to_string());
+    }
+    (knee.rate, knee.missed) = search.bounds();
+    Ok(knee)
+}
+
+impl Try {
+    fn of(asked: u64, report: &Report, slo: &[FailIf]) -> Try {
+        let broken = slo.iter().find(|condition| condition.holds(report).is_none());
+        let why = match (broken, report.rate.reached) {
+            (Some(condition), _) => Some(format!("not {condition}")),
+            (None, Some(false)) => Some("the rate was not reached".to_string()),
+            (None, _) => None,
+        };
+        Try {
+            asked,
+            achieved: report.rate.achieved,
+            p50: report.latency.total.map(|total| total.p50),
+            p99: report.latency.total.map(|total| total.p99),
+            errors: report.errors.total,
+            cpu_us_per_request: report.cpu.and_then(|cpu| cpu.us_per_request),
+            cpu_cores: report.cpu.map(|cpu| cpu.seconds / cpu.over.max(1e-9)),
+            met: why.is_none(),
+            why,
+        }
+    }
+}
+
+impl Knee {
+    /// As text.
+    pub fn to_text(&self) -> String {
+        let mut out = format!("{}  {}\n\n", self.url, self.slo.join(", "));
+        out.push_str("       asked     achieved       p50       p99   errors  CPU cores\n");
+        let time = |time: Option<f64>| time.map_or_else(|| "–".to_string(), units::seconds);
+        for tried in &self.tries {
+            let cores = tried.cpu_cores.map_or_else(|| "–".to_string(), |n| format!("{n:.2}"));
+            out.push_str(&format!(
+                "  {:>10} {:>12} {:>9} {:>9} {:>8} {cores:>10}  {}\n",
+                units::count(tried.asked),
+                units::rate(tried.achieved),
+                time(tried.p50),
+                time(tried.p99),
+                units::count(tried.errors),
+                tried.why.as_deref().unwrap_or("met"),
+            ));
+        }
+        out.push_str(&match (self.rate, self.missed) {
+            (Some(rate), Some(missed)) => format!(
+                "\n  The objective holds up to {} requests a second; at {} it doesn't.\n",
+                units::count(rate),
+                units::count(missed)
+            ),
+            (Some(rate), None) => format!(
+                "\n  The objective holds at {} requests a second, the most that was allowed.\n",
+                units::count(rate)
+            ),
+            (None, _) => "\n  The objective was not met at any rate.\n".to_string(),
+        });
+        for note in &self.notes {
+            out.push_str(&format!("\n! {note}\n"));
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::report::tests::sample;
+
+    /// All rates that a target is asked which bears up to `knee`.
+    fn tries(mut search: Search, knee: u64) -> (Vec<u64>, Search) {
+        let mut tried = Vec::new();
+        while let Some(rate) = search.next() {
+            tried.push(rate);
+            assert!(tried.len() < 200, "{tried:?}");
+            search.tell(rate <= knee);
+        }
+        (tried, search)
+    }
+
+    #[test]
+    fn doubles_halves_and_confirms() {
+        let (tried, search) = tries(Search::new(1000, 0.1, 1 << 30), 5000);
+        assert_eq!(tried, [1000, 2000, 4000, 8000, 5657, 4757, 5188, 4757]);
+        assert_eq!(search.bounds(), (Some(4757), Some(5188)));
+        let (tried, search) = tries(Search::new(1000, 0.1, 1 << 30), 0);
+        assert_eq!((tried.last(), search.bounds()), (Some(&1), (None, Some(1))));
+        let (tried, search) = tries(Search::new(1000, 0.1, 3000), 1 << 40);
+        assert_eq!((tried, search.bounds()), (vec![1000, 2000, 3000, 3000], (Some(3000), None)));
+    }
+
+    #[test]
+    fn a_bound_that_does_not_hold_twice_is_given_up() {
+        let mut search = Search::new(1000, 0.5, 1 << 30);
+        for met in [true, false, true] {
+            search.tell(met);
+        }
+        assert_eq!(search.next(), Some(1414), "to be confirmed");
+        search.tell(false);
+        assert_eq!(search.bounds(), (None, Some(1414)));
+        assert_eq!(search.next(), Some(707));
+    }
+
+    proptest! {
+        #[test]
+        fn the_bounds_enclose_the_knee(knee in 1u64..10_000_000, from in 1u64..1_000_000) {
+            let (_, search) = tries(Search::new(from, 0.05, 1 << 40), knee);
+            let (met, missed) = search.bounds();
+            let (met, missed) = (met.unwrap(), missed.unwrap());
+            prop_assert!(met <= knee && knee < missed);
+            prop_assert!(missed as f64 <= met as f64 * 1.05 + 1.0);
+        }
+    }
+
+    #[test]
+    fn an_objective_is_met_or_not() {
+        let slo = |text: &str| vec![FailIf::parse(text).unwrap()];
+        let mut report = sample();
+        assert!(Try::of(1000, &report, &slo("p99<5ms")).met);
+        let missed = Try::of(1000, &report, &slo("p99<1ms"));
+        assert_eq!(missed.why.as_deref(), Some("not p99<1ms"));
+        report.rate.reached = Some(false);
+        assert!(!Try::of(1000, &report, &slo("p99<5ms")).met);
+        let knee = Knee {
+            schema: String::new(),
+            url: "u".into(),
+            slo: vec!["p99<5ms".into()],
+            rate: Some(1000),
+            missed: Some(1100),
+            tries: vec![missed],
+            notes: Vec::new(),
+        };
+        let text = knee.to_text();
+        assert!(text.contains("up to 1,000 requests") && text.contains("not p99<1ms"), "{text}");
+    }
+}

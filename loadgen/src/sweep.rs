@@ -1,0 +1,235 @@
+//! `loadgen sweep`: several configurations of Weir, each started, searched for its knee and stopped
+//! again; a table, and the best one. Owns the started processes. Called by `commands`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde::{Deserialize, Serialize};
+use weir_core::time::clock::mono;
+
+use crate::admin::pause;
+use crate::control::Control;
+use crate::engine::RunError;
+use crate::knee::{self, Knee, Search};
+use crate::limits;
+use crate::live::{Second, Snapshot};
+use crate::plan::{CpuOf, Plan};
+use crate::units;
+use crate::verdict::FailIf;
+
+/// What came of all configurations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// Name and version of this form.
+    pub schema: String,
+    /// Each configuration, in the order in which they were given.
+    pub entries: Vec<Entry>,
+    /// The file of the best one: the highest rate, then the least processor time.
+    pub best: Option<PathBuf>,
+}
+
+/// One configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its file.
+    pub config: PathBuf,
+    /// What the search found, or …
+    pub knee: Option<Knee>,
+    /// … why there was none.
+    pub failure: Option<String>,
+}
+
+/// What is swept.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Weir's program.
+    pub weir: PathBuf,
+    /// Its files.
+    pub configs: Vec<PathBuf>,
+    /// The objective.
+    pub slo: Vec<FailIf>,
+    /// Where each search begins, and how it ends.
+    pub search: Search,
+}
+
+/// A started balancer; stopped when dropped.
+struct Balancer(Child);
+
+impl Balancer {
+    fn start(weir: &Path, config: &Path) -> Result<Balancer, String> {
+        let mut command = Command::new(weir);
+        command.arg("serve").arg("--config").arg(config);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn();
+        child.map(Balancer).map_err(|error| format!("cannot start {}: {error}", weir.display()))
+    }
+
+    /// Waits until somebody listens at the target; told apart from a program that ended.
+    fn wait(&mut self, plan: &Plan, control: &Control) -> Result<(), String> {
+        let addr = plan.target.resolve()?;
+        let until = mono().plus(limits::START_LIMIT);
+        loop {
+            if let Ok(Some(status)) = self.0.try_wait() {
+                return Err(format!("it ended at once ({status}); try weir check --config"));
+            }
+            if std::net::TcpStream::connect_timeout(&addr, limits::START_LIMIT).is_ok() {
+                return Ok(());
+            }
+            if mono() >= until || control.is_stopped() {
+                return Err(format!("nobody listens on {addr} after its start"));
+            }
+            pause(limits::TICK);
+        }
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        // In order first, so that its port and its run_dir are free again.
+        let asked = Command::new("kill").arg("-TERM").arg(self.0.id().to_string()).status();
+        let until = mono().plus(limits::STOP_LIMIT);
+        while asked.is_ok() && mono() < until {
+            if !matches!(self.0.try_wait(), Ok(None)) {
+                return;
+            }
+            pause(limits::TICK);
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Tries each configuration.
+///
+/// # Errors
+/// Nothing of what a configuration does: that stands in its entry.
+pub fn run(
+    plan: &Plan,
+    setup: &Setup,
+    control: &Control,
+    on_second: &mut dyn FnMut(&str, &Second, &Snapshot),
+) -> Result<Sweep, RunError> {
+    let mut entries = Vec::new();
+    for config in &setup.configs {
+        if control.is_stopped() {
+            break;
+        }
+        let name = config.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut watch = |label: &str, second: &Second, so_far: &Snapshot| {
+            on_second(&format!("{name}, {label}"), second, so_far);
+        };
+        let found = one(plan, setup, config, control, &mut watch);
+        let (knee, failure) = match found {
+            Ok(knee) => (Some(knee), None),
+            Err(why) => (None, Some(why)),
+        };
+        entries.push(Entry { config: config.clone(), knee, failure });
+    }
+    let best = best(&entries).map(|entry| entry.config.clone());
+    Ok(Sweep { schema: "weir-loadgen-sweep/1".to_string(), entries, best })
+}
+
+fn one(
+    plan: &Plan,
+    setup: &Setup,
+    config: &Path,
+    control: &Control,
+    on_second: &mut dyn FnMut(&str, &Second, &Snapshot),
+) -> Result<Knee, String> {
+    let mut balancer = Balancer::start(&setup.weir, config)?;
+    balancer.wait(plan, control)?;
+    let plan = Plan { cpu_of: CpuOf::Processes(vec![balancer.0.id()]), ..plan.clone() };
+    let found = knee::search(&plan, &setup.slo, setup.search.clone(), control, on_second);
+    found.map_err(|error| error.to_string())
+}
+
+/// The highest rate wins; with equal ones the least processor time at it.
+fn best(entries: &[Entry]) -> Option<&Entry> {
+    let mut best: Option<(&Entry, u64, f64)> = None;
+    for entry in entries {
+        let Some(knee) = &entry.knee else { continue };
+        let Some(rate) = knee.rate else { continue };
+        let cost = cost(knee).unwrap_or(f64::INFINITY);
+        if best.is_none_or(|(_, most, least)| rate > most || (rate == most && cost < least)) {
+            best = Some((entry, rate, cost));
+        }
+    }
+    best.map(|(entry, _, _)| entry)
+}
+
+/// Processor time a request at the knee, µs.
+fn cost(knee: &Knee) -> Option<f64> {
+    let at = knee.tries.iter().rev().find(|tried| Some(tried.asked) == knee.rate && tried.met)?;
+    at.cpu_us_per_request
+}
+
+impl Sweep {
+    /// As text.
+    pub fn to_text(&self) -> String {
+        let mut out = "  requests/s   CPU a request  configuration\n".to_string();
+        for entry in &self.entries {
+            let (rate, cpu) = match &entry.knee {
+                Some(knee) => (
+                    knee.rate.map_or_else(|| "none".to_string(), units::count),
+                    cost(knee).map_or_else(|| "–".to_string(), |us| units::seconds(us / 1e6)),
+                ),
+                None => ("failed".to_string(), "–".to_string()),
+            };
+            let mark = if self.best.as_ref() == Some(&entry.config) { "  ← best" } else { "" };
+            let path = entry.config.display();
+            out.push_str(&format!("  {rate:>10} {cpu:>15}  {path}{mark}\n"));
+            if let Some(failure) = &entry.failure {
+                out.push_str(&format!("! {path}: {failure}\n"));
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::knee::Try;
+
+    fn entry(name: &str, rate: Option<u64>, cpu: f64) -> Entry {
+        let tried = Try {
+            asked: rate.unwrap_or(1),
+            achieved: 1.0,
+            p50: None,
+            p99: None,
+            errors: 0,
+            cpu_us_per_request: Some(cpu),
+            cpu_cores: None,
+            met: rate.is_some(),
+            why: None,
+        };
+        let knee = Knee {
+            schema: String::new(),
+            url: String::new(),
+            slo: Vec::new(),
+            rate,
+            missed: None,
+            tries: vec![tried],
+            notes: Vec::new(),
+        };
+        Entry { config: name.into(), knee: Some(knee), failure: None }
+    }
+
+    #[test]
+    fn the_best_is_quick_and_then_cheap() {
+        let entries = [
+            entry("a", Some(1000), 10.0),
+            entry("b", Some(2000), 20.0),
+            entry("c", Some(2000), 15.0),
+            entry("d", None, 1.0),
+        ];
+        assert_eq!(best(&entries).unwrap().config, PathBuf::from("c"));
+        assert!(best(&entries[3..]).is_none());
+        let sweep = Sweep {
+            schema: String::new(),
+            best: Some("c".into()),
+            entries: entries.into_iter().collect(),
+        };
+        assert!(sweep.to_text().contains("15.0 µs  c  ← best"), "{}", sweep.to_text());
+    }
+}

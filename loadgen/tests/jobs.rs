@@ -1,0 +1,176 @@
+//! Jobs of several runs: two sides in turn, the knee, drills; as a library and as commands.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+#[path = "common/server.rs"]
+mod server;
+
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
+use server::plan;
+use weir_loadgen::drill::{self, Deed, Drill, Kind};
+use weir_loadgen::knee::{self, Search};
+use weir_loadgen::verdict::FailIf;
+use weir_loadgen::{Control, Delay, Length, OriginSpec, Origins, Plan, RunError, rounds};
+
+const MS: Duration = Duration::from_millis(1);
+
+fn origin(delay: Delay) -> Origins {
+    Origins::start(None, vec![OriginSpec { delay, ..OriginSpec::new("a") }]).unwrap()
+}
+
+fn slo(text: &str) -> Vec<FailIf> {
+    vec![FailIf::parse(text).unwrap()]
+}
+
+fn loadgen(args: &[&str]) -> Output {
+    Command::new(assert_cmd::cargo::cargo_bin!("loadgen")).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn two_sides_in_turn_show_what_one_adds() {
+    let (slow, quick) = (origin(Delay::Fixed(5 * MS)), origin(Delay::None));
+    let (through, direct) = (plan(slow.addrs()[0], 2, 60), plan(quick.addrs()[0], 2, 60));
+    let mut told = Vec::new();
+    let sides = rounds::run(&through, &direct, 3, &Control::default(), &mut |label, _, _| {
+        told.push(label.to_string());
+    });
+    let sides = sides.unwrap();
+    assert_eq!((sides.rounds.len(), sides.errors()), (3, 0));
+    assert_eq!((slow.requests(0), quick.requests(0)), (180, 180));
+    let p50 = sides.added[0].1;
+    assert!(p50.low > 0.003 && p50.median > 0.004, "{:?}", sides.added);
+    assert!(sides.to_text().contains("added latency, p50"));
+    let stopped = Control::default();
+    stopped.stop();
+    let error = rounds::run(&through, &direct, 3, &stopped, &mut |_, _, _| {}).unwrap_err();
+    assert!(matches!(error, RunError::Stopped));
+}
+
+#[test]
+fn the_knee_of_a_target_that_bears_so_much() {
+    // Four connections at 10 ms an answer: at most 400 a second.
+    let origins = origin(Delay::Fixed(10 * MS));
+    let mut plan = plan(origins.addrs()[0], 4, 0);
+    plan.length = Length::Duration(500 * MS);
+    let search = Search::new(50, 0.25, 1 << 30);
+    let found = knee::search(&plan, &slo("p99<2s"), search, &Control::default(), &mut |_, _, _| {});
+    let knee = found.unwrap();
+    let (met, missed) = (knee.rate.unwrap(), knee.missed.unwrap());
+    assert!((50..=404).contains(&met) && missed > met, "{knee:?}");
+    assert!(knee.to_text().contains("The objective holds up to"));
+    let none = Search::new(64, 0.25, 1 << 30);
+    let knee = knee::search(&plan, &slo("p50<1us"), none, &Control::default(), &mut |_, _, _| {});
+    assert_eq!(knee.unwrap().rate, None);
+}
+
+#[test]
+fn a_stopped_search_tells_what_it_has() {
+    let origins = origin(Delay::None);
+    let mut plan = plan(origins.addrs()[0], 2, 0);
+    plan.length = Length::Duration(1500 * MS);
+    let control = Arc::new(Control::default());
+    let stopper = Arc::clone(&control);
+    let search = Search::new(10, 0.05, 1 << 30);
+    let mut seconds = 0;
+    let knee = knee::search(&plan, &slo("p99<2s"), search, &control, &mut |_, _, _| {
+        seconds += 1;
+        if seconds == 3 {
+            stopper.stop();
+        }
+    });
+    let knee = knee.unwrap();
+    assert_eq!(knee.tries.len(), 1, "{knee:?}");
+    assert!(knee.notes[0].contains("stopped early"));
+}
+
+fn held(origins: &Origins) -> Plan {
+    let mut plan = plan(origins.addrs()[0], 4, 0);
+    plan.length = Length::Duration(2500 * MS);
+    plan.rate = Some(400);
+    plan
+}
+
+#[test]
+fn a_killed_member_is_seen_by_its_clients() {
+    let origins = origin(Delay::None);
+    let (deed, undo) = (Deed::Kill, Some(Deed::Revive));
+    let drill = Drill { kind: Kind::KillMember, deed, at: 500 * MS, undo, after: 600 * MS };
+    let control = Control::default();
+    let report =
+        drill::run(&held(&origins), &drill, Some(&origins), &control, &mut |_, _| {}).unwrap();
+    let view = report.drill.as_ref().unwrap();
+    assert_eq!((view.failure.as_deref(), view.lost_before), (None, 0), "{view:?}");
+    // Nobody was there for 600 ms, of 400 requests a second.
+    assert!(view.lost > 100 && view.lost == report.errors.total, "{view:?}");
+    assert!(view.gap > 0.4 && view.detect > 0.4 && view.recover > 0.4, "{view:?}");
+    assert!(view.undone_at.unwrap() > view.at + 0.5);
+    for (condition, holds) in [("lost>0", true), ("gap>10s", false), ("recover>100ms", true)] {
+        let condition = FailIf::parse(condition).unwrap();
+        assert_eq!(condition.holds(&report).is_some(), holds, "{condition}");
+    }
+    let text = report.to_text();
+    assert!(text.contains("drill kill-member") && text.contains("longest gap"), "{text}");
+}
+
+#[test]
+fn a_drill_that_can_not_happen_is_told() {
+    let origins = origin(Delay::None);
+    let deed = Deed::Shell("exit 9".to_string());
+    let drill = Drill { kind: Kind::Reload, deed, at: 200 * MS, undo: None, after: MS };
+    let mut plan = held(&origins);
+    plan.length = Length::Duration(600 * MS);
+    let report = drill::run(&plan, &drill, None, &Control::default(), &mut |_, _| {}).unwrap();
+    let view = report.drill.unwrap();
+    assert!(view.failure.as_ref().unwrap().contains("exit 9"), "{view:?}");
+    assert_eq!(view.lost, 0);
+    let late = Drill { at: Duration::from_secs(60), ..drill };
+    let report = drill::run(&plan, &late, None, &Control::default(), &mut |_, _| {}).unwrap();
+    assert!(report.drill.unwrap().failure.unwrap().contains("ended before"));
+}
+
+/// R4.5-1: members inside the program, which the same run loads.
+#[test]
+fn jobs_as_commands() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = free.local_addr().unwrap().to_string();
+    drop(free);
+    let url = format!("http://{addr}/");
+    let members = ["--serve", addr.as_str(), "--serve-delay", "1ms", "--warmup", "0s"];
+    let with = |args: &[&str]| loadgen(&[args, &members[..]].concat());
+    let out = with(&[&url, "--requests", "50", "--connections", "2"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+
+    let out = with(&[
+        "knee",
+        &url,
+        "--slo",
+        "p99<2s",
+        "--from",
+        "20",
+        "--most",
+        "40",
+        "--duration",
+        "300ms",
+        "--json",
+        "-",
+    ]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let knee: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((&knee["schema"], &knee["rate"]), (&"weir-loadgen-knee/1".into(), &40.into()));
+
+    let drill = ["drill", "kill-member", &url, "--rate", "200", "--duration", "1500ms"];
+    let when = ["--at", "300ms", "--undo-after", "300ms", "--fail-if", "lost>0"];
+    let out = with(&[&drill[..], &when[..]].concat());
+    assert_eq!(out.status.code(), Some(3), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).contains("time to recover"), "{}", text(&out.stdout));
+
+    let out = with(&[&url, "--direct", &url, "--rounds", "2", "--requests", "40"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).contains("2 rounds in turn"));
+}
