@@ -1,6 +1,7 @@
 //! Pure: the form "elb": the ELB's 37 fields, one space between them, `-` for what there is not;
 //! values of several attempts are joined by `, ` inside the quotes of their field.
 
+use std::io::Write;
 use std::time::Duration;
 
 use weir_core::tls::Facts;
@@ -87,7 +88,10 @@ fn rest(record: &Record<'_>, out: &mut Vec<u8>) {
 fn tls(out: &mut Vec<u8>, facts: Option<&Facts>) {
     let Some(facts) = facts else { return out.extend_from_slice(b" - - - -") };
     match facts.certificate {
-        Some(id) => word(out, id.to_string().as_bytes()),
+        Some(id) => {
+            // A Vec takes all that is written; no other memory is asked for.
+            let _never = write!(out, " {id}");
+        }
         None => out.extend_from_slice(b" -"),
     }
     word(out, facts.protocol().as_bytes());

@@ -2,6 +2,7 @@
 //! numbers, `null` for what there is not, times in seconds with six decimals; and what the ELB does
 //! not have.
 
+use std::io::Write;
 use std::time::Duration;
 
 use weir_core::tls::Facts;
@@ -90,8 +91,14 @@ impl Object<'_> {
     }
 
     fn rest(&mut self, record: &Record<'_>) {
-        let certificate = record.tls.and_then(|facts| facts.certificate).map(|id| id.to_string());
-        self.text("certificate_id", certificate.unwrap_or_default().as_bytes());
+        match record.tls.and_then(|facts| facts.certificate) {
+            Some(id) => {
+                self.key("certificate_id");
+                // A Vec takes all that is written; no other memory is asked for.
+                let _never = write!(self.out, "\"{id}\"");
+            }
+            None => self.nothing("certificate_id"),
+        }
         self.text("ssl_protocol", record.tls.map_or("", Facts::protocol).as_bytes());
         self.text("ssl_cipher", record.tls.map_or("", Facts::cipher).as_bytes());
         let name = record.tls.and_then(|facts| facts.server_name.as_deref());
