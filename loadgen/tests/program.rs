@@ -5,6 +5,7 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Output, Stdio};
 
 use common::until;
@@ -110,6 +111,28 @@ fn what_the_balancer_cannot_tell_is_exit_4() {
     let out = loadgen(&[&url, "--access-log", "/no/such/log"]);
     assert_eq!(out.status.code(), Some(4));
     assert!(text(&out.stderr).contains("[access_log]"));
+}
+
+/// R4.5-3: twenty client ports for forty connections, in a network namespace of their own.
+#[test]
+fn running_out_of_client_ports_is_named() {
+    let program = assert_cmd::cargo::cargo_bin!("loadgen");
+    let script = format!(
+        "ip link set lo up && echo 50000 50019 > /proc/sys/net/ipv4/ip_local_port_range && \
+         exec {} http://127.0.0.1:9000/ --serve 127.0.0.1:9000 --connections 40 --duration 1s \
+         --warmup 0s --json -",
+        program.display()
+    );
+    let owner = std::fs::metadata("/proc/self").map(|meta| meta.uid()).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(if owner == 0 { &["--net"][..] } else { &["--net", "--user", "--map-root-user"] });
+    let out = command.args(["sh", "-c", &script]).output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(json["limits"]["ports"], serde_json::json!([50000, 50019]));
+    assert!(json["limits"]["out_of_ports"].as_u64().unwrap() >= 20, "{}", json["limits"]);
+    let notes = json["notes"].to_string();
+    assert!(notes.contains("EADDRNOTAVAIL") && notes.contains("has 20 ports"), "{notes}");
 }
 
 #[test]
