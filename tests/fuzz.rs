@@ -13,6 +13,8 @@ const TARGETS: &[(&str, Target)] = &[
     ("request_head", weir_l7::fuzz::request_head),
     ("response_head", weir_l7::fuzz::response_head),
     ("chunked", weir_l7::fuzz::chunked),
+    ("frames", weir_l7::fuzz::frames),
+    ("hpack", weir_l7::fuzz::hpack),
     ("policy_match", weir_l7::fuzz::policy_match),
     ("cookies", weir_l7::fuzz::cookies),
     ("proxy_header", weir_core::proxy::proxy_header),
@@ -59,8 +61,25 @@ const WORDS: &[&[u8]] = &[
     b"a.shop.t",
     b"; LBSTICKY=",
 ];
+/// Pieces that do in HTTP/2.
+const FRAMES: &[&[u8]] = &[
+    b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\x09",
+    b"\0\0\x04\x08\0\0\0\0\x01\0\0\x01\0",
+    b"\0\0\x04\x03\0\0\0\0\x03\0\0\0\x08",
+    b"\0\0\x03\0\x01\0\0\0\x01abc",
+    b"\0\0\x04\x01\x05\0\0\0\x07\x82\x84\x87\x41",
+    b"\x82\x84\x87\x41\x01a",
+    b"\x40\x01a\x82\x1c\x7f",
+    b"\xbe\xbf",
+    b"\x3f\xe1\x1f",
+];
 /// Longest input that mutations make.
 const LONGEST: usize = 2_000;
+
+/// Pieces that mean something to this target.
+fn words(name: &str) -> &'static [&'static [u8]] {
+    if matches!(name, "frames" | "hpack") { FRAMES } else { WORDS }
+}
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name)
@@ -92,7 +111,7 @@ impl Chance {
     }
 
     /// One to three changes of one of the inputs.
-    fn mutated(&mut self, inputs: &[(String, Vec<u8>)]) -> Vec<u8> {
+    fn mutated(&mut self, inputs: &[(String, Vec<u8>)], words: &[&[u8]]) -> Vec<u8> {
         let mut data = inputs[self.below(inputs.len())].1.clone();
         for _ in 0..=self.below(3) {
             let at = self.below(data.len() + 1);
@@ -102,7 +121,7 @@ impl Chance {
                 1 if at < data.len() => data[at] ^= 1 << self.below(8),
                 2 => data.insert(at, self.of(SHARP)),
                 3 => drop(data.drain(at..end)),
-                4 => drop(data.splice(at..at, self.of(WORDS).iter().copied())),
+                4 => drop(data.splice(at..at, self.of(words).iter().copied())),
                 5 => {
                     let again = data[at..end].to_vec();
                     data.splice(at..at, again);
@@ -134,12 +153,13 @@ fn seed() -> u64 {
 fn run(
     target: impl Fn(&[u8]) -> Result<bool, String>,
     inputs: &[(String, Vec<u8>)],
+    words: &[&[u8]],
     rounds: usize,
 ) -> Result<[usize; 2], (Vec<u8>, String)> {
     let mut chance = Chance(seed());
     let mut counts = [0, 0];
     for _ in 0..rounds {
-        let data = chance.mutated(inputs);
+        let data = chance.mutated(inputs, words);
         match target(&data) {
             Ok(accepted) => counts[usize::from(!accepted)] += 1,
             Err(broken) => return Err((data, broken)),
@@ -160,7 +180,7 @@ fn kept_inputs_keep_their_promises() {
 #[test]
 fn mutated_inputs_keep_their_promises() {
     for (name, target) in TARGETS {
-        match run(target, &kept(name), rounds()) {
+        match run(target, &kept(name), words(name), rounds()) {
             Ok([accepted, refused]) => {
                 // Neither a target that takes everything nor one that takes nothing shows much.
                 assert!(accepted.min(refused) > rounds() / 50, "{name}: {accepted}, {refused}");
@@ -183,7 +203,7 @@ fn planted_mistakes_are_found() {
         let folded = has(data, b"\r\n \r\n\r\n");
         if both && folded { Err("planted".to_owned()) } else { Ok(true) }
     };
-    let found = run(takes_both, &kept("request_head"), 20_000);
+    let found = run(takes_both, &kept("request_head"), WORDS, 20_000);
     assert!(found.is_err(), "not found");
 }
 

@@ -7,6 +7,8 @@
 
 mod chunked;
 mod cookies;
+mod frames;
+mod hpack;
 mod policy;
 mod reference;
 mod request;
@@ -14,6 +16,8 @@ mod response;
 
 pub use chunked::chunked;
 pub use cookies::cookies;
+pub use frames::frames;
+pub use hpack::hpack;
 pub use policy::policy_match;
 pub use request::request_head;
 pub use response::response_head;

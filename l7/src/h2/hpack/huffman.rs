@@ -92,7 +92,7 @@ pub(super) fn encoded_len(text: impl Iterator<Item = u8>) -> usize {
 
 /// Appends `text` in this code.
 #[inline]
-pub(super) fn encode(text: impl Iterator<Item = u8>, out: &mut Vec<u8>) {
+pub(crate) fn encode(text: impl Iterator<Item = u8>, out: &mut Vec<u8>) {
     let (mut bits, mut count) = (0u64, 0);
     for byte in text {
         let length = LENGTHS[usize::from(byte)];
@@ -114,7 +114,7 @@ pub(super) fn encode(text: impl Iterator<Item = u8>, out: &mut Vec<u8>) {
 }
 
 /// Appends what `code` says; `None` when it is malformed, with some of it appended.
-pub(super) fn decode(code: &[u8], out: &mut Vec<u8>) -> Option<()> {
+pub(crate) fn decode(code: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let start = out.len();
     // The shortest code has five bits.
     out.resize(start + code.len() * 8 / 5 + 1, 0);

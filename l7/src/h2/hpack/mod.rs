@@ -3,8 +3,8 @@
 
 mod decode;
 mod encode;
-mod huffman;
-mod table;
+pub(crate) mod huffman;
+pub(crate) mod table;
 
 pub(crate) use decode::{Decoder, Line};
 pub(crate) use encode::Encoder;

@@ -8,7 +8,7 @@ pub(crate) const ENTRY_OVERHEAD: usize = 32;
 
 /// Names and values of the static table; its indices begin at 1.
 #[rustfmt::skip]
-pub(super) const STATIC: [(&[u8], &[u8]); 61] = [
+pub(crate) const STATIC: [(&[u8], &[u8]); 61] = [
     (b":authority", b""), (b":method", b"GET"), (b":method", b"POST"), (b":path", b"/"),
     (b":path", b"/index.html"), (b":scheme", b"http"), (b":scheme", b"https"),
     (b":status", b"200"), (b":status", b"204"), (b":status", b"206"), (b":status", b"304"),
