@@ -118,6 +118,9 @@ pub(crate) const MUX_GRACE: Duration = Duration::from_secs(1);
 pub(crate) const MUX_KEPT_STREAMS: usize = 1;
 /// Bytes of a body in one piece from which on it is passed on where it lies.
 pub(crate) const MUX_WHOLE_LEASE: usize = 1_024;
+/// Such pieces that one connection may have waiting; further ones are drawn together, since leases
+/// are the whole shard's. What is passed on as it comes never has more than a turn's.
+pub(crate) const MUX_WHOLE_LEASES: usize = 2 * MUX_LEASES_PER_TURN;
 
 const _: () = assert!(H2_STREAM_WINDOW <= H2_CONNECTION_WINDOW);
 const _: () = assert!(USUAL_HEADERS < MAX_HEADERS);

@@ -2,6 +2,7 @@
 //! behave and those that don't. `cases_*.py` hold the cases that the protocol's documents demand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
+mod backlog;
 mod conformance;
 mod drain;
 mod floods;

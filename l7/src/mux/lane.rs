@@ -17,7 +17,7 @@ use crate::h2::block::BlockWriter;
 use crate::h2::connection::{Connection, StreamRef};
 use crate::h2::frame::{Code, HEAD};
 use crate::h2::head::Head;
-use crate::limits::{MUX_OWED_BYTES, MUX_SEND_BYTES};
+use crate::limits::{MUX_OWED_BYTES, MUX_SEND_BYTES, MUX_WHOLE_LEASES};
 use crate::message::trailer_fields;
 
 /// What a connection's streams share.
@@ -26,6 +26,8 @@ pub(super) struct Shared {
     pub(super) front: Front,
     pub(super) wire: RefCell<Wire>,
     pub(super) ready: std::sync::Arc<Ready>,
+    /// Leases that came with body and wait as they are.
+    pub(super) whole: Cell<usize>,
 }
 
 /// The protocol's state, and what is to be sent.
@@ -69,7 +71,8 @@ pub(crate) struct Lane {
 /// What has come of a body.
 #[derive(Debug, Default)]
 struct Input {
-    queue: VecDeque<Lease>,
+    /// Each with whether it is one that waits as it came.
+    queue: VecDeque<(Lease, bool)>,
     /// Field lines behind it.
     trailer: Vec<u8>,
     ended: bool,
@@ -128,7 +131,8 @@ impl Lane {
     /// The next part of the body; `None` at its end. Whoever waits is woken by the connection.
     pub(crate) fn poll_recv(&self) -> Poll<io::Result<Option<Lease>>> {
         let mut input = self.input.borrow_mut();
-        if let Some(lease) = input.queue.pop_front() {
+        if let Some((lease, whole)) = input.queue.pop_front() {
+            self.whole_gone(usize::from(whole));
             self.give_credit(lease.len());
             return Poll::Ready(Ok(Some(lease)));
         }
@@ -293,7 +297,8 @@ impl Lane {
     /// given up.
     pub(super) fn clear(&self, code: Code) {
         let Some(stream) = self.stream.take() else { return };
-        self.input.borrow_mut().queue.clear();
+        let gone = std::mem::take(&mut self.input.borrow_mut().queue);
+        self.whole_gone(gone.iter().filter(|(_, whole)| *whole).count());
         self.out.replace(None);
         let Wire { connection, out, .. } = &mut *self.shared.wire.borrow_mut();
         connection.reset(stream, code, out.get_or_insert_default());
@@ -306,6 +311,10 @@ impl Lane {
 
     /// Part of the body has come, as a whole lease. False: there is no room for it.
     pub(super) fn take_lease(&self, lease: Lease, end: bool) -> bool {
+        let waiting = self.shared.whole.get();
+        if waiting >= MUX_WHOLE_LEASES {
+            return self.take(&lease, end);
+        }
         let len = lease.len();
         let mut input = self.input.borrow_mut();
         self.arrived.set(self.arrived.get() + len as u64);
@@ -314,9 +323,14 @@ impl Lane {
             drop(input);
             self.give_credit(len);
         } else {
-            input.queue.push_back(lease);
+            self.shared.whole.set(waiting + 1);
+            input.queue.push_back((lease, true));
         }
         true
+    }
+
+    fn whole_gone(&self, leases: usize) {
+        self.shared.whole.set(self.shared.whole.get().saturating_sub(leases));
     }
 
     /// Part of the body has come. False: there is no room for it.
@@ -330,13 +344,13 @@ impl Lane {
             return true;
         }
         while !bytes.is_empty() {
-            if let Some(lease) = input.queue.back_mut() {
+            if let Some((lease, _)) = input.queue.back_mut() {
                 let taken = lease.push(bytes);
                 bytes = bytes.get(taken..).unwrap_or_default();
             }
             if !bytes.is_empty() {
                 let Some(lease) = Lease::gather() else { return false };
-                input.queue.push_back(lease);
+                input.queue.push_back((lease, false));
             }
         }
         true
@@ -355,9 +369,10 @@ impl Lane {
     pub(super) fn refuse_input(&self) {
         let mut input = self.input.borrow_mut();
         input.unwanted = true;
-        let rest: usize = input.queue.drain(..).map(|lease| lease.len()).sum();
+        let rest = std::mem::take(&mut input.queue);
         drop(input);
-        self.give_credit(rest);
+        self.whole_gone(rest.iter().filter(|(_, whole)| *whole).count());
+        self.give_credit(rest.iter().map(|(lease, _)| lease.len()).sum());
     }
 
     /// Puts up to `room` bytes of what is held into a frame. True: all of it has gone.

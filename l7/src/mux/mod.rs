@@ -8,7 +8,7 @@ mod ready;
 mod send;
 mod slot;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -105,7 +105,7 @@ impl Mux {
         wire.connection.start(wire.out.get_or_insert_default());
         let ready = Ready::new(task);
         Mux {
-            shared: Rc::new(Shared { front, wire: RefCell::new(wire), ready }),
+            shared: Rc::new(Shared { front, wire: RefCell::new(wire), ready, whole: Cell::new(0) }),
             slots: Vec::new(),
             timer: Timer::new(),
             waits: Waits::Nothing,
