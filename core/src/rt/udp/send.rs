@@ -51,6 +51,27 @@ impl Sending {
             from.map_or(0, |from| wire::write_source(from, &mut self.control.0));
     }
 
+    /// The operation that sends it. Without a source, and in one piece, the datagram needs no
+    /// header, which the kernel would have to copy and check. What the entry points at lies in this
+    /// box or is owned by its payload.
+    fn entry(&mut self, fd: types::Fd, flags: i32) -> squeue::Entry {
+        let one = match &self.payload {
+            Payload::Static(bytes) => *bytes,
+            Payload::Buf(buf) => buf.as_slice(),
+            Payload::Lease(lease) => lease,
+            Payload::BufLease(..) | Payload::Framed(_) => &[],
+        };
+        if self.header.msg_controllen > 0 || one.is_empty() {
+            return opcode::SendMsg::new(fd, self.aim()).flags(flags.cast_unsigned()).build();
+        }
+        // A datagram is far shorter than 4 GiB.
+        opcode::Send::new(fd, one.as_ptr(), one.len() as u32)
+            .flags(flags)
+            .dest_addr(self.name.0.as_ptr().cast())
+            .dest_addr_len(self.header.msg_namelen)
+            .build()
+    }
+
     /// Points the header at what is to be sent.
     fn aim(&mut self) -> *const libc::msghdr {
         let mut count = 0;
@@ -111,6 +132,8 @@ impl UdpInner {
                 self.dropped(shard);
                 return false;
             }
+            // From the one address that the socket has it goes anyhow.
+            let from = from.filter(|_| self.local.is_none());
             let pooled = shard.sendings.borrow_mut().pop();
             let mut sending = pooled.unwrap_or_else(Sending::new);
             sending.fill(payload, to, from);
@@ -125,10 +148,7 @@ impl UdpInner {
         let quiet = shard.features.quiet_sends && again == 0;
         let how = if quiet { squeue::Flags::SKIP_SUCCESS } else { squeue::Flags::empty() };
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        let entry: squeue::Entry = opcode::SendMsg::new(types::Fd(self.fd), sending.aim())
-            .flags(flags.cast_unsigned())
-            .build()
-            .flags(how);
+        let entry = sending.entry(types::Fd(self.fd), flags).flags(how);
         let posted = Posted { socket: Rc::clone(self), sending: Some(sending), again };
         // SAFETY: what the entry points at is boxed in `posted`, which the operation owns; the
         // payload's bytes are on the heap or in lent buffers.
