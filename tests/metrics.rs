@@ -7,7 +7,7 @@ mod process;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use process::certs::Ca;
@@ -182,14 +182,24 @@ fn secure(folder: &Path) -> String {
     )
 }
 
-/// A handshake that goes well and one that doesn't.
+/// A handshake that goes well and one that doesn't; and one behind which no HTTP/2 comes.
 fn shake_hands(server: &Server) {
     let secure = address_after(&server.ready, "secure https://");
     let mut client = Command::new("openssl");
     let (code, _, err) = run(client.args(["s_client", "-connect", &secure.to_string()]));
     assert_eq!(code, Some(0), "{err}");
     get(secure, "/");
-    for count in ["weir_tls_handshakes_total", "weir_tls_handshake_failures_total"] {
+    let mut client = Command::new("openssl");
+    client.args(["s_client", "-alpn", "h2", "-connect", &secure.to_string()]);
+    let mut client =
+        client.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    client.stdin.take().unwrap().write_all(b"this is no HTTP/2\n").unwrap();
+    client.wait().unwrap();
+    for count in [
+        "weir_tls_handshakes_total",
+        "weir_tls_handshake_failures_total",
+        "weir_http2_faults_total",
+    ] {
         until(count, || server.sum(count) > 0.0);
     }
 }
