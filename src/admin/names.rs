@@ -232,7 +232,8 @@ mod tests {
         for metric in ALL {
             assert!(seen.insert(metric.name), "{} twice", metric.name);
             assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter);
-            assert!(metric.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+            let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+            assert!(metric.name.bytes().all(fits), "{}", metric.name);
             assert!(metric.help.ends_with('.') && !metric.help.contains('\n'));
         }
     }
