@@ -334,9 +334,11 @@ impl<'a> Sampler<'a> {
         };
         let second = Second::new(at, length, &snapshot.since(&self.last.1));
         let measured = self.last.0 >= timing.measure;
-        self.last = (now, snapshot);
         // What is answered after the end (constant rate) is in the totals, not in the timeline.
-        let late = timing.end.is_some_and(|end| now > end.plus(Duration::from_millis(500)));
+        let late = timing
+            .end
+            .is_some_and(|end| self.last.0 >= end || now > end.plus(Duration::from_millis(500)));
+        self.last = (now, snapshot);
         if measured && !late && self.timeline.len() < limits::MAX_TIMELINE {
             self.timeline.push(second);
         }
