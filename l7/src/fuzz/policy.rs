@@ -159,7 +159,8 @@ fn check_disguise(
     }
     let loud: Vec<u8> = view.host.iter().map(u8::to_ascii_uppercase).collect();
     let (mut host, mut path, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
-    let literal = view.host.contains(&b':');
+    // Of two dots at a host's end only the last one is taken off: it is no name, with one or none.
+    let literal = view.host.contains(&b':') || view.host.last() == Some(&b'.');
     let view = RequestView {
         host: if literal { view.host } else { normal::host(&loud, &mut host) },
         path: normal::path(&other, &mut path),
