@@ -9,6 +9,7 @@ mod floods;
 #[path = "../process/mod.rs"]
 mod process;
 mod serve;
+mod streams;
 mod tunnels;
 mod versions;
 
