@@ -97,7 +97,8 @@ pub(crate) struct Client {
 #[derive(Debug)]
 enum Way {
     Alone(Front),
-    Stream(Lane),
+    /// Boxed, since it is larger than a connection, of which there are many that are idle.
+    Stream(Box<Lane>),
 }
 
 impl Client {
@@ -108,7 +109,7 @@ impl Client {
 
     /// One that is a stream among others.
     pub(crate) fn stream(lane: Lane) -> Client {
-        Client::new(Way::Stream(lane))
+        Client::new(Way::Stream(Box::new(lane)))
     }
 
     fn new(way: Way) -> Client {
