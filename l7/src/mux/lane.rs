@@ -181,7 +181,8 @@ impl Lane {
         self.last.set(last);
         let wire = &mut *self.shared.wire.borrow_mut();
         let len = held.bytes().len();
-        let small = wire.owed() + HEAD + len <= MUX_SEND_BYTES;
+        // An end without bytes needs no window, so it never waits for one.
+        let small = len == 0 || wire.owed() + HEAD + len <= MUX_SEND_BYTES;
         if !small || !self.put(wire, &mut held, len) {
             wire.connection.want(stream, true);
             self.out.replace(Some(held));
