@@ -180,7 +180,7 @@ impl Room {
             ids.client_says(session, member, self.site.keepalive_timeout(), now);
         }
         flow.payload.moved.from_client += bytes;
-        let header = match std::mem::replace(&mut flow.payload.told, true) {
+        let header = match flow.payload.told {
             true => None,
             false => self.header(&flow.client, header_for(&self.site, &flow.payload.pool)),
         };
@@ -193,8 +193,8 @@ impl Room {
         flow.payload.choice.held.member().counters.bytes_sent.add(bytes);
         let upstream = self.upstream.borrow();
         if let Some(Some(open)) = upstream.get(flow.socket) {
-            // What the socket cannot take is counted by the runtime.
-            let _sent = open.socket.send(payload, flow.member, None);
+            // What the socket cannot take is counted by the runtime; its member is told later.
+            flow.payload.told |= open.socket.send(payload, flow.member, None);
         }
     }
 
