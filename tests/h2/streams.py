@@ -36,7 +36,7 @@ def slow_body(c):
     slow, quick = c.post("/echo"), c.post("/echo")
     c.data(slow, b"begun")
     while not c.stream(slow).over:
-        c.data(quick, b"more")
+        c.data(quick, b"more" * 64)
         c.read(wait=0.2)
     assert c.stream(slow).status == 408, c.told()
     c.data(quick, b"done", end=True)

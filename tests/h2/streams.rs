@@ -60,7 +60,7 @@ fn broken_off() {
 #[test]
 fn slow_clients() {
     let member = Origin::start();
-    let front = Front::start(member.addr, "client_timeout = 1\nkeepalive_timeout = 1");
+    let front = Front::start(member.addr, "client_timeout = 2\nkeepalive_timeout = 2");
     for name in ["slow_body", "shut_window", "finished_and_shut", "idle", "silent", "many"] {
         case(front.addr, name);
     }
