@@ -76,7 +76,7 @@ pub(crate) const LINK_SEND_BYTES: usize = 65_536;
 pub(crate) const LINK_PARTING: usize = 16;
 /// Connections to a member that may end, one after the other, before it looks at a request that it
 /// has on them, until that counts as a failure: some serve only so many requests each.
-pub(crate) const LINKS_LEFT: u8 = 8;
+pub(crate) const LINKS_LEFT: u8 = 32;
 /// Leases that are read before others have a turn.
 pub(crate) const LINK_LEASES_PER_TURN: usize = 16;
 /// Streams of one HTTP/2 connection at a time (RFC 9113, 5.1.2).
