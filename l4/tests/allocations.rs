@@ -1,10 +1,10 @@
 //! What a warm TCP connection or UDP flow carries costs no allocation: shown by counting what the
 //! shard's thread asks of the allocator. One test only, since the count is the process's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
-#![allow(unsafe_code, reason = "an allocator that counts can only be written so")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "../../core/tests/rt/counting.rs"]
+mod counting;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::rc::Rc;
@@ -18,40 +18,6 @@ use weir_core::rt;
 use weir_core::table::{Site, View};
 use weir_core::time::clock;
 use weir_l4::{Origin, Tcp, Udp};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // Fails only while the thread's locals are torn down, which is of no interest here.
-    let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
-}
-
-// SAFETY: all work is handed to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.realloc(ptr, layout, new_size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 /// Longest wait for anything that should come at once.
 const SOON: Duration = Duration::from_secs(10);
@@ -162,7 +128,7 @@ async fn main(
         }
     });
     while let Some(Some(tell)) = asks.recv().await {
-        tell.send(ALLOCATIONS.with(Cell::get)).unwrap();
+        tell.send(counting::so_far()).unwrap();
     }
     accepting.abort();
     let _ended = rt::timeout(SOON, tcp.idle()).await;

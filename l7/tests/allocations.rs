@@ -1,55 +1,20 @@
 //! A request on warm connections allocates nothing: shown by counting what the shard's thread asks
 //! of the allocator. One test only, since the count is the process's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
-#![allow(unsafe_code, reason = "an allocator that counts can only be written so")]
 
+#[path = "../../core/tests/rt/counting.rs"]
+mod counting;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
 use support::{Member, Shard};
 use weir_core::model::{AccessLog, AccessLogFormat, Listener, ListenerLog, LogTarget};
 use weir_core::model::{Action, Compare, Persistence, PersistenceKind, Policy, Rule, RuleKind};
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // Fails only while the thread's locals are torn down, which is of no interest here.
-    let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
-}
-
-// SAFETY: all work is handed to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.realloc(ptr, layout, new_size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
 /// Allocations of the shard's thread so far. Asking costs some itself.
 fn allocations(shard: &Shard) -> u64 {
-    shard.run(|| ALLOCATIONS.with(Cell::get))
+    shard.run(counting::so_far)
 }
 
 /// Allocations that `requests` rounds of `round` cause.
