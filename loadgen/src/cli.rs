@@ -93,9 +93,15 @@ pub struct RunArgs {
     /// Requests of a JSON file, [{"path": …, "weight": …}], in place of the URL's own
     #[arg(long, value_name = "FILE", conflicts_with_all = ["body", "method"])]
     pub templates: Option<PathBuf>,
-    /// Requests under way at once on a connection
+    /// Requests under way at once on a connection of HTTP/1.1
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub pipeline: usize,
+    /// Speak HTTP/2: agreed on inside TLS (https), with prior knowledge otherwise (http)
+    #[arg(long)]
+    pub http2: bool,
+    /// Requests under way at once on a connection of HTTP/2
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub streams: usize,
     /// What answers have to be like.
     #[command(flatten)]
     pub expect: ExpectArgs,
@@ -153,9 +159,6 @@ pub struct RunArgs {
     /// Rounds of both sides, with --direct
     #[arg(long, value_name = "N", default_value_t = 5, requires = "direct")]
     pub rounds: usize,
-    /// Flags of later versions.
-    #[command(flatten)]
-    pub later: LaterFlags,
 }
 
 /// Flags about right and wrong answers.
@@ -200,13 +203,6 @@ impl TlsArgs {
         let TlsArgs { insecure, ca, server_name, resume } = self;
         TlsOptions { insecure, ca, server_name, resume }
     }
-}
-
-/// Flags that the interface promises and this version doesn't know yet.
-#[derive(Debug, Args)]
-pub struct LaterFlags {
-    #[arg(long, hide = true)]
-    http2: bool,
 }
 
 /// Flags of `idle`.
@@ -512,7 +508,6 @@ impl RunArgs {
     /// # Errors
     /// One message with cause and cure; the exit code is 2.
     pub fn plan(self) -> Result<(Plan, Vec<FailIf>), String> {
-        self.later.check()?;
         let mut fail_if = self.fail_if;
         // `--fail-if 'errors>0' 'p99>20ms'`: < and > never stand in a URL.
         let (more, urls): (Vec<_>, Vec<_>) = (self.urls.into_iter()).partition(|arg| {
@@ -544,6 +539,8 @@ impl RunArgs {
                 contains: self.expect.expect_body.map(|text| Needle::new(text.as_bytes())),
             },
             pipeline: self.pipeline,
+            http2: self.http2,
+            streams: self.streams,
             tls: self.tls.options(),
             sources: self.source,
             member_field: self.expect.member_header,
@@ -617,15 +614,6 @@ impl ServeArgs {
             seed: self.seed,
         };
         self.listen.iter().enumerate().map(spec).collect()
-    }
-}
-
-impl LaterFlags {
-    fn check(&self) -> Result<(), String> {
-        match self.http2 {
-            true => Err("--http2 is not supported yet; leave it out".to_string()),
-            false => Ok(()),
-        }
     }
 }
 
@@ -781,7 +769,9 @@ mod tests {
             (&["a", "--cores", "99999"], "not among those allowed"),
             (&["a", "--fail-if", "p98>1ms"], "unknown metric"),
             (&["a", "--fail-if", "errors>0", "p98>1ms"], "unknown metric"),
-            (&["a", "--http2"], "--http2 is not supported yet"),
+            (&["tcp://a:1", "--http2"], "for http and https"),
+            (&["a", "--streams", "2"], "--http2"),
+            (&["a", "--http2", "--streams", "1001"], "1–1,000 streams"),
             (&["a", "--admin", "gopher://x"], "unknown scheme"),
             (&["a", "--connections", "0"], "connections"),
             (&["a", "--rate", "0"], "rate"),

@@ -1,6 +1,6 @@
 //! One connection slot towards the target: opens its connection, has an exchange on it, says what
 //! went wrong. What is said on the connection is `http`'s, `tcp`'s and `ws`'s. Knows no schedule
-//! and counts nothing. Called by `shard`, `pipeline` and `idle`; one per connection.
+//! and counts nothing. Called by `shard`, `pipeline`, `h2` and `idle`; one per connection.
 
 use std::cell::Cell;
 use std::fmt;
@@ -38,6 +38,8 @@ pub(crate) struct Failure {
 enum Cause {
     Io(io::Error),
     Words(&'static str),
+    /// With the name of an error code.
+    Coded(&'static str, &'static str),
 }
 
 impl Failure {
@@ -61,6 +63,10 @@ impl Failure {
         Failure { class: ErrorClass::Timeout, cause: Cause::Words(words) }
     }
 
+    pub(crate) fn coded(words: &'static str, code: &'static str) -> Failure {
+        Failure { class: ErrorClass::Reset, cause: Cause::Coded(words, code) }
+    }
+
     fn tls(failure: tls::Failure) -> Failure {
         Failure { class: ErrorClass::Tls, cause: Cause::Words(failure.reason()) }
     }
@@ -69,7 +75,7 @@ impl Failure {
     pub(crate) fn errno(&self) -> Option<i32> {
         match &self.cause {
             Cause::Io(error) => error.raw_os_error(),
-            Cause::Words(_) => None,
+            Cause::Words(_) | Cause::Coded(..) => None,
         }
     }
 
@@ -84,6 +90,7 @@ impl fmt::Display for Failure {
         match &self.cause {
             Cause::Io(error) => error.fmt(f),
             Cause::Words(words) => f.write_str(words),
+            Cause::Coded(words, code) => write!(f, "{words} ({code})"),
         }
     }
 }
@@ -223,7 +230,8 @@ impl<O: Observer> Client<O> {
     }
 }
 
-fn late() -> Failure {
+/// A connection was not open in time.
+pub(crate) fn late() -> Failure {
     Failure::connect(io::ErrorKind::TimedOut.into())
 }
 
@@ -246,6 +254,11 @@ impl<O: Observer> Line<O> {
                 shaken
             }
         };
+        if self.wire.http2 && self.secure.is_some() && stream.alpn() != Some(b"h2") {
+            return Err(Failure::malformed(
+                "the target agreed on HTTP/1 and not on HTTP/2; leave out --http2",
+            ));
+        }
         let mut open = Open { stream, served: 0, frames: Frames::default() };
         if matches!(self.wire.scheme, Scheme::Ws | Scheme::Wss) {
             Box::pin(ws::upgrade(&mut open, &self.wire, rng)).await?;

@@ -1,5 +1,5 @@
 //! One request of HTTP/1.1 and its answer on an open connection. Owns what a slot knows of its
-//! client: chance, cookies, ids, its member. Called by `client` and `pipeline`.
+//! client: chance, cookies, ids, its member. Called by `client`, `pipeline` and `h2`.
 
 use std::cell::Cell;
 use std::io::Write;
@@ -9,6 +9,7 @@ use weir_core::time::clock::{Mono, mono};
 use weir_core::tls::Stream;
 
 use crate::client::{Failure, Open, both};
+use crate::h2::hpack;
 use crate::jar::Jar;
 use crate::limits;
 use crate::noted::Name;
@@ -53,13 +54,32 @@ impl Talk {
         self.jar.write(out);
         let mut id = 0;
         if let Some(nonce) = wire.ids {
-            self.serial += 1;
-            id = self.serial;
+            id = self.next_id();
             // Writing into a Vec can't fail.
             let _ = write!(out, "X-Request-ID: {nonce:016x}{id:016x}\r\n");
         }
         out.extend_from_slice(if last { CLOSE } else { b"" });
         out.extend_from_slice(b"\r\n");
+        id
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    /// Appends a request's header block of HTTP/2; gives the number of its id.
+    pub(crate) fn write_block(&mut self, out: &mut Vec<u8>, wire: &Wire, request: &Request) -> u64 {
+        out.extend_from_slice(&request.block);
+        if wire.sticky {
+            let cookies = self.jar.value();
+            if !cookies.is_empty() {
+                hpack::write(out, "cookie", &String::from_utf8_lossy(&cookies));
+            }
+        }
+        let Some(nonce) = wire.ids else { return 0 };
+        let id = self.next_id();
+        hpack::write(out, "x-request-id", &format!("{nonce:016x}{id:016x}"));
         id
     }
 

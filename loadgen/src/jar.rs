@@ -23,15 +23,17 @@ impl Jar {
 
     /// Appends the Cookie field, if there is a cookie.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        for (n, (name, value)) in self.cookies.iter().enumerate() {
-            out.extend_from_slice(if n == 0 { b"Cookie: " } else { b"; " });
-            out.extend_from_slice(name);
-            out.push(b'=');
-            out.extend_from_slice(value);
-        }
         if !self.cookies.is_empty() {
+            out.extend_from_slice(b"Cookie: ");
+            out.extend_from_slice(&self.value());
             out.extend_from_slice(b"\r\n");
         }
+    }
+
+    /// The field's value; empty without a cookie.
+    pub(crate) fn value(&self) -> Vec<u8> {
+        let pair = |(name, value): &(Vec<u8>, Vec<u8>)| [name, &b"="[..], value].concat();
+        self.cookies.iter().map(pair).collect::<Vec<_>>().join(&b"; "[..])
     }
 }
 

@@ -12,6 +12,7 @@
 //! | [`pace`] | who sends when (pure): closed loop, constant rate, quota |
 //! | `wire`, `secure` | what all connections share; TLS towards the target |
 //! | `client`, `pipeline` | one connection: connect, TLS, exchanges one by one or many at once |
+//! | `h2` | the same over HTTP/2, with its own HPACK and frames |
 //! | `http`, `tcp`, `ws`, `udp` | what is said on a connection, or in a flow |
 //! | [`response`], [`chunked`], `head`, `noted`, [`search`] | what came back (pure parsers) |
 //! | `websocket`, `datagram`, `jar`, `pattern` | what else goes out and comes back (pure) |
@@ -48,6 +49,7 @@ mod datagram;
 pub mod drill;
 pub mod engine;
 mod gate;
+mod h2;
 mod head;
 pub mod hist;
 mod html;

@@ -21,6 +21,18 @@ pub const MAX_CHUNK_LINE: usize = 16_384;
 
 /// Requests under way at once on a connection.
 pub const MAX_PIPELINE: usize = 1_024;
+/// Streams under way at once on a connection of HTTP/2.
+pub const MAX_STREAMS: usize = 1_000;
+/// Streams that a target takes before it has said how many (RFC 9113, 6.5.2: no fewer than 100).
+pub const H2_ASSUMED_STREAMS: usize = 100;
+/// What a stream may receive before we give room again.
+pub const H2_STREAM_WINDOW: u32 = 1 << 20;
+/// The same of a connection of HTTP/2.
+pub const H2_WINDOW: u32 = 1 << 24;
+/// Bytes of bodies that are made ready for one send of HTTP/2.
+pub const H2_OUT: usize = 65_536;
+/// Bytes that wait to be sent on a connection of HTTP/2 because the target keeps asking.
+pub const H2_OUT_LIMIT: usize = 1 << 20;
 /// Kinds of requests of one run.
 pub const MAX_TEMPLATES: usize = 10_000;
 /// Weight of a kind of requests.

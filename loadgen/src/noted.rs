@@ -61,22 +61,28 @@ pub(crate) struct Noted {
 impl Noted {
     /// Reads the fields of a head.
     pub(crate) fn read(&mut self, fields: &[httparse::Header<'_>]) {
+        self.clear();
+        fields.iter().for_each(|field| self.field(field.name.as_bytes(), field.value));
+    }
+
+    /// Prepares for the fields of another answer.
+    pub(crate) fn clear(&mut self) {
         self.member = Name::default();
         self.timing = ServerTiming::default();
         self.cookies.clear();
-        for field in fields {
-            let name = field.name;
-            if name.len() == self.member_field.len()
-                && name.eq_ignore_ascii_case(&self.member_field)
-            {
-                self.member = Name::new(field.value);
-            } else if name.len() == 13 && name.eq_ignore_ascii_case("server-timing") {
-                self.timing.read(field.value);
-            } else if self.wants_cookies && name.eq_ignore_ascii_case("set-cookie") {
-                let pair = field.value.split(|&b| b == b';').next().unwrap_or_default();
-                self.cookies.extend_from_slice(pair.trim_ascii());
-                self.cookies.push(b'\n');
-            }
+    }
+
+    /// Reads one field.
+    pub(crate) fn field(&mut self, name: &[u8], value: &[u8]) {
+        let member = self.member_field.as_bytes();
+        if name.len() == member.len() && name.eq_ignore_ascii_case(member) {
+            self.member = Name::new(value);
+        } else if name.len() == 13 && name.eq_ignore_ascii_case(b"server-timing") {
+            self.timing.read(value);
+        } else if self.wants_cookies && name.eq_ignore_ascii_case(b"set-cookie") {
+            let pair = value.split(|&b| b == b';').next().unwrap_or_default();
+            self.cookies.extend_from_slice(pair.trim_ascii());
+            self.cookies.push(b'\n');
         }
     }
 }

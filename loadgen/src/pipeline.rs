@@ -11,7 +11,7 @@ use std::task::Poll;
 use weir_core::rt::{self, Lease, SendBuf};
 use weir_core::time::clock::{Mono, mono};
 
-use crate::client::{Client, Failure, Line, Observer, Open};
+use crate::client::{Client, Failure, Line, Observer, Open, late};
 use crate::http::Talk;
 use crate::limits;
 use crate::pace::Ticket;
@@ -73,7 +73,7 @@ pub(crate) async fn run(shard: &Shard, mut client: Client<Watch>, slot: usize) {
 
 async fn connect(line: &Line<Watch>, talk: &mut Talk) -> Result<Open, Failure> {
     let opened = rt::timeout(line.wire.timeout, line.connect(&mut talk.rng)).await;
-    opened.unwrap_or_else(|rt::Elapsed| Err(Failure::connect(io::ErrorKind::TimedOut.into())))
+    opened.unwrap_or_else(|rt::Elapsed| Err(late()))
 }
 
 struct Slot<'a> {
@@ -154,7 +154,7 @@ impl Slot<'_> {
     }
 
     fn has_room(&self) -> bool {
-        self.ahead.len() < self.line.wire.pipeline && !self.is_used_up()
+        self.ahead.len() < self.line.wire.in_flight && !self.is_used_up()
     }
 
     /// Sends what is due and fits, in one piece; false when nothing is left to send at all.
@@ -185,7 +185,8 @@ impl Slot<'_> {
                 true => buffer.extend_from_slice(&request.body),
                 false => large = Some(request),
             }
-            let place = self.slot * self.line.wire.pipeline + self.serial % self.line.wire.pipeline;
+            let place =
+                self.slot * self.line.wire.in_flight + self.serial % self.line.wire.in_flight;
             self.serial += 1;
             let start = ticket.due.unwrap_or(now);
             self.shard.mark(place, Some(start));

@@ -94,6 +94,10 @@ pub struct Plan {
     pub templates: Vec<Template>,
     /// Requests under way at once on a connection, 1–1024 (HTTP/1.1 pipelining).
     pub pipeline: usize,
+    /// HTTP/2, with prior knowledge where the target isn't inside TLS.
+    pub http2: bool,
+    /// Streams under way at once on a connection of HTTP/2, 1–1,000.
+    pub streams: usize,
     /// How TLS is done.
     pub tls: TlsOptions,
     /// Our own addresses, which the connections take in turn; empty = the kernel chooses.
@@ -148,6 +152,8 @@ impl Plan {
             expect: Expect::default(),
             templates: Vec::new(),
             pipeline: 1,
+            http2: false,
+            streams: 1,
             tls: TlsOptions::default(),
             sources: Vec::new(),
             member_field: "X-Origin".to_string(),
@@ -169,6 +175,11 @@ impl Plan {
     /// Shards that will run: one a core, but no more than connections.
     pub fn shards(&self) -> usize {
         self.cores.len().clamp(1, self.connections.max(1))
+    }
+
+    /// Requests under way at once on a connection.
+    pub(crate) fn in_flight(&self) -> usize {
+        if self.http2 { self.streams } else { self.pipeline }
     }
 
     /// The method that goes out.
@@ -215,7 +226,7 @@ impl Plan {
         fault.map_or(Ok(()), |why| Err(PlanError(why)))
     }
 
-    fn faults(&self) -> [Option<String>; 9] {
+    fn faults(&self) -> [Option<String>; 10] {
         let wrong = |bad: bool, why: &str| bad.then(|| why.to_string());
         let long = |d: Duration| d > limits::MAX_DURATION;
         [
@@ -247,6 +258,10 @@ impl Plan {
                 "1–1024 requests may be under way on a connection",
             ),
             wrong(
+                !(1..=limits::MAX_STREAMS).contains(&self.streams),
+                "1–1,000 streams may be under way on a connection",
+            ),
+            wrong(
                 self.templates.len() > limits::MAX_TEMPLATES,
                 "too many kinds of requests: at most 10,000",
             ),
@@ -271,6 +286,12 @@ impl Plan {
             Some(format!("{scheme} knows no pipelining, no cookies and no kinds of requests"))
         } else if !scheme.is_http() && !(least..=most).contains(&self.size) {
             Some(format!("the size of a message over {scheme} must be {least}–{most} bytes"))
+        } else if self.http2 && (!scheme.is_http() || self.pipeline > 1) {
+            Some("HTTP/2 is for http and https, and has --streams in place of --pipeline".into())
+        } else if self.streams > 1 && !self.http2 {
+            Some("streams are those of HTTP/2: add --http2, or use --pipeline".to_string())
+        } else if self.streams > 1 && self.sticky {
+            Some("requests under way at once have no cookies of their own".to_string())
         } else if self.pipeline > 1 && (self.sticky || self.ids) {
             Some("pipelined requests have no cookies and no ids of their own".to_string())
         } else {

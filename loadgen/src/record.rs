@@ -21,7 +21,7 @@ pub enum ErrorClass {
     Timeout = 1,
     /// Reset or closed before the answer was whole.
     Reset = 2,
-    /// What came is not a valid HTTP/1 response.
+    /// What came is not a valid response.
     BadResponse = 3,
     /// No TLS connection: the handshake failed.
     Tls = 4,

@@ -46,6 +46,9 @@ pub struct Report {
     /// Requests a connection; absent = kept alive.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub requests_per_connection: Option<u64>,
+    /// HTTP/2 with so many streams a connection; absent = HTTP/1.1, or something else.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub streams: Option<usize>,
     /// Cores, one shard each; empty = one shard, not pinned.
     pub cores: Vec<usize>,
     /// Seed.
@@ -329,6 +332,7 @@ impl Report {
                 Reuse::KeepAlive => None,
                 Reuse::Requests(n) => Some(n),
             },
+            streams: plan.http2.then_some(plan.streams),
             cores: plan.cores.iter().copied().take(plan.shards()).collect(),
             seed: plan.seed,
             warmup: plan.warmup.as_secs_f64(),

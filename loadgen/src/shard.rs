@@ -15,6 +15,7 @@ use weir_core::time::clock::{Mono, mono};
 use crate::client::{Client, Failure, Observer, Opening};
 use crate::cpu;
 use crate::gate::{Flag, Permits};
+use crate::h2;
 use crate::limits;
 use crate::live::{Live, ShardLive};
 use crate::pace::{Pacer, Schedule, Ticket, Timing, part};
@@ -91,7 +92,7 @@ pub(crate) async fn run(job: Job) -> Outcome {
         opens_early: opens_early(&plan),
         pacer: RefCell::new(None),
         recorder: RefCell::new(Some(recorder)),
-        under_way: (0..connections * plan.pipeline).map(|_| Cell::new(None)).collect(),
+        under_way: (0..connections * plan.in_flight()).map(|_| Cell::new(None)).collect(),
         first_slot,
         opening: Permits::new(limits::OPENING),
         go: Flag::default(),
@@ -147,11 +148,12 @@ async fn connection(shard: Rc<Shard>, mut client: Client<Watch>, slot: usize) {
     }
     shard.counters.ready.add(1);
     shard.go.wait().await;
-    match client.line.wire.pipeline {
+    match client.line.wire.in_flight {
         _ if is_udp => {
             let wire = Arc::clone(&client.line.wire);
             udp::run(&shard, &wire, slot, shard.first_slot + slot).await;
         }
+        _ if client.line.wire.http2 => h2::slot::run(&shard, client, slot).await,
         1 => one_by_one(&shard, client, slot).await,
         _ => pipeline::run(&shard, client, slot).await,
     }

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::h2::hpack;
 use crate::record::ErrorClass;
 use crate::search::Needle;
+use crate::target::Target;
 
 /// One kind of request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +60,8 @@ pub(crate) struct Request {
     pub(crate) head: Vec<u8>,
     /// The variant that says `Connection: close`.
     pub(crate) last_head: Vec<u8>,
+    /// The header block of HTTP/2.
+    pub(crate) block: Vec<u8>,
     pub(crate) body: Vec<u8>,
     /// Its method is HEAD.
     pub(crate) is_head: bool,
@@ -67,7 +71,8 @@ pub(crate) struct Request {
 pub(crate) const CLOSE: &[u8] = b"Connection: close\r\n";
 
 impl Request {
-    pub(crate) fn new(template: &Template, authority: &str) -> Request {
+    pub(crate) fn new(template: &Template, target: &Target) -> Request {
+        let authority = &target.authority;
         let Template { method, path, headers, body, .. } = template;
         let mut head = format!("{method} {path} HTTP/1.1\r\n");
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
@@ -84,11 +89,31 @@ impl Request {
             head: [&fields[..], b"\r\n"].concat(),
             last_head: [&fields[..], CLOSE, b"\r\n"].concat(),
             fields,
+            block: block(template, target),
             body: body.clone(),
             is_head: method == "HEAD",
             expect: template.expect.clone(),
         }
     }
+}
+
+/// RFC 9113, 8.3.1.
+fn block(template: &Template, target: &Target) -> Vec<u8> {
+    let Template { method, path, headers, body, .. } = template;
+    let host = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let authority = host.map_or(&target.authority, |(_, value)| value);
+    let mut out = Vec::new();
+    hpack::write(&mut out, ":method", method);
+    hpack::write(&mut out, ":scheme", target.scheme.name());
+    hpack::write(&mut out, ":authority", authority);
+    hpack::write(&mut out, ":path", path);
+    for (name, value) in headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host")) {
+        hpack::write(&mut out, &name.to_ascii_lowercase(), value);
+    }
+    if !body.is_empty() || matches!(method.as_str(), "POST" | "PUT" | "PATCH") {
+        hpack::write(&mut out, "content-length", &body.len().to_string());
+    }
+    out
 }
 
 /// One entry of a `--templates` file.
@@ -166,12 +191,12 @@ mod tests {
             expect: Expect::default(),
         };
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let request = Request::new(&template, "h:1");
+        let request = Request::new(&template, &Target::parse("h:1").unwrap());
         assert_eq!(text(&request.head), "GET /x?y HTTP/1.1\r\nHost: h:1\r\n\r\n");
         template.headers = vec![("host".into(), "h".into()), ("A".into(), "b c".into())];
         template.body = b"body".to_vec();
         template.method = "POST".into();
-        let request = Request::new(&template, "h:1");
+        let request = Request::new(&template, &Target::parse("h:1").unwrap());
         let expected = "POST /x?y HTTP/1.1\r\nhost: h\r\nA: b c\r\nContent-Length: 4\r\n\
             Connection: close\r\n\r\n";
         assert_eq!(text(&request.last_head), expected);

@@ -55,6 +55,11 @@ impl Report {
             Some(1) => "one request each".to_string(),
             Some(n) => format!("{} requests each", units::count(n)),
         };
+        let streams = match self.streams {
+            None => String::new(),
+            Some(1) => ", HTTP/2".to_string(),
+            Some(n) => format!(", HTTP/2 with {n} streams each"),
+        };
         let plural = if self.connections == 1 { "" } else { "s" };
         let connections = units::count(self.connections as u64);
         let pace = match self.rate.asked {
@@ -67,7 +72,7 @@ impl Report {
             cores => format!(", {} cores", cores.len()),
         };
         let time = units::seconds(self.duration);
-        format!("{connections} connection{plural}, {reuse}{pace}{cores}, {time} measured")
+        format!("{connections} connection{plural}{streams}, {reuse}{pace}{cores}, {time} measured")
     }
 
     fn write_totals(&self, out: &mut String) -> std::fmt::Result {

@@ -28,7 +28,10 @@ pub(crate) struct Wire {
     sums: Vec<u64>,
     /// Requests a connection carries; `None` = any number.
     pub(crate) per_connection: Option<u64>,
-    pub(crate) pipeline: usize,
+    /// Requests under way at once on a connection.
+    pub(crate) in_flight: usize,
+    /// HTTP/2 is spoken.
+    pub(crate) http2: bool,
     pub(crate) timeout: Duration,
     trust: Option<Trust>,
     resume: bool,
@@ -50,7 +53,10 @@ impl Wire {
     /// A message with cause and cure, about TLS.
     pub(crate) fn new(plan: &Plan, addr: SocketAddr) -> Result<Wire, String> {
         let Plan { target, tls, .. } = plan;
-        let trust = target.scheme.is_secure().then(|| secure::trust(tls, &[b"http/1.1"]));
+        // Whoever knows HTTP/1.1 alone is to say so in words of HTTP, not of TLS.
+        let alpn: &[&[u8]] = if plan.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+        let is_secure = target.scheme.is_secure();
+        let trust = is_secure.then(|| secure::trust(tls, alpn));
         let templates = plan.requests();
         let mut sum = 0;
         let sums = templates.iter().map(|template| {
@@ -65,9 +71,10 @@ impl Wire {
             path: target.path.clone(),
             fields: plan.headers.clone(),
             sums: sums.collect(),
-            requests: templates.iter().map(|t| Request::new(t, &target.authority)).collect(),
+            requests: templates.iter().map(|t| Request::new(t, target)).collect(),
             per_connection: plan.per_connection(),
-            pipeline: plan.pipeline,
+            in_flight: plan.in_flight(),
+            http2: plan.http2,
             timeout: plan.timeout,
             trust: trust.transpose()?,
             resume: tls.resume,
