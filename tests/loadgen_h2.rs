@@ -1,5 +1,5 @@
-//! The load generator speaking HTTP/2: to Weir, nginx and HAProxy inside TLS and with prior knowledge,
-//! and to targets that don't speak it.
+//! The load generator speaking HTTP/2: to Weir, nginx and HAProxy inside TLS and with prior
+//! knowledge, and to targets that don't speak it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod process;

@@ -169,7 +169,7 @@ fn bad_command_lines_are_exit_2() {
     for args in [
         &[][..],
         &["--nonsense"],
-        &["http://127.0.0.1:1/", "--http2"],
+        &["tcp://127.0.0.1:1", "--http2"],
         &["http://127.0.0.1:1/", "--html", "-", "--json", "-"],
         &["https://127.0.0.1:1/", "--ca", "/no/such/file"],
         &["http://127.0.0.1:1/", "--fail-if", "p99>20"],

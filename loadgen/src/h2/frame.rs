@@ -1,6 +1,6 @@
-//! Pure: frames of HTTP/2 (RFC 9113, section 4) in bytes that arrive in any pieces, and the few that
-//! loadgen sends. The content of DATA is handed on as it comes, everything else once it is whole.
-//! Used by `session`.
+//! Pure: frames of HTTP/2 (RFC 9113, section 4) in bytes that arrive in any pieces, and the few
+//! that loadgen sends. The content of DATA is handed on as it comes, everything else once it is
+//! whole. Used by `session`.
 
 /// Longest payload that the target may send: the protocol's own, so that we needn't ask.
 const MAX_PAYLOAD: u32 = 16_384;

@@ -1,6 +1,6 @@
-//! Pure: header fields in HPACK (RFC 7541). What is read may use all of it; what is written is made
-//! once a request and leaves the target's table alone, so that every request costs the same. Used by
-//! `session` and `template`.
+//! Pure: header fields in HPACK (RFC 7541). What is read may use all of it; what is written is
+//! made once a request and leaves the target's table alone, so that every request costs the same.
+//! Used by `session` and `template`.
 
 use std::collections::VecDeque;
 

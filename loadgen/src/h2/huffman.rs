@@ -1,5 +1,5 @@
-//! Pure: reads strings in HPACK's Huffman code (RFC 7541, appendix B). Nothing is written in it: what
-//! loadgen sends is short, and the target's work is not to depend on it. Used by `hpack`.
+//! Pure: reads strings in HPACK's Huffman code (RFC 7541, appendix B). Nothing is written in it:
+//! what loadgen sends is short, and the target's work is not to depend on it. Used by `hpack`.
 
 /// Bytes in the order of their codes, which grow with the code's length and then with the byte.
 #[rustfmt::skip]

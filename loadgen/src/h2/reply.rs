@@ -1,5 +1,5 @@
-//! Pure: the answer on one stream, judged (RFC 9113, 8.1 to 8.3): heads, the body's length, trailers.
-//! Used by `session`.
+//! Pure: the answer on one stream, judged (RFC 9113, 8.1 to 8.3): heads, the body's length,
+//! trailers. Used by `session`.
 
 /// How far an answer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

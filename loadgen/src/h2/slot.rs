@@ -1,6 +1,6 @@
-//! A connection slot that speaks HTTP/2: many requests under way at once on one connection, each in a
-//! stream of its own. What the target says it has not looked at is sent again on the next connection;
-//! its latency goes on from where it began. Called by `shard`.
+//! A connection slot that speaks HTTP/2: many requests under way at once on one connection, each
+//! in a stream of its own. What the target says it has not looked at is sent again on the next
+//! connection; its latency goes on from where it began. Called by `shard`.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
