@@ -8,6 +8,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use process::space::Space;
 use process::{LIMIT, RUN_DIR, Server, address_after, run, until, weir};
 use weir_core::time::clock;
 
@@ -83,37 +84,6 @@ fn silence_is_well_and_a_closed_port_is_not() {
     }
 }
 
-/// A network namespace with nothing but loopback; removed at the end.
-struct Space(String);
-
-impl Space {
-    fn new(name: &str) -> Space {
-        let space = Space(format!("weir-{name}-{}", std::process::id()));
-        let made = ip(&["netns", "add", &space.0]);
-        assert!(made.0 == Some(0), "network namespaces need root: {}", made.2);
-        let up = ip(&["-n", &space.0, "link", "set", "lo", "up"]);
-        assert_eq!(up.0, Some(0), "{}", up.2);
-        space
-    }
-
-    /// A command that runs inside.
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.0]).args(words);
-        command
-    }
-}
-
-impl Drop for Space {
-    fn drop(&mut self) {
-        ip(&["netns", "del", &self.0]);
-    }
-}
-
-fn ip(words: &[&str]) -> (Option<i32>, String, String) {
-    run(Command::new("ip").args(words))
-}
-
 /// What the server said on stderr within the namespace until `words`, started with `prefix`.
 fn said(space: &Space, prefix: &[&str], words: &str) -> String {
     let member = "127.0.0.1:9".parse().unwrap();
@@ -147,7 +117,7 @@ fn echoes_come_first() {
     let off = "net.ipv4.icmp_echo_ignore_all=1";
     let set = run(&mut space.command(&["sysctl", "-qw", off]));
     assert_eq!(set.0, Some(0), "{}", set.2);
-    let text = said(&space, &[], "its first check failed: echo_timeout");
+    let text = said(&space, &[], "its first check failed: CONNECT_TIMEOUT (echo_timeout)");
     assert!(!text.contains("port_unreachable"), "{text}");
 
     // Nobody is in the group that may ping, as is the kernel's default.
@@ -160,5 +130,5 @@ fn echoes_come_first() {
     let on = ["sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=0", "net.ipv4.ping_group_range=0 0"];
     let set = run(&mut space.command(&on));
     assert_eq!(set.0, Some(0), "{}", set.2);
-    said(&space, &not_raw, "its first check failed: port_unreachable");
+    said(&space, &not_raw, "its first check failed: CONNECT_REFUSED (port_unreachable)");
 }

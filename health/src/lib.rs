@@ -7,6 +7,7 @@
 //! are made where somebody speaks HTTP/2.
 #![forbid(unsafe_code)]
 
+mod counters;
 pub mod limits;
 mod probe;
 mod prober;
@@ -15,6 +16,7 @@ mod schedule;
 mod state;
 mod turns;
 
+pub use counters::ProberCounters;
 pub use probe::{AskGrpc, GrpcAnswering, GrpcCall};
-pub use prober::{First, Prober, ProberCounters, Target};
-pub use reason::{Local, Reason};
+pub use prober::{First, Prober, Target};
+pub use reason::{Code, Local, Reason};

@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_core::counter::Counter;
 use weir_core::model::{Handle, Monitor};
 use weir_core::rt::{self, TaskHandle};
 use weir_core::time::clock::Mono;
 use weir_core::tls::Trust;
 
+use crate::counters::ProberCounters;
 use crate::limits;
 use crate::probe::{self, AskGrpc, Outcome, Question};
 use crate::reason::{Local, Reason};
@@ -54,17 +54,6 @@ pub enum First {
     Soon,
     /// At a random moment of the first delay (R8.6-1).
     AtRandom,
-}
-
-/// What the prober has done. One writer, the control thread.
-#[derive(Debug, Default)]
-pub struct ProberCounters {
-    /// Probes that had an outcome.
-    pub probes: Counter,
-    /// Of these, failed ones.
-    pub failures: Counter,
-    /// Probes that this host could not make.
-    pub void: Counter,
 }
 
 /// Runs all checks of the process. Lives on one thread of the runtime.
@@ -134,6 +123,7 @@ impl Prober {
             checks.insert(key, check);
         }
         old.values().for_each(|check| check.end());
+        self.counters.forget(old.keys());
     }
 
     /// Those targets that have had no verdict yet.
@@ -180,14 +170,13 @@ impl Prober {
                 return self.complain(check, local);
             }
         };
-        self.counters.probes.add(1);
-        self.counters.failures.add(u64::from(result.is_err()));
+        let key = check.target.borrow().key;
+        self.counters.record(key, &result);
         let Monitor { rise, fall, .. } = *check.target.borrow().monitor;
         let mut state = check.state.get();
         let first = !state.is_judged();
         let change = state.record(result.is_ok(), rise, fall);
         check.state.set(state);
-        let key = check.target.borrow().key;
         if let Some(up) = change {
             check.log(up, result.err());
             check.since.set(rt::now());

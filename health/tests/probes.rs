@@ -13,7 +13,7 @@ use weir_core::model::{Codes, Handle, Handles, Monitor, MonitorKind, MonitorMeth
 use weir_core::rt::{self, ShardConfig, ShardHandle};
 use weir_core::time::clock;
 use weir_health::limits::MAX_PROBES;
-use weir_health::{First, Prober, Target};
+use weir_health::{Code, First, Prober, ProberCounters, Target};
 
 const SOON: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
@@ -53,6 +53,7 @@ type Order = Box<dyn FnOnce(&std::rc::Rc<Prober>) + Send>;
 struct Desk {
     orders: Option<rt::Sender<Order>>,
     changes: Receiver<(u64, bool)>,
+    counters: Arc<ProberCounters>,
     thread: Option<ShardHandle<()>>,
 }
 
@@ -64,19 +65,21 @@ impl Desk {
     /// With so many probes at the same time.
     fn with(at_once: usize, targets: Vec<Target>) -> Desk {
         let (tell, changes) = channel();
+        let counters = Arc::<ProberCounters>::default();
+        let count = Arc::clone(&counters);
         let (orders, mut mailbox) = rt::mailbox::<Order>(16);
         let config = ShardConfig { name: "test-prober".into(), ..ShardConfig::default() };
         let thread = rt::start_shard(config, move || async move {
             let tell = move |key: Handle, up| {
                 let _over = tell.send((key.number(), up));
             };
-            let prober = Prober::new(7, at_once, Arc::default(), tell, None);
+            let prober = Prober::new(7, at_once, count, tell, None);
             prober.set_targets(targets);
             while let Some(order) = mailbox.recv().await {
                 order(&prober);
             }
         });
-        Desk { orders: Some(orders), changes, thread: Some(thread.unwrap()) }
+        Desk { orders: Some(orders), changes, counters, thread: Some(thread.unwrap()) }
     }
 
     fn set(&self, targets: Vec<Target>) {
@@ -263,6 +266,72 @@ fn strange_members() {
     let wanted: Vec<(u64, bool)> = (1..).zip(&members).map(|(key, (_, up))| (key, *up)).collect();
     assert_eq!(verdicts, wanted);
     assert!(clock::mono().since(begin) < SECOND * 8, "a second to begin, a second each");
+}
+
+/// A port whose queue of connections is full: SYNs are dropped. The queue goes with what is
+/// returned.
+fn overloaded() -> (socket2::Socket, Vec<TcpStream>, SocketAddr) {
+    use socket2::{Domain, SockAddr, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SockAddr::from(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok();
+    let queued = std::iter::from_fn(connect).collect();
+    (socket, queued, address)
+}
+
+/// The codes of the ELB as real sockets bring them about, with what was expected and what came.
+/// Handshakes are seen in `tests/secured`, requests that nobody acknowledges in `tests/reasons.rs`.
+#[test]
+fn each_way_to_fail_has_its_code() {
+    let say = |text: &'static str| Member::answering(move |_| text.to_owned());
+    let reset = |read: bool| {
+        Member::start(move |mut stream| {
+            if read {
+                stream.read_exact(&mut [0; 16]).unwrap();
+            }
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        })
+    };
+    let silent = Member::start(std::mem::forget);
+    let (_socket, _queued, overloaded) = overloaded();
+    let members =
+        [reset(true), reset(false), say("HTT"), say("SSH-2.0-x\r\n"), say("HTTP/1.1 404 No\r\n")];
+    let [cut, at_once, short, ssh, missing] = [0, 1, 2, 3, 4].map(|at: usize| members[at].address);
+    // Nobody may connect to all hosts of a network: the kernel says that it has no way there.
+    let nowhere = "255.255.255.255:9".parse().unwrap();
+    let cases: [(SocketAddr, &[Code]); 9] = [
+        (overloaded, &[Code::ConnectTimeout]),
+        (closed(), &[Code::ConnectRefused]),
+        (nowhere, &[Code::ConnectFailed]),
+        (cut, &[Code::ConnectInterrupt]),
+        // Which of the two depends on whether the request was faster than the reset.
+        (at_once, &[Code::ConnectInterrupt, Code::SendRequestFailed]),
+        (short, &[Code::RecvResponseFailed]),
+        (silent.address, &[Code::RecvResponseTimeout]),
+        (ssh, &[Code::ResponseFormatError]),
+        (missing, &[Code::ResponseMismatch]),
+    ];
+    let check = || http("/", "", Codes::one(200));
+    let targets = (1..).zip(&cases).map(|(key, (at, _))| target(key, *at, check())).collect();
+    let desk = Desk::start(targets);
+    for _ in &cases {
+        assert!(!desk.next().1);
+    }
+    let failing = desk.counters.failing();
+    for (key, (at, codes)) in (1..).zip(&cases) {
+        let reason = &failing[&handle(key)];
+        assert!(codes.contains(&reason.code()), "{at}: {reason}");
+    }
+    let compared = failing[&handle(9)].compared();
+    assert_eq!(compared, Some(("200".to_owned(), "404".to_owned())));
+    assert!(desk.counters.failures().map(|(_, n)| n).sum::<u64>() >= 9);
+    desk.set(Vec::new());
+    let until = clock::mono().plus(SOON);
+    while !desk.counters.failing().is_empty() {
+        assert!(clock::mono() < until, "who is not checked any more has failed nothing");
+    }
 }
 
 /// R8.1-17: who isn't a target isn't asked; C36: who served before stays up until its checks find

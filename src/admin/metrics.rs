@@ -145,9 +145,7 @@ impl Book {
         page.listeners(&mut text);
         page.members(&mut text, &state, &self.memory);
         self.memory.render(&mut text, &page, &state, &self.rings);
-        text.single(&names::HEALTH_PROBES, self.prober.probes.get());
-        text.single(&names::HEALTH_FAILURES, self.prober.failures.get());
-        text.single(&names::HEALTH_VOID, self.prober.void.get());
+        self.checks(&mut text, &page);
         self.rings(&mut text);
         self.process(&mut text);
         text.into_string()
@@ -169,6 +167,24 @@ impl Book {
         for (name, _, stale) in certificates.iter() {
             family.sample(&[name], u8::from(*stale));
         }
+    }
+
+    fn checks(&self, text: &mut Text, page: &Page) {
+        let failing = self.prober.failing();
+        let mut family = text.family(&names::CHECK_FAILURE);
+        for MemberRow { handle, labels: [pool, name], .. } in &page.members {
+            if let Some(reason) = failing.get(handle) {
+                let (expected, actual) = reason.compared().unwrap_or_default();
+                let (code, cause) = (reason.code().name(), reason.cause());
+                family.sample(&[pool, name, code, cause, &expected, &actual], 1);
+            }
+        }
+        text.single(&names::HEALTH_PROBES, self.prober.probes.get());
+        let mut family = text.family(&names::HEALTH_FAILURES);
+        for (code, n) in self.prober.failures() {
+            family.sample(&[code.name()], n);
+        }
+        text.single(&names::HEALTH_VOID, self.prober.void.get());
     }
 
     fn rings(&self, text: &mut Text) {

@@ -162,11 +162,14 @@ metrics! {
         "Members of a checked pool that are up.";
     MEMBER_UP Gauge "weir_member_up" ["pool", "member"],
         "1 while the member's health checks find it up, else 0; absent without checks.";
+    CHECK_FAILURE Gauge "weir_member_check_failure"
+        ["pool", "member", "reason", "cause", "expected", "actual"],
+        "1 while the member's last check failed, with why; absent while it goes well.";
 
     HEALTH_PROBES Counter "weir_health_probes_total" [],
         "Health probes that had an outcome.";
-    HEALTH_FAILURES Counter "weir_health_probe_failures_total" [],
-        "Health probes that failed; the log has the reasons of changes.";
+    HEALTH_FAILURES Counter "weir_health_probe_failures_total" ["reason"],
+        "Health probes that failed, by reason: docs/health.md lists the codes.";
     HEALTH_VOID Counter "weir_health_probes_void_total" [],
         "Health probes that this host could not make (descriptors, ports, memory); no verdict.";
 

@@ -5,6 +5,7 @@
 pub mod certs;
 pub mod mirror;
 pub mod mortal;
+pub mod space;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -178,14 +178,17 @@ fn members_are_checked_inside_tls() {
     assert_eq!(up(&server), 1.0);
     assert_eq!(server.reload(&one(1, &check("/202", ""))).0, Some(0));
     let line = server.line_with("is down");
-    assert!(line.contains("unexpected_status (expected 200, got 202)"), "{line}");
+    assert!(
+        line.contains("RESPONSE_MISMATCH (unexpected_status: expected 200, got 202)"),
+        "{line}"
+    );
     let (server, _) = start(&one(2, &check("/", "")));
     assert_eq!(up(&server), 1.0, "nobody verifies");
     let verify = "\ntls = { verify = true, ca = \"ca\" }";
     let (mut server, _) = start(&one(2, &(check("/", "app.example") + verify)));
     let line = server.log.iter().find(|line| line.contains("its first check failed")).cloned();
     let line = line.unwrap_or_else(|| server.line_with("its first check failed"));
-    assert!(line.contains("ssl_handshake_error (certificate_expired)"), "{line}");
+    assert!(line.contains("SSL_HANDSHAKE_ERROR (certificate_expired)"), "{line}");
     assert_eq!(up(&server), 0.0);
     let (server, _) = start(&one(1, &(check("/", "app.example") + verify)));
     assert_eq!(up(&server), 1.0);
@@ -197,4 +200,6 @@ fn members_are_checked_inside_tls() {
     assert_eq!(up(&server), 1.0);
     let (server, _) = start(&file("HTTP", &check("/", ""), &nginx.addrs[..1], &shown, &ca));
     assert_eq!(up(&server), 0.0);
+    let reason = "reason=\"SSL_HANDSHAKE_ERROR\",cause=\"plain_http\"";
+    assert!(server.metrics().contains(reason), "{}", server.metrics());
 }

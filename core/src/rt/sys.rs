@@ -99,6 +99,8 @@ pub struct TcpInfo {
     pub total_retrans: u32,
     /// Bytes that the peer has acknowledged.
     pub bytes_acked: u64,
+    /// Segments that were sent and that it has not.
+    pub unacked: u32,
 }
 
 pub(super) fn tcp_info(fd: RawFd) -> io::Result<TcpInfo> {
@@ -114,6 +116,7 @@ pub(super) fn tcp_info(fd: RawFd) -> io::Result<TcpInfo> {
         rtt_us: raw.tcpi_rtt,
         rttvar_us: raw.tcpi_rttvar,
         total_retrans: raw.tcpi_total_retrans,
+        unacked: raw.tcpi_unacked,
         bytes_acked: bytes_acked(fd).unwrap_or_default(),
     })
 }

@@ -48,12 +48,15 @@ pub(super) async fn ask(
     limit: Duration,
 ) -> Result<(), Reason> {
     let answer = rt::timeout(limit, exchange(&stream, request)).await;
+    // The request is the last that was sent.
+    let untaken = stream.tcp_info().is_ok_and(|info| info.unacked > 0);
     // The rest of the answer is of no interest, and nobody is to keep it in TIME_WAIT.
     stream.reset();
     match answer {
         Ok(Ok(status)) if codes.contains(status) => Ok(()),
         Ok(Ok(actual)) => Err(Reason::UnexpectedStatus { expected: codes.clone(), actual }),
         Ok(Err(reason)) => Err(reason),
+        Err(rt::Elapsed) if untaken => Err(Reason::SendTimeout),
         Err(rt::Elapsed) => Err(Reason::ResponseTimeout),
     }
 }
@@ -72,12 +75,17 @@ async fn exchange(stream: &Stream, request: &[u8]) -> Result<u16, Reason> {
             None if answer.len() >= MAX_BYTES => return Err(Reason::InvalidResponse),
             None => {}
         }
-        match stream.recv().await {
-            Ok(Some(lease)) => answer.extend_from_slice(&lease),
-            Ok(None) if answer.is_empty() && sent.is_err() => return Err(Reason::Reset),
-            Ok(None) => return Err(Reason::ClosedEarly),
-            Err(_) => return Err(Reason::Reset),
-        }
+        let end = match stream.recv().await {
+            Ok(Some(lease)) => {
+                answer.extend_from_slice(&lease);
+                continue;
+            }
+            Ok(None) => Reason::ClosedEarly,
+            Err(_) => Reason::Reset,
+        };
+        // A reset may be told to the send, and then looks like an end here.
+        let unsent = sent.is_err() || stream.flush().await.is_err();
+        return Err(if unsent && answer.is_empty() { Reason::SendFailed } else { end });
     }
 }
 

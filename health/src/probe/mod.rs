@@ -13,7 +13,7 @@ use weir_core::model::{Monitor, MonitorKind};
 use weir_core::rt::{self, ConnectOptions, TcpStream};
 use weir_core::tls::{self, Stream, Trust};
 
-use crate::reason::{Local, Reason, judge};
+use crate::reason::{Local, Reason, judge_connect};
 
 pub use grpc::{AskGrpc, GrpcAnswering, GrpcCall};
 
@@ -90,15 +90,15 @@ pub(crate) async fn probe(question: Question<'_>) -> Outcome {
 async fn connect(question: &Question<'_>) -> Result<Result<(TcpStream, Duration), Reason>, Local> {
     let Question { address, source, monitor: &Monitor { timeout, .. }, .. } = *question;
     let begin = rt::now();
-    let source = source.filter(|ip| ip.is_ipv4() == address.is_ipv4());
-    let source = source.map(|ip| SocketAddr::new(ip, 0));
+    let ours = source.filter(|ip| ip.is_ipv4() == address.is_ipv4());
+    let source = ours.map(|ip| SocketAddr::new(ip, 0));
     let options = ConnectOptions { source, timeout: Some(timeout), ..ConnectOptions::default() };
     match TcpStream::connect(address, &options).await {
         Ok(stream) => {
             let left = timeout.saturating_sub(rt::now().since(begin));
             Ok(Ok((stream, left)))
         }
-        Err(error) => judge(&error).map(Err),
+        Err(error) => judge_connect(&error, address, ours).map(Err),
     }
 }
 

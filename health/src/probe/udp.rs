@@ -48,7 +48,7 @@ pub(super) async fn ask(question: &Question<'_>) -> Outcome {
 fn told(error: &io::Error) -> Outcome {
     // "Prohibited" of ICMPv6, which is no word of this host's here (RFC 4443, 3.1).
     if error.raw_os_error() == Some(EACCES) {
-        return Ok(Err(Reason::Unreachable));
+        return Ok(Err(Reason::Prohibited));
     }
     judge(error).map(|reason| match reason {
         Reason::ConnectRefused => Err(Reason::PortUnreachable),
