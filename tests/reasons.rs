@@ -98,8 +98,8 @@ impl Inside {
     /// What comes in is filtered by this rule, and by no other.
     fn filter(&self, rule: &str) {
         let rules = format!(
-            "flush ruleset\ntable inet t {{ chain in {{ type filter hook input priority 0; {rule} \
-             }} }}\n"
+            "flush ruleset\ntable inet t {{\nchain in {{\ntype filter hook input priority 0\n\
+             {rule}\n}}\n}}\n"
         );
         let path = self.log.with_file_name("rules");
         std::fs::write(&path, &rules).unwrap();
