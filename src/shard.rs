@@ -21,7 +21,7 @@ use weir_core::rt::{
     self, Receiver, RingStats, Sender, ShardConfig, ShardError, ShardHandle, TcpListener,
     TcpStream, UdpSocket,
 };
-use weir_core::table::{Site, Ticket, View};
+use weir_core::table::{Site, Suspect, Ticket, View};
 use weir_l4::{Origin, Tcp, Udp, udp};
 use weir_l7::Service;
 
@@ -125,13 +125,15 @@ pub enum News {
     Ready,
     /// This version is in effect; what could not be done about its doors is told.
     Applied(u64, Vec<String>),
+    /// A member fails too often; told at most once a second and member.
+    Suspect(Suspect),
     /// After [`Order::Drain`]: no connection is left.
     Drained,
     /// Its main task is over, also after a panic.
     Ended,
 }
 
-/// Reports that one shard may have under way: ready, one version, drained, ended.
+/// Reports that one shard may have under way, beside suspects: ready, one version, drained, ended.
 pub const REPORTS_PER_SHARD: usize = 4;
 
 /// Where reports go. The receiver makes room for [`REPORTS_PER_SHARD`] of each shard.
@@ -193,6 +195,8 @@ async fn life(plan: Plan, mut orders: Receiver<Order>, ended: EndedOnDrop) {
         growing: Cell::new(false),
         draining: Cell::new(None),
     });
+    let (shard, suspects) = (plan.index, Arc::clone(reports));
+    desk.view.on_suspects(move |one| suspects(Report { shard, news: News::Suspect(one) }));
     tell(News::Ready);
     while let Some(order) = orders.recv().await {
         match order {
@@ -233,6 +237,11 @@ struct Desk {
     draining: Cell<Option<Duration>>,
 }
 
+/// Does it change who gets traffic, and nothing else?
+fn is_health(change: &Change) -> bool {
+    matches!(change, Change::Health { .. } | Change::Ejected { .. })
+}
+
 /// What serves connections, by protocol.
 #[derive(Clone)]
 struct Services {
@@ -264,7 +273,7 @@ impl Desk {
         let Update { diff, board, doors, settled } = update;
         let unusable = self.view.apply(&diff, &board, rt::now(), settled);
         self.services.http.retire(&unusable);
-        if diff.changes.iter().any(|change| !matches!(change, Change::Health { .. })) {
+        if diff.changes.iter().any(|change| !is_health(change)) {
             self.services.tcp.follow();
             self.services.udp.follow();
         }

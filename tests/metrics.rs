@@ -214,7 +214,8 @@ fn a_scrape_lists_every_series() {
     let members = [(member(Duration::ZERO), 1), (refusing, 1)];
     let text = config("[0]", 5, 0, &members).replace("default_pool", "cps = 20\ndefault_pool");
     let server = Server::start(&format!(
-        "{text}healthmonitor = {{ type = \"TCP\" }}\n{RAW}{UDP}{}[[certificate]]\n\
+        "{text}healthmonitor = {{ type = \"TCP\" }}\noutlier_detection = {{ enable = true }}\n\
+         pool_health = {{ minimum_healthy_member_count = 1 }}\n{RAW}{UDP}{}[[certificate]]\n\
          name = \"ca\"\ntype = \"client\"\ncertificate = \"\"\"\n{}\"\"\"\n\
          [access_log]\npath = \"{}\"\n",
         secure(folder.path()),

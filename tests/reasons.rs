@@ -34,9 +34,8 @@ sys.stdin.read()
 
 /// Three pools with one member each, `m`, at the service on port 8000.
 fn file() -> String {
-    let mut text = format!(
-        "[runtime]\ncores = \"auto\"\nshutdown_timeout = 1\nrun_dir = \"{RUN_DIR}\"\n"
-    );
+    let mut text =
+        format!("[runtime]\ncores = \"auto\"\nshutdown_timeout = 1\nrun_dir = \"{RUN_DIR}\"\n");
     let pools = [
         ("web", "HTTP", "HTTP", "127.0.0.1"),
         ("dns", "UDP", "UDP_CONNECT", "127.0.0.1"),

@@ -115,6 +115,8 @@ pub const EXECUTOR_RING_DEPTH: usize = 32;
 
 /// How long a listener waits after it ran out of descriptors or memory, in milliseconds.
 pub const ACCEPT_BACKOFF_MS: u64 = 100;
+/// How often a shard tells control at most that the same member fails too often, in milliseconds.
+pub const SUSPECT_PAUSE_MS: u64 = 1_000;
 /// How long a shard that ends waits for its last operations, in milliseconds.
 pub const TEARDOWN_MS: u64 = 2_000;
 

@@ -41,16 +41,8 @@ const KEYS: &[(&str, &str, Lines)] = &[
         POOL,
         "pool[0].",
         &[
-            (
-                "pool_health = {}",
-                "pool_health = { minimum_healthy_member_count = 1 }",
-                "pool health",
-            ),
-            (
-                "outlier_detection = { enable = false, base_ejection = '30s' }",
-                "outlier_detection = { enable = true }",
-                "outlier detection",
-            ),
+            ("pool_health = { minimum_healthy_member_count = 1 }", "", ""),
+            ("outlier_detection = { enable = true, consecutive_failures = 1 }", "", ""),
             ("member_max_connections = 0", "member_max_connections = 7", "member limits"),
             ("queue_timeout = '1000ms'", "queue_timeout = '2s'", "member limits"),
             ("proxy_protocol = 'none'", "proxy_protocol = 'v1'", "the PROXY protocol"),

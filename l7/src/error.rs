@@ -132,6 +132,16 @@ impl Error {
         }
     }
 
+    /// Does it say something about the member's health? Not what this host lacked (descriptors,
+    /// ports, memory), nor that a member of HTTP/2 ended connections in the way that it may.
+    pub(crate) fn is_about_member(self) -> bool {
+        match self {
+            Error::ConnectFailed(kind) => weir_core::net::of_member(kind),
+            Error::MemberRefused | Error::MemberLeft => false,
+            error => error.verdict().side == Side::Member,
+        }
+    }
+
     /// The table 2-1 of the requirements.
     pub(crate) const fn verdict(self) -> Verdict {
         use Retry::{Always, Never, Unanswered, Unbound};

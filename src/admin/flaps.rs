@@ -1,35 +1,46 @@
-//! Pure: how often the checks changed their mind about each member (R4.3-2). The first success of a
-//! member that starts down is no change of mind.
+//! Pure: how often the checks changed their mind about each member (R4.3-2), and how often it was
+//! left out. The first success of a member that starts down is no change of mind.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use weir_core::control::State;
 use weir_core::model::Handle;
 
-/// Changes of state by member.
+/// Changes of members' states.
 #[derive(Debug, Default)]
-pub(super) struct Flaps(HashMap<Handle, u64>);
+pub(super) struct Flaps {
+    changes: HashMap<Handle, u64>,
+    ejections: HashMap<Handle, u64>,
+}
 
 impl Flaps {
-    /// Members may be up or down otherwise in `now` than they were in `before`.
+    /// Members may be up or down, in or out otherwise in `now` than they were in `before`.
     pub(super) fn compare(&mut self, before: &State, now: &State) {
-        let present = |handle: &Handle| now.members().any(|(_, member)| member.handle == *handle);
-        self.0.retain(|handle, _| present(handle));
-        let known: HashMap<Handle, bool> =
-            before.members().map(|(_, m)| (m.handle, before.is_up(m.handle))).collect();
-        for (_, member) in now.members() {
-            let up = now.is_up(member.handle);
-            if known.get(&member.handle).is_none_or(|was| *was == up) {
-                continue;
+        let present: BTreeSet<Handle> = now.members().map(|(_, member)| member.handle).collect();
+        self.changes.retain(|handle, _| present.contains(handle));
+        self.ejections.retain(|handle, _| present.contains(handle));
+        let known: BTreeSet<Handle> = before.members().map(|(_, member)| member.handle).collect();
+        for member in present {
+            let up = now.is_up(member);
+            if known.contains(&member)
+                && before.is_up(member) != up
+                && (!up || self.changes.contains_key(&member))
+            {
+                *self.changes.entry(member).or_default() += 1;
             }
-            if !up || self.0.contains_key(&member.handle) {
-                *self.0.entry(member.handle).or_default() += 1;
+            if now.is_ejected(member) && !before.is_ejected(member) {
+                *self.ejections.entry(member).or_default() += 1;
             }
         }
     }
 
-    /// How often this member's state changed.
+    /// How often the checks changed their mind about this member.
     pub(super) fn of(&self, member: Handle) -> u64 {
-        self.0.get(&member).copied().unwrap_or_default()
+        self.changes.get(&member).copied().unwrap_or_default()
+    }
+
+    /// How often it was left out.
+    pub(super) fn ejections_of(&self, member: Handle) -> u64 {
+        self.ejections.get(&member).copied().unwrap_or_default()
     }
 }

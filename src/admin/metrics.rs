@@ -68,6 +68,8 @@ pub(super) struct MemberRow {
     pub(super) labels: [String; 2],
     /// Its pool is checked.
     checked: bool,
+    /// Its pool leaves out members that fail.
+    watched: bool,
     /// It is spoken to inside TLS.
     secured: bool,
     pub(super) blocks: Vec<Arc<MemberCounters>>,
@@ -360,6 +362,11 @@ impl Page {
                 family.sample(&[pool, name], sum(blocks, read));
             }
         }
+        let mut family = text.family(&names::MEMBER_RESPONSE_SECONDS);
+        for MemberRow { labels: [pool, name], blocks, .. } in &self.members {
+            let seconds = sum(blocks, |c| c.response_us.get()) as f64 / 1e6;
+            family.sample(&[pool, name], format_args!("{seconds:.6}"));
+        }
         self.member_handshakes(text);
         let mut family = text.family(&names::MEMBER_RESPONSES);
         for MemberRow { labels: [pool, name], blocks, .. } in &self.members {
@@ -377,6 +384,23 @@ impl Page {
         for row in checked() {
             let [pool, name] = &row.labels;
             family.sample(&[pool, name], u8::from(state.is_up(row.handle)));
+        }
+        self.ejections(text, state, memory);
+    }
+
+    fn ejections(&self, text: &mut Text, state: &State, memory: &Memory) {
+        let mut family = text.family(&names::SERVES_ALL);
+        for (_, pool) in state.pools().filter(|(_, pool)| pool.minimum_healthy > 0) {
+            family.sample(&[&pool.name], u8::from(state.serves_all(pool)));
+        }
+        let watched = || self.members.iter().filter(|row| row.watched);
+        let mut family = text.family(&names::EJECTED);
+        for MemberRow { handle, labels: [pool, name], .. } in watched() {
+            family.sample(&[pool, name], u8::from(state.is_ejected(*handle)));
+        }
+        let mut family = text.family(&names::EJECTIONS);
+        for MemberRow { handle, labels: [pool, name], .. } in watched() {
+            family.sample(&[pool, name], memory.ejections(*handle));
         }
     }
 }
@@ -433,6 +457,7 @@ fn member_rows(state: &State, board: &Board) -> Vec<MemberRow> {
                 handle: member.handle,
                 labels: [pool.name.clone(), label],
                 checked: pool.is_checked(),
+                watched: pool.outliers.is_some(),
                 secured: pool.trust.is_some(),
                 blocks: board.member(member.handle).to_vec(),
             }

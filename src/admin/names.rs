@@ -151,6 +151,8 @@ metrics! {
         "Requests sent once more since a kept connection failed before the answer's first byte.";
     MEMBER_RETRIES Counter "weir_member_retries_total" ["pool", "member"],
         "Attempts that failed at the member, after which the request went to another one.";
+    MEMBER_RESPONSE_SECONDS Counter "weir_member_response_seconds_total" ["pool", "member"],
+        "Time that the member's answers took; over weir_member_responses_total it is the mean.";
     MEMBER_RESPONSE_CLASSES Counter "weir_member_response_classes_total"
         ["pool", "member", "class"],
         "Answers of the member by class of status code.";
@@ -162,6 +164,12 @@ metrics! {
         "Members of a checked pool that are up.";
     MEMBER_UP Gauge "weir_member_up" ["pool", "member"],
         "1 while the member's health checks find it up, else 0; absent without checks.";
+    SERVES_ALL Gauge "weir_pool_serves_all" ["pool"],
+        "1 while all members get traffic since too few are well (pool_health), else 0.";
+    EJECTED Gauge "weir_member_ejected" ["pool", "member"],
+        "1 while the member is left out by outlier_detection, else 0; absent without it.";
+    EJECTIONS Counter "weir_member_ejections_total" ["pool", "member"],
+        "How often the member was left out by outlier_detection.";
     CHECK_FAILURE Gauge "weir_member_check_failure"
         ["pool", "member", "reason", "cause", "expected", "actual"],
         "1 while the member's last check failed, with why; absent while it goes well.";

@@ -52,6 +52,11 @@ impl Memory {
         lock(&self.flaps).of(member)
     }
 
+    /// How often a member was left out.
+    pub(super) fn ejections(&self, member: Handle) -> u64 {
+        lock(&self.flaps).ejections_of(member)
+    }
+
     /// Keeps the counts of listeners that `next` has no more.
     pub(super) fn keep_gone(&self, page: &Page, next: &Page) {
         let mut gone = lock(&self.gone);

@@ -13,12 +13,14 @@ use weir_core::cert::Store;
 use weir_core::config::Loaded;
 use weir_core::model::{Config, Handles};
 use weir_core::rt::{self, Receiver, Sender, Signals};
+use weir_core::table::Suspect;
 use weir_core::time::clock::{self, Mono};
 use weir_core::tls::tickets;
 
 use super::certificates::{Found, Keeper};
 use super::checking::Checks;
 use super::doors::Doors;
+use super::ejections::Ejections;
 use super::fleet::Fleet;
 use super::life::{End, Life, Step};
 use super::reload::{self, Answer, Pending};
@@ -48,6 +50,8 @@ pub enum Event {
     Ask(Ask),
     /// Health checks have found something.
     Verdicts,
+    /// Shards have told of members that fail too often.
+    Suspects,
     /// A file was read, for the reload that is under way.
     Loaded(Box<Result<Loaded>>),
     /// Something happened to a file that is watched.
@@ -83,6 +87,8 @@ pub struct Boot {
     pub seed: u64,
     /// Where events come from and go to.
     pub events: (Sender<Event>, Receiver<Event>),
+    /// Where shards tell of members that fail too often.
+    pub suspects: Receiver<Suspect>,
     /// Signals to obey; `None` = none.
     pub signals: Option<Signals>,
     /// What the admin thread shows.
@@ -125,6 +131,7 @@ pub(super) struct Control {
     pub(super) pending: Vec<Pending>,
     pub(super) reloading: reload::Reloading,
     pub(super) checks: Checks,
+    pub(super) ejections: Ejections,
     pub(super) staged: Option<reload::Staged>,
     pub(super) writers: Writers,
     life: Life,
@@ -135,8 +142,11 @@ pub(super) struct Control {
 
 /// The control thread's main task.
 pub async fn run(boot: Boot) -> Outcome {
-    let Boot { config, certificates, path, fleet, plan, seed, events, signals, book, ready } = boot;
+    let Boot { config, certificates, path, fleet, plan, seed, events, .. } = boot;
+    let Boot { suspects, signals, book, ready, .. } = boot;
     let (sender, events) = events;
+    let ejections = Ejections::default();
+    rt::spawn(ejections.listen(suspects, sender.clone()));
     if let Some(signals) = signals {
         rt::spawn(listen(signals, sender.clone()));
     }
@@ -153,6 +163,7 @@ pub async fn run(boot: Boot) -> Outcome {
         plan,
         handles: Handles::default(),
         checks: Checks::new(seed, book.prober(), sender.clone()),
+        ejections,
         book,
         sender,
         pending: Vec::new(),
@@ -231,9 +242,8 @@ impl Control {
         }
         let mut state = self.fleet.state().as_ref().clone();
         if state.set_health(verdicts) {
-            let board = Arc::clone(self.fleet.board());
-            self.fleet.publish(state, board, Vec::new());
-            self.book.health(self.fleet.state());
+            self.publish_health(state);
+            self.review_ejections();
         }
     }
 
@@ -290,6 +300,7 @@ impl Control {
                 return end;
             }
             self.land_if_due(clock::mono());
+            self.bring_back_if_due(clock::mono());
             self.look_if_due(clock::mono());
             self.answer_pending(clock::mono());
             self.rotate_tickets();
@@ -303,6 +314,7 @@ impl Control {
             Some(staged) => staged.left(clock::mono()),
             None => IDLE_TICK.min(self.certificates_left(clock::mono())),
         };
+        let tick = self.ejections.left(clock::mono()).map_or(tick, |left| tick.min(left));
         let end = match rt::timeout(tick, self.events.recv()).await {
             Ok(Some(event)) => self.handle(event),
             Ok(None) => Some(End::AtOnce),
@@ -330,6 +342,10 @@ impl Control {
             Event::Ask(Ask::Stop) => Some(End::AtOnce),
             Event::Verdicts => {
                 self.take_verdicts();
+                None
+            }
+            Event::Suspects => {
+                self.take_suspects();
                 None
             }
             Event::Loaded(loaded) => {
@@ -360,7 +376,7 @@ impl Control {
                 self.book.effective(self.fleet.effective());
             }
             News::Ended => self.ended += 1,
-            News::Drained => {}
+            News::Drained | News::Suspect(_) => {}
         }
         let step = self.life.report(&report);
         self.step(step)

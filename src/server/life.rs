@@ -91,7 +91,7 @@ impl Life {
                 if draining.waiting.is_empty() { Step::End(End::Drained) } else { Step::Wait }
             }
             (News::Ended, _) => Step::End(End::Lost(report.shard)),
-            (News::Ready | News::Applied(..) | News::Drained, _) => Step::Wait,
+            (News::Ready | News::Applied(..) | News::Suspect(_) | News::Drained, _) => Step::Wait,
         }
     }
 

@@ -10,6 +10,7 @@ mod checking;
 mod checks;
 mod control;
 mod doors;
+mod ejections;
 mod fleet;
 mod life;
 mod passthrough;
@@ -33,7 +34,7 @@ use weir_core::tls;
 use crate::admin::{Admin, Book};
 use crate::cores::{Machine, Plan};
 use crate::remote::desk::Desk;
-use crate::shard::{REPORTS_PER_SHARD, Reports};
+use crate::shard::{News, REPORTS_PER_SHARD, Reports};
 use crate::{logging, notify};
 use control::{Ask, Boot, Event, Outcome};
 use fleet::Fleet;
@@ -151,10 +152,15 @@ pub struct Running {
 pub fn launch(start: Start) -> Result<Running> {
     let Start { config, certificates, path, plan, signals, secret } = start;
     let events = rt::mailbox(EVENTS + plan.cores.len() * REPORTS_PER_SHARD);
+    let (suspect, suspects) = rt::mailbox(ejections::SUSPECTS);
     let sender = events.0.clone();
     let reports: Reports = Arc::new(move |report| {
-        // Control is gone only when the process ends; then nobody needs the news.
-        let _unheard = sender.try_send(Event::Report(report));
+        // Control is gone only when the process ends; then nobody needs the news. Suspects must not
+        // take the room of other news; one for whom there is none is told of again.
+        let _unheard = match report.news {
+            News::Suspect(one) => suspect.try_send(one).is_ok(),
+            _ => sender.try_send(Event::Report(report)).is_ok(),
+        };
     });
     let fleet = Fleet::start(&plan.cores, seed(), secret, &reports)?;
     let book = Arc::new(Book::new(fleet.rings()));
@@ -168,6 +174,7 @@ pub fn launch(start: Start) -> Result<Running> {
         plan: plan.clone(),
         seed: seed(),
         events,
+        suspects,
         signals,
         book: Arc::clone(&book),
         ready,

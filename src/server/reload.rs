@@ -308,6 +308,7 @@ impl Control {
         self.doors = doors;
         let next = next.following(self.fleet.state());
         self.publish(next, doings);
+        self.review_ejections();
     }
 
     /// Probes those of the present state and no others.

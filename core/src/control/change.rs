@@ -29,6 +29,13 @@ pub enum Change {
         /// Up: it gets traffic.
         up: bool,
     },
+    /// A member is left out for a while, or back.
+    Ejected {
+        /// The member.
+        member: Handle,
+        /// It gets no traffic.
+        out: bool,
+    },
     /// A listener is new, or something about it is.
     Listener(Handle, Arc<Listener>),
     /// A listener is gone.

@@ -9,6 +9,7 @@
 mod access;
 mod change;
 mod connections;
+mod ejections;
 mod headers;
 mod limits;
 mod log;

@@ -9,8 +9,8 @@ use super::{
     Access, Connections, Headers, Limits, Log, Passthrough, Retry, Routes, Stickiness, Tls, Tunnel,
 };
 use crate::model::{
-    self, Algorithm, ConnectionDrain, Flavor, Handle, Id, Monitor, Persistence, PoolProtocol,
-    Protocol, ProxyHeader, SlowStart,
+    self, Algorithm, ConnectionDrain, Flavor, Handle, Id, Monitor, OutlierDetection, Persistence,
+    PoolProtocol, Protocol, ProxyHeader, SlowStart,
 };
 use crate::pool::Ring;
 use crate::tls::Trust;
@@ -109,6 +109,10 @@ pub struct Pool {
     pub check_trust: Option<Trust>,
     /// Health checks; `None` = all members count as up.
     pub monitor: Option<Arc<Monitor>>,
+    /// With fewer members fit than so many, all of them get traffic (C18); 0 = never.
+    pub minimum_healthy: u8,
+    /// When members that fail requests are left out for a while; `None` = never.
+    pub outliers: Option<OutlierDetection>,
     /// A listener uses it. If not, its members are not probed (R8.1-17).
     pub attached: bool,
     /// For algorithms that hash: the ring over the members.

@@ -22,11 +22,13 @@ use crate::pool::sticky::Secret;
 /// What the balancer is to do. Cheap to clone: objects are shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    version: u64,
+    pub(super) version: u64,
     listeners: BTreeMap<Handle, Arc<Listener>>,
-    pools: BTreeMap<Handle, Arc<Pool>>,
+    pub(super) pools: BTreeMap<Handle, Arc<Pool>>,
     /// Members that checks have found down, or not yet up (C36).
     down: BTreeSet<Handle>,
+    /// Members that are left out for a while, since they failed what clients asked.
+    pub(super) ejected: BTreeSet<Handle>,
     /// What the keys of sticky pools follow from; the same in all states of a process.
     secret: Secret,
     keepalive: TcpKeepalive,
@@ -78,7 +80,7 @@ impl State {
         self.pools.values().flat_map(|pool| pool.members.iter().map(move |member| (pool, member)))
     }
 
-    /// Does this member get traffic, as far as its health goes?
+    /// Do its checks find this member well, or has it none?
     #[must_use]
     pub fn is_up(&self, member: Handle) -> bool {
         !self.down.contains(&member)
@@ -165,6 +167,7 @@ impl State {
                 resolve_pool(pool, attached, certificates, former, handles, &self.secret)
             };
             self.carry_health(former, &resolved, &mut next.down);
+            next.ejected.extend(self.ejected_of(&resolved));
             next.pools.insert(handle, unless_same(former, resolved));
             pools.push(handle);
         }
@@ -245,6 +248,7 @@ impl State {
         let health = |up| move |&member: &Handle| Change::Health { member, up };
         changes.extend(self.down.difference(&to.down).map(health(true)));
         changes.extend(to.down.difference(&self.down).map(health(false)));
+        changes.extend(self.ejections_to(to));
         for (handle, listener) in &to.listeners {
             if !same(self.listeners.get(handle), listener) {
                 changes.push(Change::Listener(*handle, Arc::clone(listener)));
@@ -273,6 +277,12 @@ impl State {
                 }
                 Change::Health { member, up: false } => {
                     self.down.insert(*member);
+                }
+                Change::Ejected { member, out: true } => {
+                    self.ejected.insert(*member);
+                }
+                Change::Ejected { member, out: false } => {
+                    self.ejected.remove(member);
                 }
                 Change::DropListener(handle) => {
                     self.listeners.remove(handle);
@@ -356,6 +366,8 @@ fn resolve_pool(
         trust: trusts.requests,
         check_trust: trusts.checks,
         monitor: pool.monitor.clone().map(Arc::new),
+        minimum_healthy: pool.minimum_healthy_member_count,
+        outliers: Some(pool.outlier_detection).filter(|rules| rules.enable),
         attached,
     }
 }

@@ -294,7 +294,10 @@ proptest! {
             state = new;
             let members: Vec<Handle> = state.members().map(|(_, m)| m.handle).collect();
             let mut checked = state.clone();
+            let ejections: Vec<(Handle, bool)> =
+                members.iter().rev().copied().zip(verdicts).collect();
             checked.set_health(members.into_iter().zip(verdicts));
+            checked.set_ejected(&ejections);
             replica.apply(&state.diff(&checked));
             prop_assert_eq!(&replica, &checked);
             state = checked;

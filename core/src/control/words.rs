@@ -137,6 +137,11 @@ fn pool_fields(was: &Pool, now: &Pool) -> Vec<String> {
     field(&mut fields, "slow_start", &was.slow_start, &now.slow_start);
     field(&mut fields, "session_persistence", &was.persistence, &now.persistence);
     field(&mut fields, "connection_drain", &was.drain, &now.drain);
+    let (a, b) = (&was.minimum_healthy, &now.minimum_healthy);
+    field(&mut fields, "pool_health.minimum_healthy_member_count", a, b);
+    if was.outliers != now.outliers {
+        fields.push("outlier_detection changed".into());
+    }
     field(&mut fields, "proxy_protocol", &was.proxy_header, &now.proxy_header);
     if was.trust != now.trust {
         fields.push("tls changed".into());

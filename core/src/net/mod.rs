@@ -3,6 +3,7 @@
 //! binding of listening sockets, who owns a busy port, limits and cores of this process.
 
 mod bind;
+mod blame;
 pub mod crowd;
 pub mod owner;
 pub mod relay;
@@ -11,3 +12,4 @@ pub mod sys;
 pub use bind::{
     BindError, Bound, Group, Joining, Place, Transport, Wanted, bind_all, bind_exclusive, bind_join,
 };
+pub use blame::of_member;

@@ -181,6 +181,8 @@ pub struct MemberCounters {
     pub bytes_sent: Counter,
     /// Status codes the member answered with.
     pub statuses: StatusCounters,
+    /// How long those answers took, all together, in microseconds (R4.4-3).
+    pub response_us: Counter,
     /// Requests sent once more, since a reused connection failed before any response byte.
     pub reuse_retries: Counter,
     /// Attempts that failed here, after which the request went to another member.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::outcomes::Outcomes;
 use crate::control;
 use crate::model::{Handle, Id, PoolProtocol};
 use crate::obs::MemberCounters;
@@ -32,7 +33,11 @@ pub struct Member {
     label: RefCell<Rc<str>>,
     weight: Cell<u8>,
     up: Cell<bool>,
+    ejected: Cell<bool>,
+    /// Its pool has too few members that are well, so that all get traffic.
+    forced: Cell<bool>,
     gone: Cell<bool>,
+    outcomes: Outcomes,
     /// When it joined or came back, while slow start counts that.
     joined: Cell<Option<Mono>>,
     bond: RefCell<Option<Rc<Bond>>>,
@@ -55,11 +60,12 @@ impl Keep {
 
 impl Member {
     /// A member that is up and has weight 0 until it is told otherwise.
-    pub fn new(
+    pub(super) fn new(
         handle: Handle,
         address: SocketAddr,
         counters: Arc<MemberCounters>,
         load: Arc<Load>,
+        outcomes: Outcomes,
     ) -> Member {
         Member {
             handle,
@@ -73,6 +79,9 @@ impl Member {
             label: RefCell::new("".into()),
             weight: Cell::new(0),
             up: Cell::new(true),
+            ejected: Cell::new(false),
+            forced: Cell::new(false),
+            outcomes,
             gone: Cell::new(false),
             joined: Cell::new(None),
             bond: RefCell::default(),
@@ -88,14 +97,44 @@ impl Member {
         self.name.replace(settings.name.as_str().into());
         self.label.replace(format!("member_{}", settings.id).into());
         self.weight.set(settings.weight);
+        self.outcomes.set_limit(pool.outliers.map_or(0, |rules| rules.consecutive_failures));
         let mut bond = self.bond.borrow_mut();
         if bond.as_ref().map(|bond| &bond.trust) != trust {
             *bond = trust.map(|trust| Rc::new(Bond::new(trust.clone())));
         }
     }
 
-    pub(super) fn set_up(&self, up: bool) {
-        self.up.set(up);
+    /// Returns what it was.
+    pub(super) fn set_up(&self, up: bool) -> bool {
+        self.up.replace(up)
+    }
+
+    /// Returns what it was. Who comes back is as good as new.
+    pub(super) fn set_ejected(&self, out: bool) -> bool {
+        if !out {
+            self.outcomes.forget();
+        }
+        self.ejected.replace(out)
+    }
+
+    pub(super) fn set_forced(&self, forced: bool) {
+        self.forced.set(forced);
+    }
+
+    /// Might it get requests, as far as it itself goes?
+    pub(super) fn is_well(&self) -> bool {
+        self.up.get() && !self.ejected.get() && self.weight.get() > 0
+    }
+
+    /// A request had its whole answer, or a connection came about.
+    #[inline]
+    pub fn succeeded(&self) {
+        self.outcomes.forget();
+    }
+
+    /// It has failed what a client asked, and not this host.
+    pub fn failed(&self, now: Mono) {
+        self.outcomes.failed(now);
     }
 
     pub(super) fn joined(&self) -> Option<Mono> {
@@ -110,11 +149,12 @@ impl Member {
         self.gone.set(true);
     }
 
-    /// May it get new requests? Not with weight 0 (R2.1-4), not while its checks find it down
-    /// (R8.1-1), not once it was removed.
+    /// May it get new requests? Not with weight 0 (R2.1-4), not once it was removed, and, unless
+    /// its pool has too few others, not while its checks find it down (R8.1-1) or it is left out.
     #[inline]
     pub fn is_usable(&self) -> bool {
-        self.up.get() && self.weight.get() > 0 && !self.gone.get()
+        let fit = self.up.get() && !self.ejected.get() || self.forced.get();
+        fit && self.weight.get() > 0 && !self.gone.get()
     }
 
     /// Was it removed, or has it weight 0? What it has may end; a tunnel may stay until it is
@@ -155,9 +195,10 @@ impl Member {
         self.weight.get()
     }
 
-    /// Is it up, as far as checks know?
-    pub fn is_up(&self) -> bool {
-        self.up.get()
+    /// May flows that it has go on? Not while its checks find it down, unless its pool has too few
+    /// others.
+    pub fn may_go_on(&self) -> bool {
+        self.up.get() || self.forced.get()
     }
 }
 

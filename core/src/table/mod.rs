@@ -9,6 +9,7 @@
 mod admit;
 mod log;
 mod member;
+mod outcomes;
 mod pool;
 mod routes;
 mod site;
@@ -20,6 +21,7 @@ mod tests;
 pub use admit::Ticket;
 pub use log::SiteLog;
 pub use member::{Held, Keep, Member};
+pub use outcomes::Suspect;
 pub use pool::{Nobody, Pool};
 pub use routes::{Routes, Way};
 pub use site::Site;

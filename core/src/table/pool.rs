@@ -25,6 +25,9 @@ pub struct Pool {
     slow_start: Cell<Option<SlowStart>>,
     drain: Cell<ConnectionDrain>,
     proxy_header: Cell<ProxyHeader>,
+    /// With fewer members that are well all of them get traffic.
+    least: Cell<usize>,
+    serves_all: Cell<bool>,
     members: RefCell<Vec<Rc<Member>>>,
     picker: RefCell<Picker>,
 }
@@ -53,6 +56,8 @@ impl Pool {
             slow_start: Cell::new(None),
             drain: Cell::default(),
             proxy_header: Cell::default(),
+            least: Cell::new(0),
+            serves_all: Cell::new(false),
             members: RefCell::default(),
             picker: RefCell::new(Picker::new(algorithm, seed, None)),
         }
@@ -68,9 +73,20 @@ impl Pool {
         self.slow_start.set(settings.slow_start);
         self.drain.set(settings.drain);
         self.proxy_header.set(settings.proxy_header);
+        self.least.set(usize::from(settings.minimum_healthy));
         self.members.replace(members);
         let ring = settings.ring.as_ref().map(Arc::clone);
         self.picker.borrow_mut().change(settings.algorithm, self.seed, ring);
+    }
+
+    /// Looks whether there are too few members that are well, so that all get traffic (C18). `true`
+    /// when that has changed.
+    pub(super) fn count_well(&self) -> bool {
+        let members = self.members.borrow();
+        let well = members.iter().filter(|member| member.is_well()).count();
+        let serves_all = well < self.least.get();
+        members.iter().for_each(|member| member.set_forced(serves_all));
+        self.serves_all.replace(serves_all) != serves_all
     }
 
     /// To be called when members, their weights, or which of them are usable has changed, and from

@@ -47,6 +47,12 @@ impl Scene {
         self.go(next)
     }
 
+    fn eject(&mut self, changes: &[(Handle, bool)]) -> Vec<String> {
+        let mut next = self.state.clone();
+        next.set_ejected(changes);
+        self.go(next)
+    }
+
     /// Names of the members whose idle connections are to be closed.
     fn go(&mut self, next: State) -> Vec<String> {
         let listeners = next.listeners().map(|(handle, _)| handle);
@@ -144,6 +150,68 @@ fn weights_and_health_take_effect_at_once() {
     let left = scene.load(&checked(config("app", &[("b", 3)], RR)));
     assert_eq!(left, ["a"]);
     assert_eq!(scene.view.version(), scene.state.version());
+}
+
+/// Who is left out gets nothing, whatever the checks say, and begins slowly when it is back; what
+/// fails too often in a row is told. Without outlier_detection neither happens.
+#[test]
+fn who_fails_too_often_is_told_and_left_out() {
+    let mut config = config("app", &[("a", 1), ("b", 1)], RR);
+    let mut scene = Scene::new(&config);
+    let (a, b) = (scene.member("a"), scene.member("b"));
+    assert_eq!(scene.eject(&[(a, true)]), [""; 0]);
+    let told = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let list = std::rc::Rc::clone(&told);
+    scene.view.on_suspects(move |one| list.borrow_mut().push((one.member, one.failures)));
+    let member = |scene: &Scene, at: usize| scene.site().pool().unwrap().members()[at].clone();
+    (0..9).for_each(|_| member(&scene, 0).failed(scene.now));
+    config.pools[0].outlier_detection.enable = true;
+    config.pools[0].outlier_detection.consecutive_failures = 3;
+    let thirty = Duration::from_secs(30);
+    config.pools[0].slow_start = Some(SlowStart { duration: thirty });
+    scene.load(&config);
+    scene.now = scene.now.plus(thirty);
+    scene.view.step(scene.now);
+    (0..2).for_each(|_| member(&scene, 0).failed(scene.now));
+    member(&scene, 0).succeeded();
+    (0..2).for_each(|_| member(&scene, 0).failed(scene.now));
+    (0..3).for_each(|_| member(&scene, 1).failed(scene.now));
+    assert_eq!(*told.borrow(), [(b, 3)]);
+    assert_eq!(scene.eject(&[(b, true)]), ["b"]);
+    assert_eq!(scene.shares(4), BTreeMap::from([("a".into(), 4)]));
+    scene.load(&config);
+    assert_eq!(scene.shares(4), BTreeMap::from([("a".into(), 4)]), "also after a reload");
+    scene.eject(&[(b, false)]);
+    assert!(scene.shares(40).get("b").is_none_or(|n| *n < 10), "it begins slowly");
+}
+
+/// C18: with fewer members that are well than minimum_healthy_member_count all of them get traffic,
+/// but for those of weight 0; as soon as one is well the others are left out again.
+#[test]
+fn all_serve_where_too_few_are_well() {
+    let mut config = checked(config("app", &[("a", 1), ("b", 1), ("z", 0)], RR));
+    config.pools[0].minimum_healthy_member_count = 1;
+    config.pools[0].outlier_detection.enable = true;
+    let mut scene = Scene::new(&config);
+    let both = BTreeMap::from([("a".into(), 4), ("b".into(), 4)]);
+    assert_eq!(scene.shares(8), both, "before the first verdict");
+    let (a, b, z) = (scene.member("a"), scene.member("b"), scene.member("z"));
+    assert_eq!(scene.health(&[(z, true)]), ["z"]);
+    assert_eq!(scene.shares(8), both, "weight 0 serves nobody");
+    let mut left = scene.health(&[(a, true)]);
+    left.sort();
+    assert_eq!(left, ["b", "z"], "idle connections to others are closed");
+    assert_eq!(scene.shares(8), BTreeMap::from([("a".into(), 8)]));
+    scene.eject(&[(a, true)]);
+    assert_eq!(scene.shares(8), both);
+    assert!(scene.state.serves_all(scene.state.pools().next().unwrap().1));
+    scene.eject(&[(a, false)]);
+    scene.health(&[(a, false), (b, true)]);
+    assert_eq!(scene.shares(8), BTreeMap::from([("b".into(), 8)]));
+    config.pools[0].minimum_healthy_member_count = 0;
+    scene.load(&config);
+    scene.health(&[(b, false)]);
+    assert!(scene.site().pool().unwrap().pick(Ask::default()).is_err());
 }
 
 /// R6.3-2, C37: what a connection holds of a listener that is gone goes on working, with the pool

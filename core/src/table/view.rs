@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use super::{Member, Pool, Routes, Site, SiteLog};
+use super::outcomes::{Ear, Outcomes};
+use super::{Member, Pool, Routes, Site, SiteLog, Suspect};
 use crate::control::{self, Change, Diff};
 use crate::model::{Handle, TcpKeepalive};
 use crate::obs::Board;
@@ -18,6 +19,8 @@ pub struct View {
     version: Cell<u64>,
     keepalive: Cell<TcpKeepalive>,
     tables: RefCell<Tables>,
+    /// Who hears of members that fail too often.
+    ear: Rc<Ear>,
     /// Pools with members that grow to their weights.
     growing: RefCell<Vec<Rc<Pool>>>,
 }
@@ -59,8 +62,15 @@ impl View {
             version: Cell::new(0),
             keepalive: Cell::default(),
             tables: RefCell::default(),
+            ear: Rc::default(),
             growing: RefCell::default(),
         }
+    }
+
+    /// Has somebody told of members that fail too often in a row (see [`Member::failed`]): at most
+    /// once a second and member.
+    pub fn on_suspects(&self, tell: impl Fn(Suspect) + 'static) {
+        self.ear.set(Box::new(tell));
     }
 
     /// The version of the state that it shows.
@@ -111,10 +121,17 @@ impl View {
                 }
                 Change::Health { member, up } => {
                     if let Some((pool, member)) = tables.members.get(member) {
-                        if *up && !member.is_up() {
+                        if !member.set_up(*up) && *up {
                             member.set_joined(joining);
                         }
-                        member.set_up(*up);
+                        touched.push((Rc::clone(pool), Rc::clone(member)));
+                    }
+                }
+                Change::Ejected { member, out } => {
+                    if let Some((pool, member)) = tables.members.get(member) {
+                        if member.set_ejected(*out) && !*out {
+                            member.set_joined(joining);
+                        }
                         touched.push((Rc::clone(pool), Rc::clone(member)));
                     }
                 }
@@ -145,15 +162,18 @@ impl View {
     fn refresh(&self, mut touched: Vec<(Rc<Pool>, Rc<Member>)>, now: Mono) -> Vec<Rc<Member>> {
         touched.sort_by_key(|(pool, _)| pool.handle());
         let mut growing = self.growing.borrow_mut();
+        let mut others = Vec::new();
         for group in touched.chunk_by(|(a, _), (b, _)| a.handle() == b.handle()) {
-            if let Some((pool, _)) = group.first()
-                && pool.refresh(now)
-                && !growing.iter().any(|other| other.handle() == pool.handle())
-            {
+            let Some((pool, _)) = group.first() else { continue };
+            if pool.count_well() {
+                others.extend(pool.members());
+            }
+            let known = || growing.iter().any(|other| other.handle() == pool.handle());
+            if pool.refresh(now) && !known() {
                 growing.push(Rc::clone(pool));
             }
         }
-        let members = touched.into_iter().map(|(_, member)| member);
+        let members = touched.into_iter().map(|(_, member)| member).chain(others);
         members.filter(|member| !member.is_usable()).collect()
     }
 
@@ -183,7 +203,8 @@ impl View {
                 let (counters, load) =
                     (counters().unwrap_or_default(), news.board.load(member.handle));
                 let (handle, address) = (member.handle, member.address);
-                let fresh = Member::new(handle, address, counters, load);
+                let outcomes = Outcomes::new(pool.handle(), handle, Rc::clone(&self.ear));
+                let fresh = Member::new(handle, address, counters, load, outcomes);
                 fresh.set_joined(news.joining);
                 (Rc::clone(&pool), Rc::new(fresh))
             };

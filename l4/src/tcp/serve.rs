@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use weir_core::model::{Handle, ProxyHeader};
+use weir_core::net::of_member;
 use weir_core::net::relay::{Moved, Patience, Relay, Streams};
 use weir_core::obs::Ending;
 use weir_core::proxy;
@@ -200,11 +201,15 @@ impl Live {
         });
         match connected.await {
             Err(close) => Step::Close(close),
-            Ok(Err(_)) => {
+            Ok(Err(error)) => {
                 member.counters.connect_failures.add(1);
+                if of_member(error.kind()) {
+                    member.failed(rt::now());
+                }
                 self.on(Event::Connected(false))
             }
             Ok(Ok(stream)) => {
+                member.succeeded();
                 member.counters.connections.add(1);
                 member.counters.active_connections.rise();
                 self.connect_time = Some(rt::now().since(begun));

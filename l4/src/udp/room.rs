@@ -225,9 +225,9 @@ impl Room {
         let client = Client { branch: self.branch(&client, aim, now), ..client };
         let known = self.flows.borrow_mut().of_client(&client, now);
         let Some(flow) = known else { return self.begin(client, aim, now) };
-        let is_up = (self.flows.borrow().get(flow))
-            .is_some_and(|flow| flow.payload.choice.held.member().is_up());
-        if is_up {
+        let goes_on = (self.flows.borrow().get(flow))
+            .is_some_and(|flow| flow.payload.choice.held.member().may_go_on());
+        if goes_on {
             return Some(flow);
         }
         // R2.2-1.
@@ -371,6 +371,7 @@ impl Room {
         let kept = &mut flow.payload;
         let bytes = got.data.len() as u64;
         kept.choice.held.member().counters.bytes_received.add(bytes);
+        kept.choice.held.member().succeeded();
         kept.moved.from_member += bytes;
         if got.truncated {
             return counters.datagrams.drop(DatagramDrop::Truncated);
@@ -400,7 +401,9 @@ impl Room {
         }
         let Some(flow) = self.flows.borrow().refused(socket, refusal.peer) else { return };
         if let Some(flow) = self.flows.borrow().get(flow) {
-            flow.payload.choice.held.member().counters.connect_failures.add(1);
+            let member = flow.payload.choice.held.member();
+            member.counters.connect_failures.add(1);
+            member.failed(rt::now());
         }
         self.end(flow, Ending::MemberRst);
     }

@@ -183,12 +183,21 @@ impl Record {
     }
 
     fn end(&mut self, error: Option<Error>) {
-        self.ended.get_or_insert_with(rt::now);
+        let ended = *self.ended.get_or_insert_with(rt::now);
         let verdict = error.map(Error::verdict).filter(|verdict| verdict.side == Side::Member);
         if self.status.is_none() {
             self.status = verdict.map(|verdict| verdict.status);
             // What could not be had counts as the member's own (R14.2-4).
             self.status.inspect(|status| self.member.counters.statuses.count(*status));
+        }
+        if self.status.is_some() {
+            let time = u64::try_from(ended.since(self.begun).as_micros()).unwrap_or(u64::MAX);
+            self.member.counters.response_us.add(time);
+        }
+        match error {
+            None if !self.status.is_some_and(is_gateway_error) => self.member.succeeded(),
+            Some(error) if !error.is_about_member() => {}
+            _ => self.member.failed(ended),
         }
     }
 
@@ -206,6 +215,11 @@ impl Record {
     pub(crate) fn response_time(&self) -> Option<Duration> {
         self.connected.and(self.ended).map(|at| at.since(self.begun))
     }
+}
+
+/// What gateways answer for what stands behind them: a member that does can't do its work.
+fn is_gateway_error(status: u16) -> bool {
+    matches!(status, 502..=504)
 }
 
 /// For the program's own log.

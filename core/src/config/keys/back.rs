@@ -34,13 +34,11 @@ keys! {
     "connection_drain": Table, Text("{ enable = false, timeout = 300 }"), ALL, Reload, "R7.14-4",
         Now,
         "How long flows of a removed member may run.";
-    "pool_health": Table, Text("{ minimum_healthy_member_count = 0 }"), ALL, Reload, "",
-        Later("pool health"),
+    "pool_health": Table, Text("{ minimum_healthy_member_count = 0 }"), ALL, Reload, "", Now,
         "Forward to all members when too few are healthy (C18).";
     "outlier_detection": Table, Text("{ enable = false, consecutive_failures = 5, \
-        base_ejection = \"30s\", max_ejected_percent = 50 }"), L7, Reload, "",
-        Later("outlier detection"),
-        "Leave out members that fail requests.";
+        base_ejection = \"30s\", max_ejected_percent = 50 }"), ALL, Reload, "", Now,
+        "Leave out members that fail requests: [health.md](health.md#outlier-detection).";
     "member_max_connections": Integer(0, MAX_CONNECTIONS), Number(0), ALL, Reload, "", LIMITS,
         "Connections to each member, all shards together; 0 = no limit.";
     "queue_timeout": Duration(0, 300_000_000), Text("\"1s\""), ALL, Reload, "", LIMITS,
@@ -86,17 +84,17 @@ keys! {
 
     ["pool.pool_health"]
     "minimum_healthy_member_count": Integer(0, 1), Number(0), ALL, Reload, "", Now,
-        "1 = all members get traffic when none is healthy; 0 = none does.";
+        "1 = all members get traffic when none is healthy; 0 = none does, and clients get 503.";
 
     ["pool.outlier_detection"]
-    "enable": Bool, NO, L7, Reload, "", Now,
-        "Watch requests for failures.";
-    "consecutive_failures": Integer(1, 1000), Number(5), L7, Reload, "", Now,
-        "Failures in a row that leave a member out.";
-    "base_ejection": Duration(1_000_000, 3_600_000_000), Text("\"30s\""), L7, Reload, "", Now,
-        "How long for the first time.";
-    "max_ejected_percent": Integer(1, 100), Number(50), L7, Reload, "", Now,
-        "At most this share of the members at once.";
+    "enable": Bool, NO, ALL, Reload, "", Now,
+        "Watch requests and connections for failures.";
+    "consecutive_failures": Integer(1, 1000), Number(5), ALL, Reload, "", Now,
+        "Failures in a row, as one shard sees them, that leave a member out.";
+    "base_ejection": Duration(1_000_000, 3_600_000_000), Text("\"30s\""), ALL, Reload, "", Now,
+        "How long for the first time; so much longer for each one in a row, at most 300 s.";
+    "max_ejected_percent": Integer(1, 100), Number(50), ALL, Reload, "", Now,
+        "At most this share of the members at once, but always one; never the last that is well.";
 
     ["pool.tls"]
     "verify": Bool, NO, TLS, Reload, "R10.1-4", Now,
