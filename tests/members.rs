@@ -7,12 +7,13 @@ mod process;
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use process::mortal::Mortal;
-use process::{LIMIT, RUN_DIR, Server, address_after, get, until};
+use process::{Client, LIMIT, RUN_DIR, Server, address_after, get, until};
 
 /// Two shards at most, as many as the machine has.
 fn head() -> String {
@@ -56,6 +57,9 @@ fn closed() -> SocketAddr {
     TcpListener::bind("127.0.0.66:0").unwrap().local_addr().unwrap()
 }
 
+/// Stands for an answer that breaks off.
+const CUT: u16 = 1;
+
 /// A member that answers as it is told, with its name.
 struct Fickle {
     addr: SocketAddr,
@@ -87,9 +91,13 @@ fn answer(mut stream: &TcpStream, name: &str, status: &AtomicU16, requests: &Ato
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     while lines.by_ref().any(|line| line.is_empty()) {
         requests.fetch_add(1, Relaxed);
-        let (status, length) = (status.load(Relaxed), name.len());
+        let status = status.load(Relaxed);
+        let (status, length) = match status {
+            CUT => (200, name.len() + 1),
+            _ => (status, name.len()),
+        };
         let text = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{name}");
-        if stream.write_all(text.as_bytes()).is_err() {
+        if stream.write_all(text.as_bytes()).is_err() || length > name.len() {
             return;
         }
     }
@@ -192,7 +200,7 @@ fn members_times_are_told_apart() {
     let clients: Vec<_> =
         (0..4).map(|_| std::thread::spawn(move || get(door, "/").status)).collect();
     slow.wait_for(1);
-    process::pass_time(std::time::Duration::from_millis(300));
+    process::pass_time(Duration::from_millis(300));
     slow.open();
     assert!(clients.into_iter().all(|client| client.join().unwrap() == 200));
     let mean = |member: &str| {
@@ -204,8 +212,9 @@ fn members_times_are_told_apart() {
     assert!(slow >= 0.3 && quick < slow, "{quick} s, {slow} s");
 }
 
-/// A member that answers 503 is left out after so many in a row, on all shards, for a time that
-/// grows; it comes back, and a success ends the row. 500 is the application's own matter.
+/// A member that answers 503, or breaks off, is left out after so many times in a row, on all
+/// shards, for a time that grows; it comes back, and a success ends the row. 500 is the
+/// application's own matter.
 #[test]
 fn members_that_answer_gateway_errors_are_left_out() {
     let (good, bad) = (Fickle::start("good"), Fickle::start("bad"));
@@ -213,14 +222,19 @@ fn members_that_answer_gateway_errors_are_left_out() {
     let text = head() + &site("web", "HTTP", &lines, &[("good", good.addr), ("bad", bad.addr)]);
     let mut server = Server::start(&text);
     let door = http(&server, "web");
+    let ask = || -> String {
+        let mut client = Client::connect(door);
+        client.send("/", "Connection: close\r\n");
+        client.answer().map(|answer| answer.body).unwrap_or_default()
+    };
     bad.say(500);
-    (0..40).for_each(|_| drop(get(door, "/")));
+    (0..40).for_each(|_| drop(ask()));
     assert_eq!(of(&server, "weir_member_ejected", "web", "bad"), 0.0);
-    bad.say(503);
-    for (row, time) in [(1, 2), (2, 4)] {
+    for (row, time, says) in [(1, 2, 503), (2, 4, CUT)] {
+        bad.say(says);
         let ejected = || of(&server, "weir_member_ejected", "web", "bad") == 1.0;
         until("the bad one to be left out", || {
-            get(door, "/");
+            ask();
             ejected()
         });
         let effective = server.metric("weir_config_version");
@@ -228,7 +242,7 @@ fn members_that_answer_gateway_errors_are_left_out() {
         // For so long nobody comes to it, however many ask.
         let before = bad.requests.load(Relaxed);
         if row == 2 {
-            assert!((0..40).all(|_| get(door, "/").body == "good"));
+            assert!((0..40).all(|_| ask() == "good"));
             assert_eq!(bad.requests.load(Relaxed), before);
         }
         let line = server.line_with("pool web: member bad is left out");
@@ -238,7 +252,7 @@ fn members_that_answer_gateway_errors_are_left_out() {
     }
     assert_eq!(of(&server, "weir_member_ejections_total", "web", "bad"), 2.0);
     bad.say(200);
-    until("it to serve again", || get(door, "/").body == "bad");
+    until("it to serve again", || ask() == "bad");
     assert_eq!(of(&server, "weir_member_ejections_total", "web", "good"), 0.0);
 }
 
@@ -283,6 +297,31 @@ fn members_that_cannot_be_reached_are_left_out() {
         get(web, "/");
         failures() > before
     });
+}
+
+/// A UDP member whose port is closed says so by ICMP, and is left out: all new flows come to the
+/// other one.
+#[test]
+fn closed_ports_are_left_out() {
+    let live = UdpSocket::bind("127.0.0.1:0").unwrap();
+    live.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let members = [("live", live.local_addr().unwrap()), ("dead", closed())];
+    let text = head() + &site("dns", "UDP", &outliers(2, "1m", 50), &members);
+    let server = Server::start(&text);
+    let door = address_after(&server.ready, "dns udp://");
+    let client = || {
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.send_to(b"question", door).unwrap();
+        client
+    };
+    until("the dead one to be left out", || {
+        client();
+        of(&server, "weir_member_ejected", "dns", "dead") == 1.0
+    });
+    while live.recv(&mut [0; 16]).is_ok() {}
+    let clients: Vec<UdpSocket> = (0..10).map(|_| client()).collect();
+    live.set_read_timeout(Some(LIMIT)).unwrap();
+    assert!(clients.iter().all(|_| live.recv(&mut [0; 16]).is_ok_and(|len| len == 8)));
 }
 
 /// C18: with minimum_healthy_member_count = 1 all members get traffic when none is well, at both

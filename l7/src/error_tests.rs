@@ -81,3 +81,19 @@ fn own_codes_only() {
         assert!(verdict.side == Member || verdict.retry == Never, "{error}");
     }
 }
+
+/// What counts against a member in `outlier_detection`: what it, or the way to it, failed. Not what
+/// this host lacks, not what clients do, not how members of HTTP/2 end connections.
+#[test]
+fn members_are_blamed_for_their_own_failures() {
+    for &(error, side, ..) in TABLE {
+        let blamed = side == Member && !matches!(error, Error::MemberRefused | Error::MemberLeft);
+        assert_eq!(error.is_about_member(), blamed, "{error}");
+    }
+    for own in [ErrorKind::AddrNotAvailable, ErrorKind::OutOfMemory, ErrorKind::PermissionDenied] {
+        assert!(!Error::ConnectFailed(own).is_about_member(), "{own}");
+    }
+    // EMFILE has no kind of its own.
+    let no_descriptor = std::io::Error::from_raw_os_error(24).kind();
+    assert!(!Error::ConnectFailed(no_descriptor).is_about_member());
+}

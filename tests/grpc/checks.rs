@@ -30,7 +30,7 @@ fn services_say_whether_they_serve() {
     let (plain, tls) = (Member::start("plain", &[]), Member::start("tls", &secure));
     let without = Member::start("without", &["--no-health"]);
     let http1 = process::Member::start("http1");
-    let cases: [(&str, SocketAddr, &str, Result<(), &str>); 14] = [
+    let cases: [(&str, SocketAddr, &str, Result<(), &str>); 15] = [
         ("whole", plain.address, "", Ok(())),
         ("service", plain.address, "url_path = \"/shop.Cart\"", Ok(())),
         ("asleep", plain.address, "url_path = \"/asleep\"", Err("not_serving")),
@@ -47,12 +47,17 @@ fn services_say_whether_they_serve() {
         // What was expected, and what came.
         ("told", plain.address, "url_path = \"/unknown\"", Err("expected 0, got 5")),
         ("secure plain", plain.address, "", Err("SSL_HANDSHAKE_ERROR")),
+        ("verified", tls.address, "", Err("SSL_HANDSHAKE_ERROR (certificate_unknown)")),
         ("secure http1", http1.addr, "", Err("SSL_HANDSHAKE_ERROR")),
     ];
     let lines: Vec<String> = cases
         .iter()
         .map(|(name, _, more, _)| {
-            let tls = if name.starts_with("secure") { "tls = {}\n" } else { "" };
+            let tls = match *name {
+                "verified" => "tls = { verify = true, server_name = \"app.example\" }\n",
+                name if name.starts_with("secure") => "tls = {}\n",
+                _ => "",
+            };
             format!("{tls}{}", check(more))
         })
         .collect();
