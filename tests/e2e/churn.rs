@@ -4,13 +4,13 @@
 use std::io::{ErrorKind, Read, Result, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use weir_core::time::clock;
 
 use crate::nginx::Nginx;
-use crate::process::{LIMIT, Server, config, count, pass_time, sum, until};
+use crate::process::alive::Alive;
+use crate::process::{LIMIT, Server, config, count};
 use crate::wire::{Framing, Pattern, PatternMember, SEED, Wire, reset_on_close, write_body};
 use crate::{Dice, alone};
 
@@ -139,54 +139,6 @@ fn client(web: SocketAddr, number: u64, connections: u64, tally: &Tally) {
             Err(e) if e.kind() == ErrorKind::WouldBlock => panic!("{number}, {n}: no answer"),
             Err(_) => tally.ended_by_server.fetch_add(1, Relaxed),
         };
-    }
-}
-
-/// What must be the same before and after; the gauges that count live things.
-#[derive(Debug, PartialEq, Eq)]
-struct Alive {
-    descriptors: usize,
-    tasks: u64,
-    streams: u64,
-    operations: u64,
-    leases: u64,
-    clients: u64,
-    members: u64,
-}
-
-impl Alive {
-    fn of(server: &Server) -> Alive {
-        // Before the metrics are asked for, which takes a descriptor for a while.
-        let descriptors = server.descriptors();
-        let metrics = server.metrics();
-        let gauge = |family| sum(&metrics, family) as u64;
-        Alive {
-            descriptors,
-            tasks: gauge("weir_ring_tasks"),
-            streams: gauge("weir_ring_streams"),
-            operations: gauge("weir_ring_operations"),
-            leases: gauge("weir_ring_leases"),
-            clients: gauge("weir_active_connections"),
-            members: gauge("weir_member_active_connections"),
-        }
-    }
-
-    /// The same, once it has stood still: a metrics connection that is about to close is no part.
-    fn at_rest(server: &Server) -> Alive {
-        let mut last = Alive::of(server);
-        let mut same = 0;
-        until("a process at rest", || {
-            pass_time(Duration::from_millis(20));
-            let now = Alive::of(server);
-            same = if now == last && now.is_quiet() { same + 1 } else { 0 };
-            last = now;
-            same == 10
-        });
-        last
-    }
-
-    fn is_quiet(&self) -> bool {
-        self.leases == 0 && self.clients == 0 && self.members == 0
     }
 }
 

@@ -1,7 +1,7 @@
 //! Members that die, keep silent or can't be reached, while clients ask on: R2.3-504a, R4.4-5,
 //! R6.7-6, R6.7-7, R6.7-11.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use weir_core::time::clock;
 
 use crate::alone;
 use crate::nginx::Nginx;
+use crate::process::moody::BlackHole;
 use crate::process::{Client, Member, Server, config, count, get, sum, until};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -102,14 +103,8 @@ fn silent_members() {
 #[test]
 fn a_member_that_drops_syns() {
     let _turn = alone();
-    // An accept queue of length 0 that is full: the kernel drops what comes.
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    socket.listen(0).unwrap();
-    let full = TcpListener::from(socket);
-    let deaf = full.local_addr().unwrap();
-    let fill = |_| TcpStream::connect_timeout(&deaf, Duration::from_millis(300)).ok();
-    let _fill: Vec<TcpStream> = (0..4).filter_map(fill).collect();
+    let hole = BlackHole::new();
+    let deaf = hole.addr;
     let good = Member::start("good");
     let server = Server::start(&impatient(&[deaf, good.addr]));
     let start = clock::mono();

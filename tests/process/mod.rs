@@ -2,8 +2,10 @@
 //! its own process id. Also small members and clients on plain threads.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod alive;
 pub mod certs;
 pub mod mirror;
+pub mod moody;
 pub mod mortal;
 pub mod space;
 
