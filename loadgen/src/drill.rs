@@ -121,9 +121,9 @@ pub struct DrillView {
 const TOGETHER: usize = 10;
 
 impl DrillView {
-    /// What `slices` of the window tell; the deed was done `at` after its beginning, and `rate`
-    /// requests a second were due.
-    pub fn new(kind: Kind, at: Duration, slices: &[Slice], rate: u64) -> DrillView {
+    /// What `slices` of the window tell of what is called `kind`; it was done `at` after their
+    /// beginning, and `rate` requests a second were due.
+    pub fn new(kind: &str, at: Duration, slices: &[Slice], rate: u64) -> DrillView {
         let place = |time: Duration| (time.as_nanos() / SLICE.as_nanos()) as usize;
         let begun = place(at).min(slices.len());
         let bad = |slice: &Slice| u64::from(slice.bad);
@@ -131,7 +131,7 @@ impl DrillView {
         let after =
             |slices: usize| (SLICE * u32::try_from(slices).unwrap_or(u32::MAX)).as_secs_f64();
         DrillView {
-            kind: kind.name().to_string(),
+            kind: kind.to_string(),
             at: at.as_secs_f64(),
             undone_at: None,
             took: 0.0,
@@ -219,7 +219,7 @@ pub fn run(
         let mut report = result?;
         let rate = plan.rate.unwrap_or(1);
         let at = done.at.unwrap_or(drill.at);
-        let mut view = DrillView::new(drill.kind, at, &report.slices, rate);
+        let mut view = DrillView::new(drill.kind.name(), at, &report.slices, rate);
         view.undone_at = done.undone_at.map(|at| at.as_secs_f64());
         view.took = done.took.as_secs_f64();
         view.failure = done.failure;
@@ -322,7 +322,7 @@ mod tests {
     }
 
     fn view(slices: &[Slice]) -> DrillView {
-        DrillView::new(Kind::KillMember, Duration::from_secs(1), slices, 1000)
+        DrillView::new("kill-member", Duration::from_secs(1), slices, 1000)
     }
 
     #[test]
@@ -352,9 +352,9 @@ mod tests {
     #[test]
     fn few_requests_make_no_gap() {
         let sparse = slices(300, |n| Some((u32::from(n % 10 == 0), 0)));
-        let view = DrillView::new(Kind::Reload, Duration::from_secs(1), &sparse, 10);
+        let view = DrillView::new("reload", Duration::from_secs(1), &sparse, 10);
         assert_eq!((view.gap, view.recover), (0.0, 0.0));
-        let none = DrillView::new(Kind::Reload, Duration::from_secs(9), &[], 10);
+        let none = DrillView::new("reload", Duration::from_secs(9), &[], 10);
         assert_eq!(none.lost, 0);
     }
 

@@ -64,7 +64,8 @@ impl Live {
         self.start.store(at.nanos().max(1), Relaxed);
     }
 
-    pub(crate) fn begun(&self) -> Option<Mono> {
+    /// When the run began, its warm-up first; `None` before that.
+    pub fn begun(&self) -> Option<Mono> {
         Some(self.start.load(Relaxed)).filter(|&n| n > 0).map(Mono::from_nanos)
     }
 

@@ -170,7 +170,7 @@ pub struct Datagrams {
 }
 
 /// Length of a [`Slice`].
-pub(crate) const SLICE: Duration = Duration::from_millis(10);
+pub const SLICE: Duration = Duration::from_millis(10);
 
 /// What ended in ten milliseconds of the measured window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

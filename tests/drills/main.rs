@@ -1,0 +1,82 @@
+//! The drills: a running `weir serve` under a mixed load, to which things happen. Each drill says
+//! what clients may lose by it; the table of all of them is printed at the end. Every day each runs
+//! once and short; `tests/soak --minutes 30 drills` repeats them with full counts and holds memory
+//! and descriptors against those after the first round.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+#[path = "../process/mod.rs"]
+mod process;
+
+mod happenings;
+mod limits;
+mod load;
+mod members;
+mod site;
+mod table;
+
+use std::time::Duration;
+
+use weir_core::time::clock;
+
+use process::count;
+use site::Site;
+use table::Table;
+
+/// Resident memory may grow by so much after the first round, which has touched everything: what
+/// the allocator keeps varies by a few MiB.
+const GROWTH_KIB: u64 = 12 * 1024;
+/// Descriptors may differ by so many: kept connections to members come and go.
+const MORE_DESCRIPTORS: usize = 24;
+
+/// How long the drills are repeated: `WEIR_DRILL_MINUTES`, which `tests/soak --minutes N` sets.
+fn minutes() -> u64 {
+    let given = std::env::var("WEIR_DRILL_MINUTES");
+    given.map_or(count(0, 30), |text| text.parse().expect("WEIR_DRILL_MINUTES is whole minutes"))
+}
+
+/// Of all that is random; `WEIR_DRILL_SEED` gives another one.
+fn seed() -> u64 {
+    let given = std::env::var("WEIR_DRILL_SEED");
+    given.map_or(7, |text| text.parse().expect("WEIR_DRILL_SEED is a number"))
+}
+
+/// One round of all drills.
+fn round(site: &mut Site, table: &mut Table) {
+    members::killed(site, table);
+    members::sessions_killed(site, table);
+    members::moods(site, table);
+    happenings::reloads(site, table);
+    happenings::certificates(site, table);
+    happenings::listeners(site, table);
+    happenings::weights(site, table);
+    limits::full_disk(site, table);
+    limits::stalled_log(site, table);
+    limits::descriptors(site, table);
+}
+
+/// R4.4-5, R3.8-1, R6.3-2, R7.14-1, R12.4-1: what is broken costs what it must, and no more,
+/// whatever protocol the clients speak; nothing piles up.
+#[test]
+fn drills_under_mixed_load() {
+    weir_core::net::sys::raise_nofile().unwrap();
+    let start = clock::mono();
+    let mut site = Site::start(seed());
+    let mut table = Table::default();
+    println!("seed {}, {} minutes, {}", seed(), minutes(), load::described());
+    let mut first = None;
+    loop {
+        round(&mut site, &mut table);
+        let now = site.size();
+        let first = first.get_or_insert(now);
+        println!("after {:?}: {now}", clock::mono().since(start));
+        assert!(now.descriptors <= first.descriptors + MORE_DESCRIPTORS, "{first} → {now}");
+        assert!(now.resident <= first.resident + GROWTH_KIB, "{first} → {now}");
+        if clock::mono().since(start) >= Duration::from_secs(60 * minutes()) {
+            break;
+        }
+    }
+    println!("\n{table}");
+    let wrong = table.wrong();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(site.server.sum("weir_ring_task_panics_total"), 0.0);
+}
