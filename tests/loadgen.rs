@@ -67,6 +67,25 @@ fn the_balancers_own_view() {
     assert!(report.to_html().contains("forwarding alone"));
 }
 
+/// R4.5-2: connections that a limit of the listener refused stand in the report, with the reason.
+#[test]
+fn what_limits_refuse_is_told() {
+    let origins = members(&["a"]);
+    let text = config("[0]", 5, 0, &[(origins.addrs()[0], 1)])
+        .replace("default_pool = \"app\"\n", "default_pool = \"app\"\nconnection = 2\n");
+    let server = Server::start(&text);
+    let mut plan = plan(&server, 1);
+    plan.length = Length::Duration(Duration::from_secs(1));
+    plan.admin = Some(Target::from(server.admin));
+    let report = run(&plan).unwrap();
+    assert!(report.answers > 0 && report.errors.total > 0, "{:?}", report.errors);
+    let admin = report.balancer.as_ref().unwrap().admin.as_ref().unwrap();
+    assert!(admin.refused_by["connection_limit"] > 0, "{admin:?}");
+    let text = report.to_text();
+    assert!(text.contains("refused connections            connection_limit"), "{text}");
+    assert!(report.notes.iter().any(|note| note.contains("connections_per_source")), "{text}");
+}
+
 /// R4.3-5: 25 and 75 percent, by the load generator's own test of shares.
 #[test]
 fn shares_follow_the_weights() {

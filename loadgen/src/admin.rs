@@ -1,6 +1,7 @@
 //! The balancer's own view of the measured window: its metrics before and after it. Reads Weir's
 //! admin listener. Called by `engine`, on the coordinator's thread.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -33,6 +34,12 @@ pub struct AdminView {
     pub forwarding: Option<f64>,
     /// Accepted connections that were refused.
     pub refused_connections: u64,
+    /// The same by reason: the balancer's limits, and access control.
+    #[serde(default)]
+    pub refused_by: BTreeMap<String, u64>,
+    /// Datagrams that it did not forward, by reason.
+    #[serde(default)]
+    pub dropped_datagrams_by: BTreeMap<String, u64>,
     /// Requests that went to another member after one had failed.
     pub retries: u64,
 }
@@ -44,6 +51,14 @@ impl AdminView {
             after.sum(name).map(|value| (value - before.sum(name).unwrap_or(0.0)).max(0.0))
         };
         let counted = |name: &str| grown(name).unwrap_or(0.0).round() as u64;
+        let by = |name: &str, label: &str| {
+            let was = before.sums_by(name, label);
+            let grown = |(value, sum): (String, f64)| {
+                let count = (sum - was.get(&value).unwrap_or(&0.0)).round();
+                (count >= 1.0).then_some((value, count as u64))
+            };
+            after.sums_by(name, label).into_iter().filter_map(grown).collect()
+        };
         let times = |name: &str| after.histogram(name).since(&before.histogram(name)).estimate();
         let requests = counted("weir_requests_total");
         let cpu = grown("process_cpu_seconds_total");
@@ -61,6 +76,8 @@ impl AdminView {
             upstream_response: response,
             forwarding: request.zip(response).map(|(all, member)| all.mean - member.mean),
             refused_connections: counted("weir_refused_connections_total"),
+            refused_by: by("weir_refused_connections_total", "reason"),
+            dropped_datagrams_by: by("weir_datagrams_dropped_total", "why"),
             retries: counted("weir_member_retries_total"),
         }
     }
@@ -137,6 +154,23 @@ mod tests {
         assert_eq!((view.requests, view.retries), (100, 0));
         assert!((view.forwarding.unwrap() - 0.01).abs() < 1e-9);
         assert!((view.cpu_us_per_request.unwrap() - 10.0).abs() < 1e-6);
+    }
+
+    /// R4.5-2: by reason, and only what came in between.
+    #[test]
+    fn what_limits_refused() {
+        let text = |n: u64| {
+            let series = |reason: &str, n: u64| {
+                format!(
+                    "weir_refused_connections_total{{listener=\"a\",reason=\"{reason}\"}} {n}\n"
+                )
+            };
+            series("cps_limit", 5 + n) + &series("acl_denied", 7)
+        };
+        let view = AdminView::between(&Scrape::parse(&text(0)), &Scrape::parse(&text(3)));
+        assert_eq!(view.refused_connections, 3);
+        assert_eq!(view.refused_by, BTreeMap::from([("cps_limit".to_string(), 3)]));
+        assert!(view.dropped_datagrams_by.is_empty());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Pure: what the balancer itself says of the requests, beside what loadgen saw: its metrics, its
 //! access log, its Server-Timing field. Put together by `engine`, shown by `text` and `html`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::access_log::LogView;
@@ -52,9 +54,16 @@ impl BalancerView {
             if let Some(each) = admin.cpu_us_per_request {
                 row("its CPU a request", units::seconds(each / 1e6));
             }
-            if admin.retries + admin.refused_connections > 0 {
-                let (retries, refused) = (admin.retries, admin.refused_connections);
-                row("retries, refused connections", format!("{retries}, {refused}"));
+            if admin.retries > 0 {
+                row("retries", units::count(admin.retries));
+            }
+            for (name, by) in [
+                ("refused connections", &admin.refused_by),
+                ("dropped datagrams", &admin.dropped_datagrams_by),
+            ] {
+                if !by.is_empty() {
+                    row(name, listed(by));
+                }
             }
         }
         if let Some(log) = &self.log {
@@ -83,6 +92,16 @@ impl BalancerView {
     /// What the reader should know.
     pub(crate) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
+        if let Some(admin) = &self.admin
+            && !admin.refused_by.is_empty()
+        {
+            notes.push(format!(
+                "the balancer refused connections ({}): what it was set to take (connection, cps, \
+                 connections_per_source, ipgroup) was less than this load. A limit a second also \
+                 refuses what comes in bursts above it, though the mean is below",
+                listed(&admin.refused_by)
+            ));
+        }
         if let Some(log) = &self.log
             && log.joined * 100 < log.asked * 99
         {
@@ -96,6 +115,11 @@ impl BalancerView {
         }
         notes
     }
+}
+
+fn listed(by: &BTreeMap<String, u64>) -> String {
+    let each = |(reason, &count): (&String, &u64)| format!("{reason} {}", units::count(count));
+    by.iter().map(each).collect::<Vec<_>>().join(", ")
 }
 
 fn known(summary: &Summary) -> String {

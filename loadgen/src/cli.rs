@@ -69,9 +69,10 @@ pub struct RunArgs {
     /// Measure so many requests instead
     #[arg(long, short = 'n', value_name = "N", conflicts_with = "duration")]
     pub requests: Option<u64>,
-    /// Requests a second, each due at its exact time; latencies count from then (open loop)
-    #[arg(long, short = 'r', value_name = "N")]
-    pub rate: Option<u64>,
+    /// Requests a second, each due at its exact time; latencies count from then (open loop).
+    /// 1000..5000: changing in a line over the measured window
+    #[arg(long, short = 'r', value_name = "N", value_parser = parse_rate)]
+    pub rate: Option<Rate>,
     /// Cores to run on, one pinned shard each, like 0-3,8 [default: all that are allowed]
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     pub cores: Option<Cores>,
@@ -384,7 +385,7 @@ impl DrillArgs {
             (None, _) => None,
         };
         let length = self.run.duration.unwrap_or(Duration::from_secs(10));
-        if self.run.rate.is_none() || self.run.requests.is_some() {
+        if !matches!(self.run.rate, Some(Rate(_, None))) || self.run.requests.is_some() {
             return Err("a drill holds a constant rate: give --rate, and --duration".into());
         }
         if self.at >= length {
@@ -456,6 +457,20 @@ pub struct ServeArgs {
     pub core: Option<usize>,
 }
 
+/// A rate, and the one to which it changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate(pub u64, pub Option<u64>);
+
+fn parse_rate(text: &str) -> Result<Rate, String> {
+    let number = |text: &str| {
+        text.trim().parse().map_err(|_| "write it as 5000, or as 1000..5000".to_string())
+    };
+    match text.split_once("..") {
+        None => Ok(Rate(number(text)?, None)),
+        Some((from, to)) => Ok(Rate(number(from)?, Some(number(to)?))),
+    }
+}
+
 /// A list of cores, as one value of the command line.
 #[derive(Clone, Debug)]
 pub struct Cores(pub Vec<usize>);
@@ -524,7 +539,8 @@ impl RunArgs {
                 (Some(n), _) => Length::Requests(n),
                 (None, duration) => Length::Duration(duration.unwrap_or(Duration::from_secs(10))),
             },
-            rate: self.rate,
+            rate: self.rate.map(|Rate(from, _)| from),
+            rate_to: self.rate.and_then(|Rate(_, to)| to),
             cores: self.cores.map_or_else(cpu::allowed_cores, |Cores(cores)| cores),
             reuse: match (self.close, self.requests_per_connection) {
                 (true, _) => Reuse::Requests(1),
@@ -751,6 +767,9 @@ mod tests {
         assert_eq!(plan.cores, cpu::allowed_cores());
         assert!(fail_if.is_empty());
         assert_eq!(self::plan(&["x", "--close"]).unwrap().0.reuse, Reuse::Requests(1));
+        let changing = self::plan(&["x", "--rate", "10..30"]).unwrap().0;
+        assert_eq!((changing.rate, changing.rate_to), (Some(10), Some(30)));
+        assert_eq!(changing.mean_rate(), Some(20));
     }
 
     #[test]
@@ -775,6 +794,8 @@ mod tests {
             (&["a", "--admin", "gopher://x"], "unknown scheme"),
             (&["a", "--connections", "0"], "connections"),
             (&["a", "--rate", "0"], "rate"),
+            (&["a", "--rate", "5.."], "1000..5000"),
+            (&["a", "--rate", "1..5", "-n", "9"], "duration"),
             (&["a", "--pid", "4294967295"], "no such process"),
             (&["a", "--body", "/does/not/exist"], "--body"),
             (&["a", "--header", "x"], "Name: value"),

@@ -3,6 +3,7 @@
 
 mod jobs;
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -17,7 +18,9 @@ use crate::compare::Comparison;
 use crate::control::Control;
 use crate::engine::RunError;
 use crate::idle;
+use crate::live::{Second, Snapshot};
 use crate::origin::{OriginError, Origins};
+use crate::plan::Length;
 use crate::report::{Report, SCHEMA};
 use crate::text;
 use crate::verdict::FailIf;
@@ -99,10 +102,8 @@ fn run(mut args: RunArgs) -> Result<u8, Problem> {
     check_machine(exit::UNTESTABLE)?;
     let control = stoppable()?;
     let _members = jobs::members(&members, seed)?;
-    let mut view = Progress::new(quiet);
-    let result = control.run(&plan, &mut |second, so_far| {
-        view.line(&text::progress(second, so_far.error_count()));
-    });
+    let mut view = Progress::new(quiet, plan.length);
+    let result = control.run(&plan, &mut |second, so_far| view.second("", second, so_far));
     view.clear();
     let report = result?;
     publish(&report, outputs)?;
@@ -330,28 +331,57 @@ impl Output {
     }
 }
 
-/// One line a second on stderr; on a terminal each is written over the one before.
+/// What is shown on stderr while a run goes on: on a terminal a few lines that are written over
+/// again and again, else a line a second.
 struct Progress {
     terminal: bool,
     quiet: bool,
+    length: Length,
+    /// Lines that stand on the terminal.
+    shown: usize,
+    rates: VecDeque<f64>,
 }
 
+/// Seconds of the line of rates.
+const RATES: usize = 40;
+
 impl Progress {
-    fn new(quiet: bool) -> Progress {
-        Progress { terminal: io::stderr().is_terminal(), quiet }
+    fn new(quiet: bool, length: Length) -> Progress {
+        let terminal = io::stderr().is_terminal();
+        Progress { terminal, quiet, length, shown: 0, rates: VecDeque::new() }
     }
 
-    fn line(&mut self, text: &str) {
-        let _ = match (self.quiet, self.terminal) {
-            (true, _) => Ok(()),
-            (false, true) => write!(io::stderr(), "\r\x1b[K{text}"),
-            (false, false) => writeln!(io::stderr(), "{text}"),
+    /// A second of the run `label` is over; empty = there is only one.
+    fn second(&mut self, label: &str, second: &Second, so_far: &Snapshot) {
+        if self.quiet {
+            return;
+        }
+        if !self.terminal {
+            let colon = if label.is_empty() { "" } else { ": " };
+            let line = text::progress(second, so_far.error_count());
+            let _ = writeln!(io::stderr(), "{label}{colon}{line}");
+            return;
+        }
+        let rate = second.requests as f64 / second.length.max(1e-9);
+        self.rates.push_back(rate);
+        if self.rates.len() > RATES {
+            self.rates.pop_front();
+        }
+        let share = match self.length {
+            Length::Duration(whole) => second.at / whole.as_secs_f64(),
+            Length::Requests(all) => so_far.requests() as f64 / all as f64,
         };
+        let lines = text::screen(label, share, second, so_far, self.rates.make_contiguous());
+        self.clear();
+        self.shown = lines.len();
+        let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
     }
 
+    /// Takes the lines from the terminal.
     fn clear(&mut self) {
-        if self.terminal && !self.quiet {
-            let _ = write!(io::stderr(), "\r\x1b[K");
+        if self.shown > 0 {
+            let _ = write!(io::stderr(), "\x1b[{}A\r\x1b[J", self.shown);
+            self.shown = 0;
         }
     }
 }

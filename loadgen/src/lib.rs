@@ -9,7 +9,7 @@
 //! | [`plan`], `target`, [`template`] | what is asked for, checked; the bytes of the requests |
 //! | [`engine`] | the coordinator thread: starts shards, keeps the clock of the run, samples |
 //! | `shard`, `gate` | one core: its connections, its share of the schedule |
-//! | [`pace`] | who sends when (pure): closed loop, constant rate, quota |
+//! | [`pace`], [`ramp`] | who sends when (pure): closed loop, constant or changing rate, quota |
 //! | `wire`, `secure` | what all connections share; TLS towards the target |
 //! | `client`, `pipeline` | one connection: connect, TLS, exchanges one by one or many at once |
 //! | `h2` | the same over HTTP/2, with its own HPACK and frames |
@@ -71,6 +71,7 @@ mod pattern;
 mod pipeline;
 pub mod plan;
 mod prometheus;
+pub mod ramp;
 pub mod record;
 pub mod report;
 pub mod request;

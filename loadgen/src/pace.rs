@@ -5,11 +5,14 @@
 //! target does. A free connection takes the next due request; when none is free the request
 //! waits, and its latency is measured from the point at which it was due. That is what corrects
 //! for coordinated omission: a stall of the target shows in all requests that it delayed, not
-//! only in those that were under way.
+//! only in those that were under way. A rate may also change in a line over the measured window
+//! (`ramp`); the points are as exact then.
 
 use std::time::Duration;
 
 use weir_core::time::clock::Mono;
+
+use crate::ramp::Ramp;
 
 /// The points of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,7 @@ pub struct Schedule {
     start: Mono,
     /// Requests a second of all shards together, at least 1.
     rate: u64,
+    ramp: Option<Ramp>,
     shard: u64,
     shards: u64,
     taken: u64,
@@ -38,13 +42,21 @@ impl Schedule {
     pub fn new(start: Mono, rate: u64, shard: usize, shards: usize) -> Schedule {
         let (shard, shards) = (shard as u64, shards.max(1) as u64);
         debug_assert!(rate > 0 && shard < shards);
-        Schedule { start, rate: rate.max(1), shard, shards, taken: 0 }
+        Schedule { start, rate: rate.max(1), ramp: None, shard, shards, taken: 0 }
+    }
+
+    /// The same with a rate that changes.
+    pub fn changing(self, ramp: Ramp) -> Schedule {
+        Schedule { ramp: Some(ramp), ..self }
     }
 
     /// When this shard's request number `k` is due: exact, rounded down to the nanosecond.
     pub fn due(&self, k: u64) -> Mono {
         let overall = u128::from(k) * u128::from(self.shards) + u128::from(self.shard);
-        let nanos = overall * 1_000_000_000 / u128::from(self.rate);
+        let nanos = match &self.ramp {
+            Some(ramp) => ramp.due(overall),
+            None => overall * 1_000_000_000 / u128::from(self.rate),
+        };
         self.start.plus(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
     }
 
@@ -61,7 +73,10 @@ impl Schedule {
         // Request k is due before `now` when floor(overall · 10⁹ / rate) < elapsed, so when
         // overall · 10⁹ < elapsed · rate: count the overall numbers below that, then ours among
         // them.
-        let overall = (elapsed * u128::from(self.rate)).div_ceil(1_000_000_000);
+        let overall = match &self.ramp {
+            Some(ramp) => ramp.due_before(elapsed),
+            None => (elapsed * u128::from(self.rate)).div_ceil(1_000_000_000),
+        };
         let ours = overall.saturating_sub(u128::from(self.shard));
         u64::try_from(ours.div_ceil(u128::from(self.shards))).unwrap_or(u64::MAX)
     }

@@ -6,8 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::limits;
+use crate::ramp::Ramp;
 use crate::target::{Scheme, Target};
 use crate::template::{Expect, Template};
+
+/// Requests a second that can be asked for.
+const RATES: std::ops::RangeInclusive<u64> = 1..=limits::MAX_RATE;
 
 /// When a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +81,9 @@ pub struct Plan {
     /// Requests a second, due at exact times; `None` = closed loop (each connection sends when it
     /// got its answer).
     pub rate: Option<u64>,
+    /// The rate at the end of the measured window, to which it changes in a line from `rate`;
+    /// `None` = it stays.
+    pub rate_to: Option<u64>,
     /// Cores, one shard each; empty = one shard that isn't pinned.
     pub cores: Vec<usize>,
     /// How long a connection is used.
@@ -144,6 +151,7 @@ impl Plan {
             connections: 64,
             length: Length::Duration(Duration::from_secs(10)),
             rate: None,
+            rate_to: None,
             cores: Vec::new(),
             reuse: Reuse::KeepAlive,
             method: None,
@@ -180,6 +188,21 @@ impl Plan {
     /// Requests under way at once on a connection.
     pub(crate) fn in_flight(&self) -> usize {
         if self.http2 { self.streams } else { self.pipeline }
+    }
+
+    /// How the rate changes, if it does.
+    pub(crate) fn ramp(&self) -> Option<Ramp> {
+        match (self.rate, self.rate_to, self.length) {
+            (Some(from), Some(to), Length::Duration(lasts)) => {
+                Some(Ramp::new(from, to, self.warmup, lasts))
+            }
+            _ => None,
+        }
+    }
+
+    /// The rate that is asked for, over the whole of the measured window.
+    pub(crate) fn mean_rate(&self) -> Option<u64> {
+        self.rate.map(|from| self.rate_to.map_or(from, |to| from.midpoint(to)))
     }
 
     /// The method that goes out.
@@ -226,7 +249,7 @@ impl Plan {
         fault.map_or(Ok(()), |why| Err(PlanError(why)))
     }
 
-    fn faults(&self) -> [Option<String>; 10] {
+    fn faults(&self) -> [Option<String>; 11] {
         let wrong = |bad: bool, why: &str| bad.then(|| why.to_string());
         let long = |d: Duration| d > limits::MAX_DURATION;
         [
@@ -240,8 +263,13 @@ impl Plan {
                 "a run needs at least one request, or a duration above zero",
             ),
             wrong(
-                self.rate.is_some_and(|rate| rate == 0 || rate > limits::MAX_RATE),
+                [self.rate, self.rate_to].iter().flatten().any(|rate| !RATES.contains(rate)),
                 "the rate must be 1–100,000,000 requests a second; leave it out for a closed loop",
+            ),
+            wrong(
+                self.rate_to.is_some()
+                    && !(self.rate.is_some() && matches!(self.length, Length::Duration(_))),
+                "a rate that changes needs a beginning, and a duration in place of a number",
             ),
             wrong(self.cores.len() > limits::MAX_SHARDS, "too many cores: at most 1024"),
             wrong(self.reuse == Reuse::Requests(0), "requests per connection must be at least 1"),
@@ -368,6 +396,8 @@ mod tests {
         assert!(fault(|p| p.length = Length::Requests(0)).contains("at least one request"));
         assert!(fault(|p| p.length = Length::Duration(Duration::ZERO)).contains("duration"));
         assert!(fault(|p| p.rate = Some(0)).contains("rate"));
+        assert!(fault(|p| (p.rate, p.rate_to) = (Some(1), Some(0))).contains("rate"));
+        assert!(fault(|p| p.rate_to = Some(5)).contains("beginning"));
         assert!(fault(|p| p.reuse = Reuse::Requests(0)).contains("requests per connection"));
         assert!(fault(|p| p.timeout = Duration::ZERO).contains("timeout"));
         assert!(fault(|p| p.warmup = Duration::from_secs(1 << 40)).contains("week"));

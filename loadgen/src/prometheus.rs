@@ -1,6 +1,8 @@
 //! Pure: reads Prometheus' text format as far as Weir's metrics need it: counters, and histograms
 //! of which two scrapes are held against each other. Used by `admin`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// One reading of all metrics.
@@ -28,6 +30,16 @@ impl Scrape {
     pub fn sum(&self, name: &str) -> Option<f64> {
         let values = self.samples.iter().filter(|sample| sample.name == name);
         values.map(|sample| sample.value).reduce(|sum, value| sum + value)
+    }
+
+    /// Sums of a metric by the values of one of its labels.
+    pub fn sums_by(&self, name: &str, by: &str) -> BTreeMap<String, f64> {
+        let mut sums = BTreeMap::new();
+        for sample in self.samples.iter().filter(|sample| sample.name == name) {
+            let value = label(&sample.labels, by).unwrap_or_default();
+            *sums.entry(value.to_string()).or_default() += sample.value;
+        }
+        sums
     }
 
     /// A histogram, summed over all its series.

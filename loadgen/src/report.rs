@@ -144,9 +144,12 @@ pub struct Member {
 pub struct Rate {
     /// Ended requests a second.
     pub achieved: f64,
-    /// Asked for (constant rate).
+    /// Asked for (constant rate); the mean where it changes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub asked: Option<u64>,
+    /// The rates at the beginning and at the end of the measured window, where it changes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ramp: Option<[u64; 2]>,
     /// Whether that was reached within 0.5 %.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reached: Option<bool>,
@@ -449,8 +452,9 @@ fn rate(plan: &Plan, totals: &Totals, requests: u64, window: f64) -> Rate {
     let reached = |asked: u64| achieved + slack.min(asked as f64 * 0.005) >= asked as f64 * 0.995;
     Rate {
         achieved,
-        asked: plan.rate,
-        reached: plan.rate.map(|asked| reached(asked) && totals.unsent * 200 <= requests),
+        asked: plan.mean_rate(),
+        ramp: plan.rate.zip(plan.rate_to).map(|(from, to)| [from, to]),
+        reached: plan.mean_rate().map(|asked| reached(asked) && totals.unsent * 200 <= requests),
         unsent: totals.unsent,
         max_backlog: totals.max_backlog,
     }

@@ -129,7 +129,11 @@ pub(crate) fn timing(plan: &Plan, start: Mono) -> Timing {
 
 fn pacer(plan: &Plan, timing: Timing, index: usize) -> Pacer {
     let shards = plan.shards();
-    let schedule = plan.rate.map(|rate| Schedule::new(timing.start, rate, index, shards));
+    let schedule = plan.rate.map(|rate| {
+        let schedule = Schedule::new(timing.start, rate, index, shards);
+        let ramp = plan.ramp();
+        ramp.map_or(schedule, |ramp| schedule.changing(ramp))
+    });
     let quota = match plan.length {
         Length::Duration(_) => None,
         Length::Requests(total) => Some(part(total, index, shards)),

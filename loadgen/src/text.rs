@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use crate::hist::Summary;
-use crate::live::Second;
+use crate::live::{Second, Snapshot};
 use crate::record::ErrorClass;
 use crate::report::Report;
 use crate::units;
@@ -62,9 +62,12 @@ impl Report {
         };
         let plural = if self.connections == 1 { "" } else { "s" };
         let connections = units::count(self.connections as u64);
-        let pace = match self.rate.asked {
-            None => String::new(),
-            Some(rate) => format!(", {} requests/s asked", units::count(rate)),
+        let pace = match (self.rate.ramp, self.rate.asked) {
+            (Some([from, to]), _) => {
+                format!(", {} to {} requests/s asked", units::count(from), units::count(to))
+            }
+            (None, None) => String::new(),
+            (None, Some(rate)) => format!(", {} requests/s asked", units::count(rate)),
         };
         let cores = match self.cores.as_slice() {
             [] => String::new(),
@@ -299,6 +302,44 @@ pub(crate) fn progress(second: &Second, errors_so_far: u64) -> String {
     )
 }
 
+/// The same for a terminal: several lines, none longer than 79 columns. `label` names the run,
+/// `share` how much of it is over, `rates` the requests of the last seconds.
+pub(crate) fn screen(
+    label: &str,
+    share: f64,
+    second: &Second,
+    so_far: &Snapshot,
+    rates: &[f64],
+) -> Vec<String> {
+    let done = (share.clamp(0.0, 1.0) * SCREEN_BAR as f64).round() as usize;
+    let bar = format!("{}{}", "█".repeat(done), "░".repeat(SCREEN_BAR - done));
+    let at = match second.at {
+        at if at <= 0.0 => "warm-up".to_string(),
+        at => format!("{at:.0} s"),
+    };
+    let latency = |value: Option<f64>| value.map_or_else(|| "–".to_string(), units::seconds);
+    let rate = units::rate(second.requests as f64 / second.length.max(1e-9));
+    let errors = so_far.error_count();
+    let kinds = ErrorClass::ALL.into_iter().filter(|&class| so_far.errors_of(class) > 0);
+    let kinds = kinds.map(|class| format!("{class} {}", units::count(so_far.errors_of(class))));
+    let label = label.chars().take(30).collect::<String>();
+    let lines = [
+        format!("  {bar} {at:>8}  {label}"),
+        format!("  rate     {rate:>12} /s   {}", spark(rates)),
+        format!("  requests {:>12}      {} open", units::count(so_far.requests()), second.open),
+        format!("  latency  p50 {}, p99 {}", latency(second.p50), latency(second.p99)),
+        format!(
+            "  errors   {:>12}      {}",
+            units::count(errors),
+            kinds.collect::<Vec<_>>().join(", ")
+        ),
+    ];
+    lines.into_iter().map(|line| line.chars().take(79).collect()).collect()
+}
+
+/// Columns of the screen's bar.
+const SCREEN_BAR: usize = 30;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -345,6 +386,30 @@ mod tests {
             line.contains("1 s") && line.contains("500 /s") && line.contains("3 errors"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn a_screen_fits_every_terminal() {
+        let second = Second {
+            at: 5.0,
+            length: 1.0,
+            requests: 1000,
+            errors: 2,
+            received: 0,
+            open: 7,
+            p50: Some(0.002),
+            p99: None,
+        };
+        let mut so_far = Snapshot::default();
+        so_far.answers = 4321;
+        so_far.errors = [1_000_000_000; ErrorClass::COUNT];
+        let lines = screen(&"long ".repeat(30), 0.5, &second, &so_far, &[1.0, 2.0]);
+        assert!(lines.iter().all(|line| line.chars().count() < 80), "{lines:?}");
+        let text = lines.join("\n");
+        for part in ["███░░", "5 s", "1,000 /s", "▅█", "7 open", "p50 2.00 ms, p99 –", "connect 1,"]
+        {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
     }
 
     #[test]

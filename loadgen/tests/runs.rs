@@ -213,6 +213,18 @@ fn a_constant_rate_is_kept() {
 }
 
 #[test]
+fn a_rate_that_changes() {
+    let origins = origin();
+    let mut plan = plan(origins.addrs()[0], 8, 0);
+    (plan.rate, plan.rate_to) = (Some(100), Some(500));
+    plan.length = Length::Duration(Duration::from_secs(1));
+    let report = run(&plan).unwrap();
+    assert_eq!(report.requests + report.rate.unsent, 300);
+    assert_eq!((report.rate.asked, report.rate.ramp), (Some(300), Some([100, 500])));
+    assert!(report.to_text().contains("100 to 500 requests/s asked"));
+}
+
+#[test]
 fn a_rate_beyond_the_target_is_said_aloud() {
     let mut spec = OriginSpec::new("slow");
     spec.delay = Delay::Fixed(Duration::from_millis(20));

@@ -11,7 +11,6 @@ use crate::origin::{OriginError, Origins};
 use crate::plan::{CpuOf, Plan};
 use crate::sweep::Setup;
 use crate::target::Target;
-use crate::text;
 use crate::{drill as drills, knee as knees, rounds, sweep as sweeps};
 
 /// Starts members of our own, if there are to be some.
@@ -44,9 +43,9 @@ pub(super) fn sides(mut args: RunArgs) -> Result<u8, Problem> {
     check_machine(exit::UNTESTABLE)?;
     let control = stoppable()?;
     let _members = members(&served, seed)?;
-    let mut view = Progress::new(quiet);
+    let mut view = Progress::new(quiet, through.length);
     let mut watch = |label: &str, second: &Second, so_far: &Snapshot| {
-        view.line(&format!("{label}: {}", text::progress(second, so_far.error_count())));
+        view.second(label, second, so_far);
     };
     let sides = rounds::run(&through, &direct, count, &control, &mut watch);
     view.clear();
@@ -65,9 +64,9 @@ pub(super) fn knee(mut args: KneeArgs) -> Result<u8, Problem> {
     check_machine(exit::UNTESTABLE)?;
     let control = stoppable()?;
     let _members = members(&served, seed)?;
-    let mut view = Progress::new(quiet);
+    let mut view = Progress::new(quiet, plan.length);
     let mut watch = |label: &str, second: &Second, so_far: &Snapshot| {
-        view.line(&format!("{label}: {}", text::progress(second, so_far.error_count())));
+        view.second(label, second, so_far);
     };
     let knee = knees::search(&plan, &slo, search, &control, &mut watch);
     view.clear();
@@ -97,9 +96,9 @@ pub(super) fn sweep(mut args: SweepArgs) -> Result<u8, Problem> {
     check_machine(exit::UNTESTABLE)?;
     let control = stoppable()?;
     let _members = members(&served, seed)?;
-    let mut view = Progress::new(quiet);
+    let mut view = Progress::new(quiet, plan.length);
     let mut watch = |label: &str, second: &Second, so_far: &Snapshot| {
-        view.line(&format!("{label}: {}", text::progress(second, so_far.error_count())));
+        view.second(label, second, so_far);
     };
     let sweep = sweeps::run(&plan, &setup, &control, &mut watch);
     view.clear();
@@ -127,9 +126,9 @@ pub(super) fn drill(mut args: DrillArgs) -> Result<u8, Problem> {
     check_machine(exit::UNTESTABLE)?;
     let control = stoppable()?;
     let members = members(&served, seed)?;
-    let mut view = Progress::new(quiet);
+    let mut view = Progress::new(quiet, plan.length);
     let result = drills::run(&plan, &drill, members.as_ref(), &control, &mut |second, so_far| {
-        view.line(&text::progress(second, so_far.error_count()));
+        view.second("", second, so_far);
     });
     view.clear();
     let report = result?;
