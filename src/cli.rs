@@ -57,8 +57,23 @@ pub enum Command {
     /// All or nothing: a bad file changes nothing. Exit code 0 once every shard follows the new
     /// file, 1 when it was refused or no process was found.
     Reload(Running),
-    /// Replace the running program without losing a connection (not supported yet)
-    Upgrade(Later),
+    /// Replace the running program: the new one takes over the sockets, no connection is lost
+    ///
+    /// Waits until the new process serves. Exit code 0 then; 1 when it could not take over, and the
+    /// running one serves on as before.
+    Upgrade {
+        /// Which process is meant.
+        #[command(flatten)]
+        whom: Running,
+        /// The program to start, with the arguments of the running one; without it, what stands
+        /// now under the name by which the running one was started
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+        /// Seconds that it may take to get ready; without it 30, and what first answers of its
+        /// members take
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
+        timeout: Option<u64>,
+    },
     /// Make certificates for trying things out: a CA, and what it issues
     ///
     /// Keys are files that only this user can read. Never overwrites a file without --force.
@@ -125,15 +140,17 @@ mod tests {
 
     #[test]
     fn later_commands_take_any_argument() {
-        let cli = Cli::try_parse_from(["weir", "upgrade", "--pid", "1", "--config=x"]).unwrap();
-        assert!(matches!(cli.command, Command::Upgrade(_)));
+        let cli = Cli::try_parse_from(["weir", "status", "--pid", "1", "--config=x"]).unwrap();
+        assert!(matches!(cli.command, Command::Status(_)));
     }
 
     #[test]
-    fn reload_wants_one_process() {
+    fn reload_and_upgrade_want_one_process() {
         assert!(Cli::try_parse_from(["weir", "reload", "--pid", "1"]).is_ok());
         assert!(Cli::try_parse_from(["weir", "reload", "--config", "x"]).is_ok());
         assert!(Cli::try_parse_from(["weir", "reload"]).is_err());
+        assert!(Cli::try_parse_from(["weir", "upgrade", "--pid", "1", "--program", "x"]).is_ok());
+        assert!(Cli::try_parse_from(["weir", "upgrade", "--timeout", "5"]).is_err());
         assert!(Cli::try_parse_from(["weir", "reload", "--pid", "1", "--config", "x"]).is_err());
     }
 }

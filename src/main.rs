@@ -2,7 +2,8 @@
 //!
 //! Data path: `main` → [`server`] (process life) → [`shard`] (one core's life) → `weir_l7`.
 //! Beside it: [`admin`] (metrics), [`access_log`] (its writers), [`remote`] (`weir reload`),
-//! [`watch`] (files that change), [`demo`], [`gencert`], `check`.
+//! [`upgrade`] (another program takes over), [`watch`] (files that change), [`demo`], [`gencert`],
+//! `check`.
 #![forbid(unsafe_code)]
 
 mod access_log;
@@ -20,6 +21,7 @@ mod remote;
 mod secure;
 mod server;
 mod shard;
+mod upgrade;
 mod watch;
 
 use std::process::ExitCode;
@@ -35,7 +37,9 @@ fn main() -> ExitCode {
         Command::Check { config } => check::check(&config),
         Command::Demo { seconds } => demo::run(seconds),
         Command::Reload(whom) => remote::call::reload(&whom.into()),
-        Command::Upgrade(_) => return not_yet("upgrade"),
+        Command::Upgrade { whom, program, timeout } => {
+            remote::call::upgrade(&whom.into(), program.as_deref(), timeout)
+        }
         Command::Gencert { what } => gencert::make(&what),
         Command::Status(_) => return not_yet("status"),
         Command::Diagnose(_) => return not_yet("diagnose"),

@@ -9,10 +9,16 @@ pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// A reload has begun; [`ready`] ends it.
+/// A reload or an upgrade has begun; [`ready`] or [`replaced_by`] ends it.
 pub fn reloading() {
     let micros = i128::from(clock::mono().nanos() / 1_000);
     tell(&[NotifyState::Reloading, NotifyState::MonotonicUsec(micros)]);
+}
+
+/// Another process serves in the place of this one. The last that this one says: from now on the
+/// service manager listens to that one.
+pub fn replaced_by(pid: u32) {
+    tell(&[NotifyState::MainPid(pid), NotifyState::Ready]);
 }
 
 /// The process drains.

@@ -4,10 +4,10 @@
 //! `fleet` starts it and reads its reports.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -27,6 +27,7 @@ use weir_l7::Service;
 
 use crate::greet::{Greeting, greet};
 use crate::secure::secure;
+use crate::upgrade::giver::Lent;
 
 /// What the names of all shards' threads begin with.
 pub const THREAD_PREFIX: &str = "weir-shard-";
@@ -61,6 +62,16 @@ pub enum Order {
     /// every connection end, then report [`News::Drained`].
     Drain {
         /// How long the accept queue has to stay empty.
+        quiet: Duration,
+    },
+    /// Send its number and its listening sockets once more, with their places.
+    Lend(mpsc::Sender<Lent>),
+    /// Another process serves by these doors, on the very same sockets: let nobody in any more,
+    /// and then as [`Order::Drain`].
+    HandOver {
+        /// Its doors; others close.
+        taken: Arc<BTreeSet<Place>>,
+        /// How long the accept queues of those that close have to stay empty.
         quiet: Duration,
     },
     /// Send its number and what its table says, in words.
@@ -210,10 +221,15 @@ async fn life(plan: Plan, mut orders: Receiver<Order>, ended: EndedOnDrop) {
                 tell(News::Applied(version, trouble));
             }
             Order::Drain { quiet } => {
-                desk.draining.set(Some(quiet));
-                desk.close_all(quiet);
-                desk.services.http.begin_drain();
-                rt::spawn(drained(plan.index, Rc::clone(&desk), Arc::clone(reports)));
+                desk.drain(quiet, plan.index, reports);
+            }
+            Order::Lend(reply) => {
+                // Who asked may have gone.
+                let _unheard = reply.send((plan.index, desk.lend()));
+            }
+            Order::HandOver { taken, quiet } => {
+                desk.hand_over(&taken);
+                desk.drain(quiet, plan.index, reports);
             }
             Order::Show(reply) => {
                 // Who asked may have gone.
@@ -228,7 +244,8 @@ async fn life(plan: Plan, mut orders: Receiver<Order>, ended: EndedOnDrop) {
 struct Desk {
     view: View,
     services: Services,
-    doors: RefCell<HashMap<Place, Door>>,
+    /// Several of one place where a process with more shards has handed over.
+    doors: RefCell<HashMap<Place, Vec<Door>>>,
     /// Accept tasks that run, and connections that begin with a PROXY header.
     accepting: Rc<Cell<usize>>,
     /// A task looks after slow starts.
@@ -295,7 +312,7 @@ impl Desk {
             }
             Door::Udp { .. } => None,
         };
-        doors.iter().filter_map(set).collect()
+        doors.iter().flat_map(each).filter_map(set).collect()
     }
 
     /// Looks after slow starts, as long as there are some.
@@ -319,7 +336,7 @@ impl Desk {
         let doors = self.doors.borrow();
         let door =
             |(place, door): (&Place, &Door)| format!("door {place}: listener {}", door.name());
-        let mut doors: Vec<String> = doors.iter().map(door).collect();
+        let mut doors: Vec<String> = doors.iter().flat_map(each).map(door).collect();
         doors.sort();
         lines.extend(doors);
         lines
@@ -331,16 +348,18 @@ impl Desk {
                 self.open(place, listener, socket).err().map(|error| (place, error))
             }
             DoorChange::Assign { place, listener } => {
-                if let (Some(door), Some(site)) =
+                if let (Some(doors), Some(site)) =
                     (self.doors.borrow_mut().get_mut(&place), self.view.site(listener))
                 {
-                    self.assign(door, site);
+                    doors.iter_mut().for_each(|door| self.assign(door, Rc::clone(&site)));
                 }
                 None
             }
             DoorChange::Close { place } => {
-                let door = self.doors.borrow_mut().remove(&place)?;
-                self.close(door).err().map(|error| (place, error))
+                let doors = self.doors.borrow_mut().remove(&place)?;
+                let closed = doors.into_iter().map(|door| self.close(door));
+                let failed = closed.fold(None, |failed, done| done.err().or(failed));
+                failed.map(|error| (place, error))
             }
         }
     }
@@ -356,7 +375,7 @@ impl Desk {
                 Door::Udp { socket, door, site }
             }
         };
-        self.doors.borrow_mut().insert(place, door);
+        self.doors.borrow_mut().entry(place).or_default().push(door);
         Ok(())
     }
 
@@ -398,14 +417,60 @@ impl Desk {
     /// Takes no new connections. UDP flows go on by their doors, as long as they are not silent.
     fn close_all(&self, quiet: Duration) {
         self.services.udp.begin_drain();
-        self.doors.borrow_mut().retain(|place, door| {
-            let Door::Tcp { listener, .. } = door else { return true };
-            if let Err(e) = listener.stop_accepting(quiet) {
-                tracing::warn!("{place} closes without a drain: {e}");
-            }
-            false
+        self.doors.borrow_mut().retain(|place, doors| {
+            doors.retain(|door| {
+                let Door::Tcp { listener, .. } = door else { return true };
+                if let Err(e) = listener.stop_accepting(quiet) {
+                    tracing::warn!("{place} closes without a drain: {e}");
+                }
+                false
+            });
+            !doors.is_empty()
         });
     }
+
+    /// Takes no new connections, and has control told when the last one has ended.
+    fn drain(self: &Rc<Self>, quiet: Duration, index: usize, reports: &Reports) {
+        if self.draining.replace(Some(quiet)).is_some() {
+            return;
+        }
+        self.close_all(quiet);
+        self.services.http.begin_drain();
+        rt::spawn(drained(index, Rc::clone(self), Arc::clone(reports)));
+    }
+
+    /// Its listening sockets once more, for another process.
+    fn lend(&self) -> io::Result<Vec<(Place, OwnedFd)>> {
+        let doors = self.doors.borrow();
+        let again = |(place, door): (&Place, &Door)| {
+            let socket = match door {
+                Door::Tcp { listener, .. } => listener.as_fd().try_clone_to_owned(),
+                Door::Udp { socket, .. } => socket.as_fd().try_clone_to_owned(),
+            };
+            Ok((*place, socket?))
+        };
+        doors.iter().flat_map(each).map(again).collect()
+    }
+
+    /// Leaves these doors to another process, which has their very sockets.
+    fn hand_over(&self, taken: &BTreeSet<Place>) {
+        let mut doors = self.doors.borrow_mut();
+        for (_, mine) in doors.extract_if(|place, _| taken.contains(place)) {
+            for door in mine {
+                match door {
+                    Door::Tcp { listener, .. } => listener.hand_over(),
+                    Door::Udp { door, .. } => self.services.udp.close(door),
+                }
+            }
+        }
+    }
+}
+
+/// The doors of one place, each with it.
+fn each<'a>(
+    (place, doors): (&'a Place, &'a Vec<Door>),
+) -> impl Iterator<Item = (&'a Place, &'a Door)> {
+    doors.iter().map(move |door| (place, door))
 }
 
 impl Services {

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
 /// Connections open at once; more wait in the accept queue.
@@ -23,14 +23,22 @@ const IDLE_LIMIT: Duration = Duration::from_secs(60);
 /// A listener with at most [`MAX_CONNECTIONS`] open connections.
 #[derive(Debug)]
 pub struct Bounded {
-    inner: TcpListener,
+    /// `None` once it has stopped.
+    inner: Option<TcpListener>,
+    addr: SocketAddr,
     permits: Arc<Semaphore>,
+    stop: Arc<Notify>,
 }
 
 impl Bounded {
-    /// Bounds `inner`.
-    pub fn new(inner: TcpListener) -> Bounded {
-        Bounded { inner, permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
+    /// Bounds `inner`, which is closed when `stop` says so; connections live on.
+    ///
+    /// # Errors
+    /// The kernel's, for the address.
+    pub fn new(inner: TcpListener, stop: Arc<Notify>) -> io::Result<Bounded> {
+        let addr = inner.local_addr()?;
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        Ok(Bounded { inner: Some(inner), addr, permits, stop })
     }
 }
 
@@ -41,12 +49,27 @@ impl Listener for Bounded {
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         // The semaphore is never closed, so the permit is there once somebody leaves.
         let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
-        let (stream, addr) = Listener::accept(&mut self.inner).await;
+        let accepted = match &mut self.inner {
+            Some(inner) => {
+                let mut stopped = pin!(self.stop.notified());
+                let mut next = pin!(Listener::accept(inner));
+                let either = |cx: &mut Context<'_>| match stopped.as_mut().poll(cx) {
+                    Poll::Ready(()) => Poll::Ready(None),
+                    Poll::Pending => next.as_mut().poll(cx).map(Some),
+                };
+                std::future::poll_fn(either).await
+            }
+            None => None,
+        };
+        let Some((stream, addr)) = accepted else {
+            self.inner = None;
+            return std::future::pending().await;
+        };
         (Connection { stream, idle: Box::pin(sleep(IDLE_LIMIT)), _permit: permit }, addr)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
+        Ok(self.addr)
     }
 }
 
@@ -111,7 +134,7 @@ mod tests {
         runtime.block_on(async {
             let inner = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let addr = inner.local_addr().unwrap();
-            let mut bounded = Bounded::new(inner);
+            let mut bounded = Bounded::new(inner, Arc::default()).unwrap();
             let clients: Vec<_> =
                 (0..=MAX_CONNECTIONS).map(|_| Client::connect(addr).unwrap()).collect();
             let mut served = Vec::new();
@@ -132,7 +155,7 @@ mod tests {
         runtime.block_on(async {
             let inner = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let _client = Client::connect(inner.local_addr().unwrap()).unwrap();
-            let (mut connection, _) = Bounded::new(inner).accept().await;
+            let (mut connection, _) = Bounded::new(inner, Arc::default()).unwrap().accept().await;
             connection.idle.as_mut().set(sleep(Duration::ZERO));
             let mut space = [0; 8];
             let mut buf = ReadBuf::new(&mut space);

@@ -86,6 +86,8 @@ impl Stage {
             plan,
             signals: None,
             secret: fresh_secret()?,
+            front: None,
+            inherited: None,
         })?;
         let listener = balancer.ready.listeners.first();
         let addr = listener.and_then(|l| l.addresses.first().copied());

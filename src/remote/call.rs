@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use serde::de::DeserializeOwned;
 
-use super::{MAX_LINE, Request, SOCKET, socket_path};
+use super::{DRAFT, MAX_LINE, Request, SOCKET, socket_path};
 use crate::logging;
 use crate::server::Answer;
+use crate::upgrade::Upgraded;
 
 /// Longer than the process takes for its last answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(150);
@@ -31,19 +33,8 @@ pub enum Whom {
 /// # Errors
 /// No such process, or the file was refused: nothing has changed then.
 pub fn reload(whom: &Whom) -> Result<()> {
-    let (socket, config) = match whom {
-        Whom::Config(path) => {
-            let loaded = weir_core::config::load(path).map_err(|mistakes| {
-                logging::say(mistakes.to_string().trim_end());
-                anyhow!("nothing changed: the file has mistakes, the process was not asked")
-            })?;
-            let run_dir = loaded.config.runtime.run_dir;
-            let path = fs::canonicalize(path).with_context(|| path.display().to_string())?;
-            (socket_path(&run_dir), Some(path))
-        }
-        Whom::Pid(pid) => (socket_of(*pid)?, None),
-    };
-    let answer = ask(&socket, &Request::Reload { config })?;
+    let (socket, config) = find(whom)?;
+    let answer: Answer = ask(&socket, &Request::Reload { config }, ANSWER_LIMIT)?;
     if let Some(error) = answer.error {
         bail!("nothing changed: {error}");
     }
@@ -63,7 +54,45 @@ pub fn reload(whom: &Whom) -> Result<()> {
     Ok(())
 }
 
-fn ask(socket: &Path, request: &Request) -> Result<Answer> {
+/// `weir upgrade`: has the process replaced by another one; returns when that one serves.
+///
+/// # Errors
+/// No such process, or the new one could not take over: the running one serves on.
+pub fn upgrade(whom: &Whom, program: Option<&Path>, patience: Option<u64>) -> Result<()> {
+    let (socket, config) = find(whom)?;
+    let program = program
+        .map(|path| fs::canonicalize(path).with_context(|| path.display().to_string()))
+        .transpose()?;
+    let request = Request::Upgrade { config, program, patience };
+    let limit = ANSWER_LIMIT + Duration::from_secs(patience.unwrap_or_default());
+    let upgraded: Upgraded = ask(&socket, &request, limit)?;
+    if let Some(error) = upgraded.error {
+        bail!("no upgrade, the running process serves on: {error}");
+    }
+    logging::answer(format_args!(
+        "process {} serves after {:.1} ms; the former one ends with its last connection",
+        upgraded.pid, upgraded.effective_ms
+    ));
+    Ok(())
+}
+
+/// The control socket of the process that is meant, and the file that it is to serve.
+fn find(whom: &Whom) -> Result<(PathBuf, Option<PathBuf>)> {
+    match whom {
+        Whom::Config(path) => {
+            let loaded = weir_core::config::load(path).map_err(|mistakes| {
+                logging::say(mistakes.to_string().trim_end());
+                anyhow!("nothing changed: the file has mistakes, the process was not asked")
+            })?;
+            let run_dir = loaded.config.runtime.run_dir;
+            let path = fs::canonicalize(path).with_context(|| path.display().to_string())?;
+            Ok((socket_path(&run_dir), Some(path)))
+        }
+        Whom::Pid(pid) => Ok((socket_of(*pid)?, None)),
+    }
+}
+
+fn ask<T: DeserializeOwned>(socket: &Path, request: &Request, limit: Duration) -> Result<T> {
     let mut stream = UnixStream::connect(socket).map_err(|e| {
         anyhow!(
             "no running process is reached by {}: {e}. Is it running, does its [runtime] run_dir \
@@ -71,7 +100,7 @@ fn ask(socket: &Path, request: &Request) -> Result<Answer> {
             socket.display()
         )
     })?;
-    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    stream.set_read_timeout(Some(limit))?;
     let text = serde_json::to_string(request)? + "\n";
     let mut line = String::new();
     stream.write_all(text.as_bytes()).and_then(|()| stream.shutdown(Shutdown::Write))?;
@@ -99,7 +128,10 @@ fn socket_of(pid: u32) -> Result<PathBuf> {
         let mut fields = line.split_whitespace().skip(6);
         let (inode, path) = (fields.next()?, Path::new(fields.next()?));
         let mine = sockets.iter().any(|socket| socket == inode);
-        (mine && path.file_name().is_some_and(|name| name == SOCKET)).then(|| path.to_owned())
+        let is_ours = |name| name == SOCKET || name == DRAFT;
+        let found = mine && path.file_name().is_some_and(is_ours);
+        // By the name that it was given when it was there.
+        found.then(|| path.with_file_name(SOCKET))
     });
     path.ok_or_else(|| {
         anyhow!(
@@ -125,7 +157,8 @@ mod tests {
     fn nobody_at_the_socket_is_explained() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("none.sock");
-        let text = ask(&socket, &Request::Reload { config: None }).unwrap_err().to_string();
+        let asked = ask::<Answer>(&socket, &Request::Reload { config: None }, ANSWER_LIMIT);
+        let text = asked.unwrap_err().to_string();
         assert!(text.contains("none.sock") && text.contains("run_dir"), "{text}");
     }
 }

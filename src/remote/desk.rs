@@ -4,18 +4,22 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use weir_core::time::clock;
 
-use super::{MAX_LINE, Request, socket_path};
-use crate::server::{Answer, Asker};
+use super::{MAX_LINE, Request, SOCKET, draft_path, socket_path};
+use crate::server::{Answer, Asker, Wanted};
+use crate::upgrade::Upgraded;
 
 /// A caller that says nothing, or takes nothing, for so long is cut off.
 const CALLER_LIMIT: Duration = Duration::from_secs(5);
@@ -25,11 +29,32 @@ const RELOAD_LIMIT: Duration = Duration::from_secs(120);
 /// After a call that could not be taken (no descriptor is left) the thread rests for so long.
 const REST: Duration = Duration::from_secs(1);
 
+/// What to do about a folder that can't be used.
+const CURE: &str = "set [runtime] run_dir to a folder of this process' user (in a systemd unit: \
+                    RuntimeDirectory=weir)";
+
 /// The bound socket; its file goes when this is dropped, also when the start fails.
 #[derive(Debug)]
 pub struct Desk {
     listener: UnixListener,
     file: Gone,
+    closer: Closer,
+}
+
+/// Ends the thread that serves requests: another process answers from now on.
+#[derive(Debug)]
+pub struct Closer {
+    closed: Arc<AtomicBool>,
+    socket: UnixStream,
+}
+
+impl Closer {
+    /// Takes no more callers.
+    pub fn close(&self) {
+        self.closed.store(true, Relaxed);
+        // Wakes the thread that waits for callers; one that is there already is still served.
+        let _closed_already = self.socket.shutdown(Shutdown::Both);
+    }
 }
 
 impl Desk {
@@ -39,27 +64,60 @@ impl Desk {
     /// The folder or socket can't be made, or another process answers there; with the cure.
     pub fn bind(run_dir: &Path) -> Result<Desk> {
         let path = socket_path(run_dir);
-        let cure = "set [runtime] run_dir to a folder of this process' user (in a systemd unit: \
-                    RuntimeDirectory=weir)";
-        make_folder(run_dir)
-            .with_context(|| format!("cannot make the folder {}; {cure}", run_dir.display()))?;
-        if UnixStream::connect(&path).is_ok() {
-            bail!("another process listens on {}; {cure}", path.display());
-        }
         // A socket that nobody listens on is left from a process that was killed.
+        if UnixStream::connect(&path).is_ok() {
+            bail!("another process listens on {}; {CURE}", path.display());
+        }
+        let mut desk = Desk::prepare(run_dir)?;
+        desk.publish()?;
+        Ok(desk)
+    }
+
+    /// Binds a socket that nobody finds before [`Desk::publish`], whoever listens there now.
+    ///
+    /// # Errors
+    /// The folder or socket can't be made; with the cure.
+    pub fn prepare(run_dir: &Path) -> Result<Desk> {
+        let path = draft_path(run_dir);
+        make_folder(run_dir)
+            .with_context(|| format!("cannot make the folder {}; {CURE}", run_dir.display()))?;
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 return Err(e)
-                    .with_context(|| format!("cannot replace {}; {cure}", path.display()));
+                    .with_context(|| format!("cannot replace {}; {CURE}", path.display()));
             }
             _ => {}
         }
         let listener = UnixListener::bind(&path)
-            .with_context(|| format!("cannot bind {}; {cure}", path.display()))?;
-        let file = Gone { path };
+            .with_context(|| format!("cannot bind {}; {CURE}", path.display()))?;
+        let file = Gone::of(path).context("control socket")?;
         fs::set_permissions(&file.path, fs::Permissions::from_mode(0o600))
             .with_context(|| format!("cannot protect {}", file.path.display()))?;
-        Ok(Desk { listener, file })
+        let socket = OwnedFd::from(listener.try_clone().context("control socket")?).into();
+        let closer = Closer { closed: Arc::default(), socket };
+        Ok(Desk { listener, file, closer })
+    }
+
+    /// Takes the place of the socket that is there: no caller finds none.
+    ///
+    /// # Errors
+    /// The folder can't be written any more.
+    pub fn publish(&mut self) -> Result<()> {
+        let path = self.file.path.with_file_name(SOCKET);
+        fs::rename(&self.file.path, &path)
+            .with_context(|| format!("cannot replace {}; {CURE}", path.display()))?;
+        self.file.path = path;
+        Ok(())
+    }
+
+    /// For the end of its service in this process.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn closer(&self) -> Result<Closer> {
+        let Closer { closed, socket } = &self.closer;
+        let socket = socket.try_clone().context("control socket")?;
+        Ok(Closer { closed: Arc::clone(closed), socket })
     }
 
     /// Serves requests on a thread of its own, as long as the process lives. `config` is the file
@@ -68,9 +126,12 @@ impl Desk {
     /// # Errors
     /// The thread can't be made.
     pub fn serve(self, config: PathBuf, asker: Asker) -> Result<Gone> {
-        let Desk { listener, file } = self;
+        let Desk { listener, file, closer } = self;
         let run = move || {
             for stream in listener.incoming() {
+                if closer.closed.load(Relaxed) && stream.is_err() {
+                    return;
+                }
                 let Ok(stream) = stream.inspect_err(|e| tracing::warn!("control socket: {e}"))
                 else {
                     // The caller still waits in the queue: the next try would come at once.
@@ -90,17 +151,33 @@ impl Desk {
     }
 }
 
-/// Takes the socket's file away when the process ends.
+/// Takes the socket's file away when the process ends, unless it is another one's by then.
 #[derive(Debug)]
 pub struct Gone {
     path: PathBuf,
+    /// Device and number of the file.
+    identity: (u64, u64),
+}
+
+impl Gone {
+    fn of(path: PathBuf) -> io::Result<Gone> {
+        let identity = identity(&path)?;
+        Ok(Gone { path, identity })
+    }
 }
 
 impl Drop for Gone {
     fn drop(&mut self) {
-        // What is left of it does no harm: the next process replaces it.
-        let _left = fs::remove_file(&self.path);
+        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+            // What is left of it does no harm: the next process replaces it.
+            let _left = fs::remove_file(&self.path);
+        }
     }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let file = fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino()))
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {
@@ -121,6 +198,11 @@ fn attend(stream: &UnixStream, config: &Path, asker: &Asker) -> io::Result<()> {
     let text = match serde_json::from_str(&line) {
         Ok(Request::Reload { config: wanted }) => {
             serde_json::to_string(&reload(wanted.as_deref(), config, asker))
+        }
+        Ok(Request::Upgrade { config: wanted, program, patience }) => {
+            let patience = patience.map(Duration::from_secs);
+            let how = Wanted { program, patience };
+            serde_json::to_string(&upgrade(wanted.as_deref(), config, how, asker))
         }
         Ok(Request::Tables) => serde_json::to_string(&tables(asker)),
         Err(e) => serde_json::to_string(&Answer::refused(format!(
@@ -148,16 +230,32 @@ fn is_same(config: &Path, wanted: &Path) -> bool {
     wanted == config || fs::canonicalize(config).is_ok_and(|config| wanted == config)
 }
 
+/// What the process serves is not what the caller takes it to serve.
+fn mistaken(wanted: Option<&Path>, config: &Path) -> Option<String> {
+    let wanted = wanted.filter(|wanted| !is_same(config, wanted))?;
+    Some(format!(
+        "the process that listens here was started with {}, not with {}; give that file, or use \
+         --pid",
+        config.display(),
+        wanted.display()
+    ))
+}
+
+fn upgrade(wanted: Option<&Path>, config: &Path, how: Wanted, asker: &Asker) -> Upgraded {
+    if let Some(mistake) = mistaken(wanted, config) {
+        return Upgraded::refused(mistake);
+    }
+    let (reply, told) = mpsc::channel();
+    if !asker.upgrade(how, reply) {
+        return Upgraded::refused("the process is about to end");
+    }
+    // It comes: each step of an upgrade has its limit.
+    told.recv().unwrap_or_else(|_| Upgraded::refused("the process has ended"))
+}
+
 fn reload(wanted: Option<&Path>, config: &Path, asker: &Asker) -> Answer {
-    if let Some(wanted) = wanted
-        && !is_same(config, wanted)
-    {
-        return Answer::refused(format!(
-            "the process that listens here was started with {}, not with {}; give that file, or \
-             use --pid",
-            config.display(),
-            wanted.display()
-        ));
+    if let Some(mistake) = mistaken(wanted, config) {
+        return Answer::refused(mistake);
     }
     let (reply, told) = mpsc::channel();
     if !asker.reload(reply) {
@@ -185,6 +283,25 @@ mod tests {
         assert!(refused.contains("another process") && refused.contains("run_dir"), "{refused}");
         drop(desk);
         assert!(!socket_path(&run_dir).exists(), "it leaves nothing behind");
+    }
+
+    /// The new process' socket is there from one moment to the next, and stays when the old goes.
+    #[test]
+    fn a_socket_takes_the_place_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = Desk::bind(folder.path()).unwrap();
+        let mut new = Desk::prepare(folder.path()).unwrap();
+        let path = socket_path(folder.path());
+        drop(UnixStream::connect(&path).unwrap());
+        assert!(old.listener.accept().is_ok(), "the old one answers");
+        new.publish().unwrap();
+        old.closer.close();
+        assert!(old.listener.accept().is_err());
+        drop(old);
+        drop(UnixStream::connect(&path).unwrap());
+        assert!(new.listener.accept().is_ok());
+        drop(new);
+        assert!(fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing is left");
     }
 
     #[test]

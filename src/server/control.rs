@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use weir_core::cert::Store;
 use weir_core::config::Loaded;
 use weir_core::model::{Config, Handles};
+use weir_core::net::Place;
 use weir_core::rt::{self, Receiver, Sender, Signals};
 use weir_core::table::Suspect;
 use weir_core::time::clock::{self, Mono};
@@ -24,10 +25,14 @@ use super::ejections::Ejections;
 use super::fleet::Fleet;
 use super::life::{End, Life, Step};
 use super::reload::{self, Answer, Pending};
+use super::upgrade::{Front, Inherited, Upgrading, Wanted};
 use crate::access_log::Writers;
 use crate::admin::Book;
 use crate::cores::Plan;
 use crate::shard::{News, QUIET, Report};
+use crate::upgrade::Upgraded;
+use crate::upgrade::giver::Progress;
+use crate::upgrade::heir::Legacy;
 use crate::{logging, notify};
 
 /// A shard that has not reported after this long will not.
@@ -36,6 +41,8 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// How often control looks at the clock while it drains.
 const DRAIN_TICK: Duration = Duration::from_millis(10);
+/// The same while the process whose place this one takes is waited for.
+const INHERIT_TICK: Duration = Duration::from_secs(1);
 /// The same while nothing is due.
 const IDLE_TICK: Duration = Duration::from_secs(3600);
 
@@ -58,6 +65,10 @@ pub enum Event {
     FilesChanged,
     /// The certificates' files were read again.
     CertificatesRead(Box<Found>),
+    /// An upgrade that was asked for has come further.
+    Upgrade(Progress),
+    /// The process whose place this one is to take has handed over all, or serves on.
+    Inherited(Box<Result<Legacy>>),
 }
 
 /// What a user may ask of the running process.
@@ -65,6 +76,8 @@ pub enum Event {
 pub enum Ask {
     /// Read the file again; the answer comes when it is in effect, or was refused.
     Reload(mpsc::Sender<Answer>),
+    /// Replace the program; the answer comes when the new process serves, or could not.
+    Upgrade(Wanted, mpsc::Sender<Upgraded>),
     /// Have every shard send its number and what its table says.
     Show(mpsc::Sender<(usize, Vec<String>)>),
     /// End at once.
@@ -93,6 +106,10 @@ pub struct Boot {
     pub signals: Option<Signals>,
     /// What the admin thread shows.
     pub book: Arc<Book>,
+    /// What it needs to be replaced; `None` = it can't be.
+    pub front: Option<Front>,
+    /// What it was handed, where it takes another one's place.
+    pub inherited: Option<Inherited>,
     /// Whom to tell that all listeners accept.
     pub ready: mpsc::Sender<Ready>,
 }
@@ -102,6 +119,8 @@ pub struct Boot {
 pub struct Ready {
     /// Each listener's name, protocol and bound addresses.
     pub listeners: Vec<reload::Served>,
+    /// The doors by which clients come.
+    pub places: Vec<Place>,
 }
 
 /// How the control thread ended.
@@ -134,7 +153,11 @@ pub(super) struct Control {
     pub(super) ejections: Ejections,
     pub(super) staged: Option<reload::Staged>,
     pub(super) writers: Writers,
-    life: Life,
+    pub(super) front: Option<Front>,
+    pub(super) upgrading: Option<Upgrading>,
+    /// What the process whose place this one takes has handed over last.
+    pub(super) legacy: Option<Result<Legacy>>,
+    pub(super) life: Life,
     events: Receiver<Event>,
     running: usize,
     ended: usize,
@@ -143,7 +166,7 @@ pub(super) struct Control {
 /// The control thread's main task.
 pub async fn run(boot: Boot) -> Outcome {
     let Boot { config, certificates, path, fleet, plan, seed, events, .. } = boot;
-    let Boot { suspects, signals, book, ready, .. } = boot;
+    let Boot { suspects, signals, book, front, inherited, ready, .. } = boot;
     let (sender, events) = events;
     let ejections = Ejections::default();
     rt::spawn(ejections.listen(suspects, sender.clone()));
@@ -169,15 +192,19 @@ pub async fn run(boot: Boot) -> Outcome {
         pending: Vec::new(),
         reloading: reload::Reloading::default(),
         staged: None,
+        front,
+        upgrading: None,
+        legacy: None,
         events,
         running: 0,
         ended: 0,
     };
-    let end = match control.start().await {
+    let end = match control.start(inherited).await {
         Ok(None) => {
             control.fleet.settle();
             // Who waits for it is gone only when the process ends.
-            let _unheard = ready.send(Ready { listeners: control.served() });
+            let places = control.doors.places().collect();
+            let _unheard = ready.send(Ready { listeners: control.served(), places });
             control.begin_what_waits();
             Ok(control.obey().await)
         }
@@ -203,16 +230,22 @@ async fn listen(signals: Signals, sender: Sender<Event>) {
 
 impl Control {
     /// From empty shards to open doors. `Some` when a signal or a lost shard ended it before.
-    async fn start(&mut self) -> Result<Option<End>> {
+    async fn start(&mut self, inherited: Option<Inherited>) -> Result<Option<End>> {
         let count = self.fleet.count();
         if let Some(end) = self.until("start", START_LIMIT, |c| c.running == count).await? {
             return Ok(Some(end));
         }
         // A reload that somebody asks for now comes after the start.
         self.reloading = reload::Reloading::begun(clock::mono());
-        let staged = self.stage_start();
+        let (mut stock, health, waiting) = match inherited {
+            Some(Inherited { stock, health, waiting }) => (stock, health, Some(waiting)),
+            None => Default::default(),
+        };
+        let staged = self.stage_start(&health);
         // An address that can't be had is told before anybody waits.
-        let moves = self.doors.plan(&staged.next, clock::mono())?;
+        let moves = self.doors.plan(&staged.next, clock::mono(), &mut stock)?;
+        // Sockets that this configuration doesn't want.
+        drop(stock);
         for warning in &moves.warnings {
             tracing::warn!("{warning}");
         }
@@ -223,6 +256,11 @@ impl Control {
             if let Some(end) = self.turn().await {
                 return Ok(Some(end));
             }
+        }
+        if let Some(waiting) = waiting
+            && let Some(end) = self.inherit(waiting).await?
+        {
+            return Ok(Some(end));
         }
         // The last ones may have been found while another event was handled.
         self.take_verdicts();
@@ -308,10 +346,12 @@ impl Control {
     }
 
     /// Waits for an event, or until something is due, and handles it.
-    async fn turn(&mut self) -> Option<End> {
+    pub(super) async fn turn(&mut self) -> Option<End> {
         let tick = match &self.staged {
             _ if self.life.is_draining() => DRAIN_TICK,
-            Some(staged) => staged.left(clock::mono()),
+            // Nothing is due by time while another process is waited for.
+            Some(staged) if self.is_waiting(clock::mono()) => staged.left(clock::mono()),
+            Some(_) => INHERIT_TICK,
             None => IDLE_TICK.min(self.certificates_left(clock::mono())),
         };
         let tick = self.ejections.left(clock::mono()).map_or(tick, |left| tick.min(left));
@@ -326,13 +366,23 @@ impl Control {
 
     fn handle(&mut self, event: Event) -> Option<End> {
         match event {
-            Event::Signal(number) => {
-                let step = self.life.signal(number, clock::mono());
-                self.step(step)
-            }
+            Event::Signal(number) if self.puts_off(number) => None,
+            Event::Signal(number) => self.signal(number),
             Event::Report(report) => self.report(report),
             Event::Ask(Ask::Reload(reply)) => {
                 self.begin_reload(vec![reply]);
+                None
+            }
+            Event::Ask(Ask::Upgrade(wanted, reply)) => {
+                self.begin_upgrade(wanted, Some(reply));
+                None
+            }
+            Event::Upgrade(progress) => {
+                let signals = self.upgrade(progress);
+                signals.into_iter().find_map(|number| self.signal(number))
+            }
+            Event::Inherited(legacy) => {
+                self.legacy = Some(*legacy);
                 None
             }
             Event::Ask(Ask::Show(reply)) => {
@@ -363,6 +413,11 @@ impl Control {
         }
     }
 
+    fn signal(&mut self, number: i32) -> Option<End> {
+        let step = self.life.signal(number, clock::mono());
+        self.step(step)
+    }
+
     fn report(&mut self, report: Report) -> Option<End> {
         match &report.news {
             News::Ready => self.running += 1,
@@ -387,6 +442,7 @@ impl Control {
             Step::Wait => {}
             Step::Say(text) => tracing::warn!("{text}"),
             Step::Reload => self.begin_reload(Vec::new()),
+            Step::Upgrade => self.begin_upgrade(Wanted::default(), None),
             Step::Reopen => {
                 if let Err(e) = logging::reopen() {
                     tracing::error!("SIGUSR1: {e:#}");

@@ -10,11 +10,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 use weir_core::control::{Listener, State};
-use weir_core::model::Handle;
+use weir_core::model::{Handle, Id};
 use weir_core::net::{self, Joining, Place, Transport, Wanted};
 use weir_core::time::clock::Mono;
 
 use crate::shard::DoorChange;
+use crate::upgrade::heir::Group;
+
+/// Listening sockets that another process has handed over.
+pub type Stock = BTreeMap<Place, Group>;
 
 /// How long the sockets of a closed door may take to serve their queues: many times
 /// [`crate::shard::QUIET`].
@@ -53,6 +57,7 @@ pub struct Moves {
 /// A new address that a listener wants.
 struct Wish {
     listener: Handle,
+    id: Id,
     name: String,
     transport: Transport,
     addresses: Vec<SocketAddr>,
@@ -71,11 +76,22 @@ impl Doors {
         self.open.iter().filter(mine).map(|(place, _)| place.address)
     }
 
-    /// Binds what `state` wants beyond what is open.
+    /// All open doors.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        self.open.keys().copied()
+    }
+
+    /// The listeners that were given a free port, by their doors.
+    pub fn with_free_port(&self) -> impl Iterator<Item = (Place, Handle)> {
+        let given = |(_, door): &(&Place, &Door)| self.ports.contains_key(&door.listener);
+        self.open.iter().filter(given).map(|(place, door)| (*place, door.listener))
+    }
+
+    /// Binds what `state` wants beyond what is open, and what of it isn't in the `stock`.
     ///
     /// # Errors
     /// The first address that can't be had, with owner and cure; nothing has changed then.
-    pub fn plan(&self, state: &State, now: Mono) -> Result<Moves> {
+    pub fn plan(&self, state: &State, now: Mono, stock: &mut Stock) -> Result<Moves> {
         let is_closing = |when: Mono| now.since(when) < CLOSING;
         let mut moves = Moves {
             next: Doors {
@@ -95,7 +111,10 @@ impl Doors {
             self.keep(handle, listener, &mut moves, &mut wishes)?;
         }
         for wish in &mut wishes {
-            self.join(wish, &mut moves)?;
+            take_over(wish, stock, &mut moves)?;
+        }
+        for wish in &mut wishes {
+            self.join(wish, &mut moves, stock)?;
         }
         wishes.retain(|wish| !wish.addresses.is_empty());
         self.bind(&wishes, &mut moves)?;
@@ -147,8 +166,8 @@ impl Doors {
         }
         if !missing.is_empty() && !shards.is_empty() {
             let name = listener.name.clone();
-            let (listener, addresses) = (handle, missing);
-            wishes.push(Wish { listener, name, transport, addresses, shards });
+            let (id, listener, addresses) = (listener.id, handle, missing);
+            wishes.push(Wish { listener, id, name, transport, addresses, shards });
         }
         Ok(())
     }
@@ -170,18 +189,23 @@ impl Doors {
         shards: &BTreeSet<usize>,
         moves: &mut Moves,
     ) -> Result<()> {
+        let mut shards = shards.clone();
+        if place.transport == Transport::Udp {
+            // Fewer than there are shards have been handed over; another one would move clients.
+            shards.retain(|shard| door.shards.contains(shard));
+        }
         let joining: Vec<usize> = shards.difference(&door.shards).copied().collect();
         let sockets = net::bind_join(&listener.name, place, joining.len())?;
         moves.joining.push((handle, joining, sockets));
-        for &shard in door.shards.difference(shards) {
+        for &shard in door.shards.difference(&shards) {
             moves.tell(shard, DoorChange::Close { place });
         }
         if door.listener != handle {
-            for &shard in door.shards.intersection(shards) {
+            for &shard in door.shards.intersection(&shards) {
                 moves.tell(shard, DoorChange::Assign { place, listener: handle });
             }
         }
-        moves.next.open.insert(place, Door { listener: handle, shards: shards.clone() });
+        moves.next.open.insert(place, Door { listener: handle, shards });
         Ok(())
     }
 
@@ -214,8 +238,8 @@ impl Doors {
 
     /// Takes those addresses out of a wish that we hold, in part or still: they can't be tested for
     /// others, so their sockets join.
-    fn join(&self, wish: &mut Wish, moves: &mut Moves) -> Result<()> {
-        let is_ours = |&address: &SocketAddr| self.is_ours(wish.place(address), moves);
+    fn join(&self, wish: &mut Wish, moves: &mut Moves, stock: &Stock) -> Result<()> {
+        let is_ours = |&address: &SocketAddr| self.is_ours(wish.place(address), moves, stock);
         let (ours, new): (Vec<_>, Vec<_>) = wish.addresses.iter().copied().partition(is_ours);
         wish.addresses = new;
         for address in ours {
@@ -228,8 +252,8 @@ impl Doors {
         Ok(())
     }
 
-    /// Is this address, or one that overlaps with it, open here, or closing?
-    fn is_ours(&self, place: Place, moves: &Moves) -> bool {
+    /// Is this address, or one that overlaps with it, open here, closing, or handed over?
+    fn is_ours(&self, place: Place, moves: &Moves, stock: &Stock) -> bool {
         let address = place.address;
         let overlaps = |other: &Place| {
             let (transport, other) = (other.transport, other.address);
@@ -240,7 +264,8 @@ impl Doors {
                     || other.ip().is_unspecified()
                     || address.ip().is_unspecified())
         };
-        address.port() != 0 && self.open.keys().chain(moves.next.closed.keys()).any(overlaps)
+        let ours = self.open.keys().chain(moves.next.closed.keys()).chain(stock.keys());
+        address.port() != 0 && ours.chain(moves.next.open.keys()).any(overlaps)
     }
 }
 
@@ -248,6 +273,29 @@ impl Moves {
     /// Takes the changes as done. Returns the doors from now on, and what each shard has to do.
     pub fn accept(self) -> (Doors, Vec<Vec<DoorChange>>) {
         (self.next, self.changes)
+    }
+
+    /// Deals sockets that were handed over to the shards that serve their listener, in turn: so a
+    /// shard may get several, where there are fewer shards now. Where there are more of them, new
+    /// TCP sockets join; UDP ones don't, since that would move clients to other sockets.
+    fn deal(&mut self, wish: &Wish, place: Place, group: Group) -> Result<()> {
+        let listener = wish.listener;
+        let mut idle = wish.shards.clone();
+        for ((_, socket), &shard) in group.sockets.into_iter().zip(wish.shards.iter().cycle()) {
+            idle.remove(&shard);
+            self.tell(shard, DoorChange::Open { place, listener, socket });
+        }
+        let mut door = wish.door();
+        match place.transport {
+            Transport::Tcp if !idle.is_empty() => {
+                let sockets = net::bind_join(&wish.name, place, idle.len())?;
+                self.joining.push((listener, idle.into_iter().collect(), sockets));
+            }
+            Transport::Tcp => {}
+            Transport::Udp => door.shards.retain(|shard| !idle.contains(shard)),
+        }
+        self.next.open.insert(place, door);
+        Ok(())
     }
 
     fn tell(&mut self, shard: usize, change: DoorChange) {
@@ -289,6 +337,38 @@ impl Wish {
     }
 }
 
+/// Takes those addresses out of a wish whose sockets were handed over.
+fn take_over(wish: &mut Wish, stock: &mut Stock, moves: &mut Moves) -> Result<()> {
+    let id = wish.id.to_string();
+    for address in std::mem::take(&mut wish.addresses) {
+        let is_it = |(place, group): &(&Place, &Group)| {
+            place.transport == wish.transport
+                && match address.port() {
+                    0 => {
+                        let is_its = group.free_port_of.as_ref() == Some(&id);
+                        is_its && place.address.ip() == address.ip()
+                    }
+                    _ => place.address == address,
+                }
+        };
+        let found = stock.iter().find(is_it).map(|(place, _)| *place);
+        let Some((place, group)) = found.and_then(|place| stock.remove_entry(&place)) else {
+            wish.addresses.push(address);
+            continue;
+        };
+        if address.port() == 0 {
+            moves.next.ports.insert(wish.listener, place.address.port());
+        }
+        moves.deal(wish, place, group)?;
+    }
+    // Its other addresses get the port that it has.
+    if let Some(&port) = moves.next.ports.get(&wish.listener) {
+        let free = wish.addresses.iter_mut().filter(|address| address.port() == 0);
+        free.for_each(|address| address.set_port(port));
+    }
+    Ok(())
+}
+
 /// What its sockets speak.
 fn transport(listener: &Listener) -> Transport {
     if listener.protocol.is_udp() { Transport::Udp } else { Transport::Tcp }
@@ -300,15 +380,79 @@ mod tests {
 
     use super::*;
 
+    /// Two sockets of 127.0.0.1, handed over by shards 0 and 1.
+    fn handed_over(transport: Transport, free_port_of: Option<String>) -> (Stock, SocketAddr) {
+        let wanted = Wanted {
+            listener: "web".into(),
+            transport,
+            addresses: vec!["127.0.0.1:0".parse().unwrap()],
+            shards: 2,
+        };
+        let group = net::bind_all(&[wanted], 8).unwrap().groups.pop().unwrap();
+        let sockets = (0..).zip(group.sockets).collect();
+        let place = group.place;
+        (Stock::from([(place, Group { free_port_of, sockets })]), place.address)
+    }
+
+    fn opened(moves: &Moves) -> Vec<usize> {
+        let is_open = |change: &&DoorChange| matches!(change, DoorChange::Open { .. });
+        moves.changes.iter().map(|changes| changes.iter().filter(is_open).count()).collect()
+    }
+
+    /// The very sockets are used again, by however many shards there are now.
+    #[test]
+    fn sockets_that_were_handed_over_are_dealt_out() {
+        let now = Mono::from_nanos(0);
+        for (transport, shards, expected) in [
+            (Transport::Tcp, 1, vec![2]),
+            (Transport::Tcp, 2, vec![1, 1]),
+            (Transport::Tcp, 3, vec![1, 1, 1]),
+            (Transport::Udp, 1, vec![2]),
+            (Transport::Udp, 3, vec![1, 1, 0]),
+        ] {
+            let (mut stock, address) = handed_over(transport, None);
+            let udp = transport == Transport::Udp;
+            let state = state_of(&["127.0.0.1"], address.port(), udp, shards);
+            let moves = Doors::new(shards, 8).plan(&state, now, &mut stock).unwrap();
+            assert_eq!(opened(&moves), expected, "{transport:?}, {shards} shards");
+            assert!(stock.is_empty());
+            // A reload keeps to what there is.
+            let doors = moves.accept().0;
+            let moves = doors.plan(&state, now, &mut Stock::new()).unwrap();
+            assert_eq!(opened(&moves), vec![0; shards]);
+        }
+    }
+
+    /// A free port is known by its listener; its other addresses get the same one.
+    #[test]
+    fn a_free_port_stays_the_same() {
+        let state = state(&["127.0.0.1", "127.0.0.2"], 0);
+        let id = state.listeners().next().unwrap().1.id.to_string();
+        let (mut stock, address) = handed_over(Transport::Tcp, Some(id));
+        let moves = Doors::new(1, 8).plan(&state, Mono::from_nanos(0), &mut stock).unwrap();
+        let open: Vec<SocketAddr> = moves.next.places().map(|place| place.address).collect();
+        assert_eq!(open, [address, SocketAddr::from(([127, 0, 0, 2], address.port()))]);
+        let (mut stock, _) = handed_over(Transport::Tcp, Some("another".into()));
+        Doors::new(1, 8).plan(&state, Mono::from_nanos(0), &mut stock).unwrap();
+        assert_eq!(stock.len(), 1, "it belongs to another listener");
+    }
+
     fn state(addresses: &[&str], port: u16) -> State {
+        state_of(addresses, port, false, 1)
+    }
+
+    fn state_of(addresses: &[&str], port: u16, udp: bool, shards: usize) -> State {
         let vip_address = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        let listener = model::Listener { protocol_port: port, ..model::Listener::default() };
+        let protocol = if udp { model::Protocol::Udp } else { model::Protocol::Http };
+        let listener =
+            model::Listener { protocol, protocol_port: port, ..model::Listener::default() };
         let config = Config {
             balancers: vec![Balancer { vip_address, ..Balancer::default() }],
             listeners: vec![listener],
             ..Config::default()
         };
-        State::default().next(&config, &|_| vec![0], &mut Handles::default())
+        let all = |_| (0..shards).collect();
+        State::default().next(&config, &all, &mut Handles::default())
     }
 
     /// A host may have got IPv6 since the start; and who wants nothing but an IPv6 address must
@@ -318,7 +462,7 @@ mod tests {
         let free = std::net::TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap();
         let absent = Doors { absent: [free].into(), ..Doors::new(1, 8) };
         let now = Mono::from_nanos(0);
-        let moves = absent.plan(&state(&["::1"], free.port()), now).unwrap();
+        let moves = absent.plan(&state(&["::1"], free.port()), now, &mut Stock::new()).unwrap();
         let open = moves.next.open.keys().map(|place| place.address);
         assert_eq!(open.collect::<Vec<_>>(), [free]);
     }

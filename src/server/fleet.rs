@@ -5,15 +5,18 @@
 //! shard has acknowledged: so a slow shard costs nobody memory, and a storm of changes comes to few
 //! updates.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, mpsc};
 
 use anyhow::{Result, bail};
 use weir_core::control::{Diff, State};
+use weir_core::net::Place;
 use weir_core::obs::{Board, ListenerCounters};
 use weir_core::pool::sticky::Secret;
 use weir_core::rt::{RingStats, ShardError};
 
 use crate::shard::{self, DoorChange, Order, Plan, Reports, Shard, Update};
+use crate::upgrade::giver::Lent;
 
 /// Spreads the seeds of neighbouring shards over all bits (2^64 divided by the golden ratio).
 const SEED_STEP: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -173,10 +176,25 @@ impl Fleet {
         }
     }
 
+    /// Has every shard send its listening sockets.
+    pub fn lend(&self, reply: &mpsc::Sender<Lent>) {
+        self.order_all(|| Order::Lend(reply.clone()));
+    }
+
+    /// Has every shard leave these doors to another process, and drain.
+    pub fn hand_over(&self, taken: BTreeSet<Place>, quiet: std::time::Duration) {
+        let taken = Arc::new(taken);
+        self.order_all(|| Order::HandOver { taken: Arc::clone(&taken), quiet });
+    }
+
     /// Has every shard drain.
     pub fn drain(&self, quiet: std::time::Duration) {
+        self.order_all(|| Order::Drain { quiet });
+    }
+
+    fn order_all(&self, order: impl Fn() -> Order) {
         for (index, link) in self.links.iter().enumerate() {
-            if link.shard.order(Order::Drain { quiet }).is_err() {
+            if link.shard.order(order()).is_err() {
                 tracing::warn!("shard {index} takes no orders any more");
             }
         }

@@ -12,8 +12,8 @@ use crate::shard::{News, Report};
 ///
 /// SIGXFSZ among them, so that a log file at the process' size limit is an error of its writer and
 /// not the end.
-pub const SIGNALS: [i32; 5] =
-    [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGXFSZ];
+pub const SIGNALS: [i32; 6] =
+    [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGXFSZ];
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Step {
     Drain,
     /// Read the file again.
     Reload,
+    /// Replace the program.
+    Upgrade,
     /// Open the log files again.
     Reopen,
     /// Tell the user why a signal did nothing.
@@ -55,7 +57,8 @@ pub struct Life {
 
 #[derive(Clone, Debug)]
 struct Draining {
-    until: Mono,
+    /// `None`: another process serves; what lives on here has all the time that it needs.
+    until: Option<Mono>,
     waiting: BTreeSet<usize>,
 }
 
@@ -68,19 +71,33 @@ impl Life {
     /// A signal came.
     pub fn signal(&mut self, number: i32, now: Mono) -> Step {
         match number {
-            libc::SIGTERM | libc::SIGINT if self.draining.is_some() => Step::End(End::AtOnce),
-            libc::SIGTERM | libc::SIGINT => {
-                let waiting = (0..self.shards).collect();
-                self.draining = Some(Draining { until: now.plus(self.timeout), waiting });
-                Step::Drain
-            }
+            libc::SIGTERM | libc::SIGINT => match &mut self.draining {
+                Some(Draining { until: Some(_), .. }) => Step::End(End::AtOnce),
+                Some(draining) => {
+                    draining.until = Some(now.plus(self.timeout));
+                    Step::Say("what still runs here is cut after shutdown_timeout")
+                }
+                None => {
+                    let waiting = (0..self.shards).collect();
+                    let until = Some(now.plus(self.timeout));
+                    self.draining = Some(Draining { until, waiting });
+                    Step::Drain
+                }
+            },
             libc::SIGHUP if self.draining.is_some() => {
                 Step::Say("SIGHUP: no reload while the process drains; nothing changed")
             }
             libc::SIGHUP => Step::Reload,
             libc::SIGUSR1 => Step::Reopen,
+            libc::SIGUSR2 => Step::Upgrade,
             _ => Step::Wait,
         }
+    }
+
+    /// Another process serves from now on: this one drains, with no limit until a signal sets one.
+    pub fn hand_over(&mut self) {
+        let waiting = (0..self.shards).collect();
+        self.draining = Some(Draining { until: None, waiting });
     }
 
     /// A shard reported.
@@ -98,7 +115,7 @@ impl Life {
     /// Time passed.
     pub fn tick(&self, now: Mono) -> Step {
         match &self.draining {
-            Some(draining) if now >= draining.until => Step::End(End::TimedOut),
+            Some(Draining { until: Some(until), .. }) if now >= *until => Step::End(End::TimedOut),
             _ => Step::Wait,
         }
     }
@@ -108,7 +125,7 @@ impl Life {
         self.timeout = timeout;
     }
 
-    /// True from the first SIGTERM or SIGINT on.
+    /// True from the first SIGTERM or SIGINT on, or from when another process serves.
     pub fn is_draining(&self) -> bool {
         self.draining.is_some()
     }
@@ -161,6 +178,20 @@ mod tests {
         assert!(!life.is_draining());
         life.signal(libc::SIGTERM, at(2));
         assert!(matches!(life.signal(libc::SIGHUP, at(3)), Step::Say(_)));
+    }
+
+    /// Long connections live on in a process that was replaced, until they end or it is asked to.
+    #[test]
+    fn who_was_replaced_has_time_until_it_is_told_to_end() {
+        let mut life = Life::new(1, TIMEOUT);
+        assert_eq!(life.signal(libc::SIGUSR2, at(1)), Step::Upgrade);
+        life.hand_over();
+        assert!(life.is_draining());
+        assert_eq!(life.tick(at(1_000_000)), Step::Wait);
+        assert!(matches!(life.signal(libc::SIGTERM, at(1_000_000)), Step::Say(_)));
+        assert_eq!(life.tick(at(1_000_031)), Step::End(End::TimedOut));
+        assert_eq!(life.signal(libc::SIGTERM, at(1_000_002)), Step::End(End::AtOnce));
+        assert_eq!(life.report(&drained(0)), Step::End(End::Drained));
     }
 
     #[test]

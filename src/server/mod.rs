@@ -16,6 +16,7 @@ mod life;
 mod passthrough;
 mod reload;
 mod secret;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,16 +36,20 @@ use crate::admin::{Admin, Book};
 use crate::cores::{Machine, Plan};
 use crate::remote::desk::Desk;
 use crate::shard::{News, REPORTS_PER_SHARD, Reports};
+use crate::upgrade::heir::Heir;
+use crate::upgrade::{Upgraded, giver, program};
 use crate::{logging, notify};
 use control::{Ask, Boot, Event, Outcome};
 use fleet::Fleet;
 use life::{End, SIGNALS};
+use upgrade::{Front, Inherited};
 
 pub use checks::{descriptors, host};
 pub use control::Ready;
 pub use passthrough::settle as settle_passthrough;
 pub use reload::Answer;
 pub use secret::fresh as fresh_secret;
+pub use upgrade::Wanted;
 
 /// Length of the admin listener's accept queue.
 const ADMIN_BACKLOG: u32 = 128;
@@ -60,12 +65,16 @@ const EVENTS: usize = 256;
 pub fn serve(path: &Path, key_log: Option<&Path>) -> Result<()> {
     let signals = Signals::block(&SIGNALS).context("cannot take over the signals")?;
     logging::init(LogLevel::Info);
+    let program = program::started_as().context("the path of this program")?;
+    // Before any thread is pinned to a core.
+    let jobs = giver::start()?;
+    let mut heir = Heir::take().context("this process is to take another one's place")?;
     let mut loaded = load(path)?;
     logging::prepare(&loaded.config.log)?.apply();
     for line in settle_passthrough(&mut loaded)? {
         tracing::warn!("{line}");
     }
-    let Loaded { config, certificates, .. } = loaded;
+    let Loaded { config, mut certificates, .. } = loaded;
     let config = Arc::new(config);
     if let Some(path) = key_log {
         log_keys(path)?;
@@ -74,24 +83,58 @@ pub fn serve(path: &Path, key_log: Option<&Path>) -> Result<()> {
     let plan = Plan::new(&config, &Machine::read()?)?;
     let checked = checks::checked_members(&config);
     descriptors(plan.cores.len(), checks::addresses(&config), checked)?;
-    let admin = Admin::bind(config.admin.as_ref().map(|a| a.listen), ADMIN_BACKLOG)?;
+    let listen = config.admin.as_ref().map(|a| a.listen);
+    let handed = heir.as_mut().and_then(|heir| heir.admin.take());
+    let admin = Admin::take_over(listen, handed, ADMIN_BACKLOG)?;
     // Makes `run_dir`, where the secret is kept.
-    let desk = desk(&config)?;
+    let mut desk = desk(&config, heir.is_some())?;
+    let secret = match &heir {
+        Some(heir) => Secret::new(heir.manifest.secret),
+        None => secret::load(&config.runtime.run_dir)?,
+    };
+    certificates.handed_on = heir.as_ref().map(Heir::ticket_keys).unwrap_or_default();
+    let front = Front {
+        program,
+        jobs,
+        secret,
+        admin: admin.handle(listen)?,
+        desk: desk.as_ref().map(Desk::closer).transpose()?,
+    };
     let start = Start {
         config: Arc::clone(&config),
         certificates,
         path: Some(path.to_owned()),
         plan,
         signals: Some(signals),
-        secret: secret::load(&config.runtime.run_dir)?,
+        secret,
+        front: Some(front),
+        inherited: heir.as_mut().map(inherited).transpose()?,
     };
     let running = launch(start)?;
+    if heir.is_some()
+        && let Some(desk) = &mut desk
+    {
+        desk.publish()?;
+    }
     let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let _gone = desk.map(|desk| desk.serve(file, running.asker())).transpose()?;
+    let admin_addr = admin.addr();
     admin.start(Arc::clone(&running.book))?;
-    logging::say(ready_line(&running, admin.addr()));
-    notify::ready();
+    logging::say(ready_line(&running, admin_addr));
+    match heir {
+        Some(heir) => heir.serves(&running.ready.places).unwrap_or_else(|e| {
+            tracing::warn!("the former process is not told that this one serves: {e:#}");
+        }),
+        None => notify::ready(),
+    }
     running.wait()
+}
+
+/// What control needs of what was handed over.
+fn inherited(heir: &mut Heir) -> Result<Inherited> {
+    let stock = std::mem::take(&mut heir.groups);
+    let waiting = heir.waiting().context("hand-over")?;
+    Ok(Inherited { stock, health: heir.health(), waiting })
 }
 
 /// Has the keys of TLS sessions logged, and says so.
@@ -104,12 +147,16 @@ fn log_keys(path: &Path) -> Result<()> {
 
 /// The control socket. A `run_dir` that the file names must do; without the one that nobody asked
 /// for the process runs all the same.
-fn desk(config: &Config) -> Result<Option<Desk>> {
+fn desk(config: &Config, takes_over: bool) -> Result<Option<Desk>> {
     let run_dir = &config.runtime.run_dir;
-    match Desk::bind(run_dir) {
+    let desk = if takes_over { Desk::prepare(run_dir) } else { Desk::bind(run_dir) };
+    match desk {
         Ok(desk) => Ok(Some(desk)),
         Err(e) if *run_dir == Runtime::default().run_dir => {
-            tracing::warn!("`weir reload` will not find this process (SIGHUP does): {e:#}");
+            tracing::warn!(
+                "`weir reload` and `weir upgrade` will not find this process (SIGHUP and SIGUSR2 \
+                 do): {e:#}"
+            );
             Ok(None)
         }
         Err(e) => Err(e),
@@ -130,6 +177,10 @@ pub struct Start {
     pub signals: Option<Signals>,
     /// What cookies of sticky pools are made with.
     pub secret: Secret,
+    /// What it needs to be replaced; `None` = it can't be.
+    pub front: Option<Front>,
+    /// What it was handed, where it takes another one's place.
+    pub inherited: Option<Inherited>,
 }
 
 /// A balancer whose listeners accept.
@@ -150,7 +201,7 @@ pub struct Running {
 /// The thread, ring or address that could not be had; everything is closed again. Also when a
 /// signal ended it before it was ready.
 pub fn launch(start: Start) -> Result<Running> {
-    let Start { config, certificates, path, plan, signals, secret } = start;
+    let Start { config, certificates, path, plan, signals, secret, front, inherited } = start;
     let events = rt::mailbox(EVENTS + plan.cores.len() * REPORTS_PER_SHARD);
     let (suspect, suspects) = rt::mailbox(ejections::SUSPECTS);
     let sender = events.0.clone();
@@ -177,6 +228,8 @@ pub fn launch(start: Start) -> Result<Running> {
         suspects,
         signals,
         book: Arc::clone(&book),
+        front,
+        inherited,
         ready,
     };
     let thread = ShardConfig {
@@ -204,6 +257,11 @@ impl Asker {
     /// Asks for a reload; `false` when the process is about to end.
     pub fn reload(&self, reply: Sender<Answer>) -> bool {
         self.0.try_send(Event::Ask(Ask::Reload(reply))).is_ok()
+    }
+
+    /// Asks for an upgrade; `false` when the process is about to end.
+    pub fn upgrade(&self, wanted: Wanted, reply: Sender<Upgraded>) -> bool {
+        self.0.try_send(Event::Ask(Ask::Upgrade(wanted, reply))).is_ok()
     }
 
     /// Has every shard send its number and what its table says; `false` when the process is about

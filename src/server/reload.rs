@@ -12,7 +12,7 @@ use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
 use weir_core::cert::Store;
 use weir_core::config::Loaded;
-use weir_core::control::State;
+use weir_core::control::{State, Verdict};
 use weir_core::model::{Config, Handle};
 use weir_core::obs::Board;
 use weir_core::time::clock::{self, Mono};
@@ -20,7 +20,7 @@ use weir_core::time::clock::{self, Mono};
 use super::checking;
 use super::checks;
 use super::control::{Control, load_apart, millis_since};
-use super::doors::Moves;
+use super::doors::{Moves, Stock};
 use super::settle_passthrough;
 use crate::cores::{Machine, Plan};
 use crate::shard::DoorChange;
@@ -141,6 +141,10 @@ impl Control {
             let refused = Answer::refused("the process drains; nothing changed".to_owned());
             return tell(&replies, &refused);
         }
+        if self.upgrading.is_some() {
+            let refused = "an upgrade is under way: try again when it has ended".to_owned();
+            return tell(&replies, &Answer::refused(refused));
+        }
         if self.reloading.started.is_some() {
             self.reloading.again.get_or_insert_default().extend(replies);
             return;
@@ -183,6 +187,11 @@ impl Control {
         }
     }
 
+    /// Is there a reload that has not been answered?
+    pub(super) fn is_reloading(&self) -> bool {
+        self.reloading.started.is_some() || self.staged.is_some() || !self.pending.is_empty()
+    }
+
     /// The process has started: whoever asked for a reload meanwhile gets it now.
     pub(super) fn begin_what_waits(&mut self) {
         if let Some(again) = std::mem::take(&mut self.reloading).again {
@@ -210,11 +219,17 @@ impl Control {
     }
 
     /// The same for the process' start: nobody is served yet, so all first verdicts are awaited.
-    pub(super) fn stage_start(&mut self) -> Staged {
+    /// But for those of members whose health another process has handed over.
+    pub(super) fn stage_start(&mut self, health: &[Verdict]) -> Staged {
         let (config, plan) = (Arc::clone(&self.config), self.plan.clone());
         let certificates = self.certificates.clone();
-        let next = self.next_state(&config, &certificates, &plan);
-        let awaited = next.checked_members();
+        let mut next = self.next_state(&config, &certificates, &plan);
+        let known = next.resolve(health);
+        let mut awaited = next.checked_members();
+        for (member, _) in &known {
+            awaited.remove(member);
+        }
+        next.set_health(known);
         self.await_verdicts(config, certificates, plan, next, awaited)
     }
 
@@ -269,7 +284,7 @@ impl Control {
         let log = log.transpose()?;
         let logs = self.writers.open(&next)?;
         // Last of what opens anything: sockets that join others and close again may cut clients.
-        let moves = self.doors.plan(&next, clock::mono())?;
+        let moves = self.doors.plan(&next, clock::mono(), &mut Stock::new())?;
         self.writers.follow(logs)?;
         let mut notes = notes;
         notes.extend(self.needs_upgrade(&config));
@@ -337,7 +352,7 @@ impl Control {
         ];
         let changed = fixed.iter().filter(|(_, changed)| *changed);
         changed
-            .map(|(key, _)| format!("{key}: changed in the file; takes effect at the next start"))
+            .map(|(key, _)| format!("{key}: changed in the file; takes effect with `weir upgrade`"))
             .collect()
     }
 

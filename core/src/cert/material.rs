@@ -103,6 +103,8 @@ pub struct Store {
     pub system: Option<Arc<Authorities>>,
     /// Session ticket keys, by their file.
     pub tickets: BTreeMap<PathBuf, Arc<TicketFile>>,
+    /// Session ticket keys of the process whose place this one takes, packed, by their context.
+    pub handed_on: BTreeMap<[u8; 32], Vec<u8>>,
 }
 
 impl Store {

@@ -39,6 +39,7 @@ pub(super) fn check(document: &Document<'_, '_>, findings: &mut Findings) -> Sto
         certificates: list,
         system: system(document, findings),
         tickets: tickets(document, findings),
+        ..Store::default()
     };
     for listener in &document.listeners {
         warn_hidden(listener, document, &store, findings);

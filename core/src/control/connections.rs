@@ -40,6 +40,11 @@ impl Connections {
         Some(Arc::new(Connections { slice: pool.cid_slice, key, bindings, places }))
     }
 
+    /// What is bound.
+    pub(super) fn bindings(&self) -> &Bindings {
+        &self.bindings
+    }
+
     /// Tells the members of a process apart, never 0: handles count up from 1.
     #[must_use]
     pub fn mark(member: Handle) -> u32 {

@@ -72,7 +72,11 @@ impl Tls {
             {
                 Some(Arc::clone(&former.tickets))
             }
-            (None, _) => Tickets::fresh(context, tickets::now()).map(Arc::new),
+            (None, _) => {
+                let packed = store.handed_on.get(&context.bytes());
+                let handed_on = packed.and_then(|packed| Tickets::unpack(packed, context));
+                handed_on.or_else(|| Tickets::fresh(context, tickets::now())).map(Arc::new)
+            }
         };
         let report = |error| tracing::error!("listener {}: no TLS: {error}", listener.name);
         Tls::build(Arc::new(basis), tickets?).map_err(report).ok()

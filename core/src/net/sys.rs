@@ -1,8 +1,13 @@
-//! System calls that neither the standard library nor socket2 offers: descriptor limits and the
-//! set of allowed cores. Owns every `unsafe` block of `core::net`; knows no policy.
+//! System calls that neither the standard library nor socket2 offers: descriptor limits, the set of
+//! allowed cores, descriptors for other processes. Owns every `unsafe` block of `core::net`; knows
+//! no policy.
 #![allow(unsafe_code, reason = "each block calls one libc function and says why it is sound")]
 
+mod rights;
+
 use std::io;
+
+pub use rights::{MAX_RIGHTS, recv_rights, replace_stderr, send_rights, take_stdin};
 
 /// A pair of resource limits; `u64::MAX` means unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -46,10 +46,20 @@ pub(super) struct ListenerInner {
     error: Cell<Option<i32>>,
     /// Kept open, to have one descriptor left when there is none.
     spare: Place<OwnedFd>,
-    /// Set once no new handshakes are wanted: how long the queue must stay empty.
-    stopping: Cell<Option<Duration>>,
+    /// Set once nobody is to be let in here any more.
+    stopping: Cell<Option<Stop>>,
     waiter: WakerSlot,
     dropped: Cell<bool>,
+}
+
+/// How a listener stops.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    /// It closes: the queue is served until it stayed empty for so long.
+    Closed(Duration),
+    /// Another process accepts from the same socket. What waits in this moment is still taken: the
+    /// kernel wakes one of two that wait for connections, and may have woken this one.
+    HandedOver,
 }
 
 /// What `poll_accept` found.
@@ -255,12 +265,14 @@ impl TcpListener {
     }
 
     async fn next(&self) -> io::Result<Found> {
-        let Some(quiet) = self.0.stopping.get() else {
+        let Some(stop) = self.0.stopping.get() else {
             return poll_fn(|cx| self.0.poll_accept(cx, false)).await;
         };
-        let next = poll_fn(|cx| self.0.poll_accept(cx, true));
-        if let Ok(found) = timer::timeout(quiet, next).await {
-            return found;
+        if let Stop::Closed(quiet) = stop {
+            let next = poll_fn(|cx| self.0.poll_accept(cx, true));
+            if let Ok(found) = timer::timeout(quiet, next).await {
+                return found;
+            }
         }
         self.0.disarm().await;
         if let Some(fd) = self.0.accepted.borrow_mut().pop_front() {
@@ -282,9 +294,18 @@ impl TcpListener {
     /// When the kernel takes no filter; the listener then stops all the same, but a connection that
     /// completes in its last instant may be reset.
     pub fn stop_accepting(&self, quiet: Duration) -> io::Result<()> {
-        self.0.stopping.set(Some(quiet));
+        self.0.stopping.set(Some(Stop::Closed(quiet)));
         self.0.waiter.wake();
         sys::drop_new_syns(self.0.fd())
+    }
+
+    /// Lets in nobody from now on, since another process accepts from the very same socket:
+    /// `accept` hands out what the kernel has delivered here already and what waits in this
+    /// moment, and then fails with `NotConnected`. What comes later is left to the other one;
+    /// dropping the listener resets nobody.
+    pub fn hand_over(&self) {
+        self.0.stopping.set(Some(Stop::HandedOver));
+        self.0.waiter.wake();
     }
 }
 

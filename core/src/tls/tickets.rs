@@ -93,6 +93,12 @@ impl Context {
         context.copy_from_slice(digest(&SHA256, &text).as_ref());
         Context(context)
     }
+
+    /// Names it to another process of ours.
+    #[must_use]
+    pub fn bytes(self) -> [u8; 32] {
+        self.0
+    }
 }
 
 impl fmt::Debug for Context {

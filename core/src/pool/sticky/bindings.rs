@@ -66,6 +66,17 @@ impl Bindings {
         }
     }
 
+    /// All bindings that have not ended at `now`: session, member, end. What is written meanwhile
+    /// may be missed.
+    pub fn iter(&self, now: u32) -> impl Iterator<Item = (u64, u32, u32)> {
+        let entry = move |entry: &Entry| {
+            let (session, binding) = entry.read();
+            let (member, end) = parts(binding);
+            (session != 0 && end > now).then_some((session, member, end))
+        };
+        self.entries.iter().filter_map(entry)
+    }
+
     /// Where an entry for `session` may stand.
     fn places(&self, session: u64) -> &[Entry] {
         let sets = self.entries.len() / STICKY_WAYS;

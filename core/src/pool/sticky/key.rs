@@ -21,6 +21,12 @@ impl Secret {
         Secret(bytes)
     }
 
+    /// Its bytes, for a process that takes over; to be handed on, never to be kept elsewhere.
+    #[must_use]
+    pub const fn bytes(&self) -> [u8; 16] {
+        self.0
+    }
+
     /// The key of the pool with this id; the same in every process with the same secret.
     #[must_use]
     pub fn key(&self, pool: Id) -> Key {

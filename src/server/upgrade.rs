@@ -1,0 +1,249 @@
+//! What control does in a binary upgrade, on both sides. The serving process decides whether there
+//! is to be one, what is handed over and when it stops to serve; the new one gets ready with what
+//! it was handed, and waits for the word. Threads of [`crate::upgrade`] do what may block.
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use weir_core::control::{State, Verdict};
+use weir_core::net::Place;
+use weir_core::pool::sticky::Secret;
+use weir_core::time::clock::{self, Mono};
+
+use super::checking;
+use super::control::{Control, Event, millis_since};
+use super::doors::Stock;
+use super::life::End;
+use crate::admin;
+use crate::notify;
+use crate::remote::desk;
+use crate::shard::QUIET;
+use crate::upgrade::Upgraded;
+use crate::upgrade::giver::{Job, Parting, Progress};
+use crate::upgrade::heir::{Legacy, Waiting};
+use crate::upgrade::wire::{Manifest, PROTOCOL};
+
+/// How long a new process may take to get ready, beside the first answers of its members.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a user asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The program to start; `None` = the one under the name by which this one was started.
+    pub program: Option<PathBuf>,
+    /// How long it may take to get ready; `None` = [`PATIENCE`] and what its members need.
+    pub patience: Option<Duration>,
+}
+
+/// What a process needs to be replaced, beside its state.
+pub struct Front {
+    /// The program that this one was started as.
+    pub program: PathBuf,
+    /// The thread that does upgrades.
+    pub jobs: mpsc::Sender<Job>,
+    /// The secret of sticky pools.
+    pub secret: Secret,
+    /// The admin listener, if there is one.
+    pub admin: Option<admin::Handle>,
+    /// The control socket, if there is one.
+    pub desk: Option<desk::Closer>,
+}
+
+/// An upgrade that is under way.
+#[derive(Debug)]
+pub struct Upgrading {
+    started: Mono,
+    reply: Option<mpsc::Sender<Upgraded>>,
+    /// The new process was told to serve: until it does, or fails, nothing else may happen.
+    told: bool,
+    /// Signals that came meanwhile.
+    signals: Vec<i32>,
+}
+
+/// What a process was handed that is to take the place of another one.
+#[derive(Debug)]
+pub struct Inherited {
+    /// Listening sockets.
+    pub stock: Stock,
+    /// The health of members.
+    pub health: Vec<Verdict>,
+    /// What waits for the word.
+    pub waiting: Waiting,
+}
+
+/// The seconds in which bindings end.
+fn seconds() -> u32 {
+    u32::try_from(clock::mono().millis() / 1_000).unwrap_or(u32::MAX)
+}
+
+impl Control {
+    /// Has the new program started; what follows comes as events.
+    pub(super) fn begin_upgrade(&mut self, wanted: Wanted, reply: Option<mpsc::Sender<Upgraded>>) {
+        let started = clock::mono();
+        match self.job(wanted) {
+            Ok(()) => {
+                notify::reloading();
+                let (told, signals) = (false, Vec::new());
+                self.upgrading = Some(Upgrading { started, reply, told, signals });
+            }
+            Err(e) => answer(reply.as_ref(), &Upgraded::refused(format!("{e:#}"))),
+        }
+    }
+
+    /// Why there can be no upgrade now.
+    fn obstacle(&self) -> Option<&'static str> {
+        match () {
+            () if self.is_draining() => Some("the process drains"),
+            () if self.upgrading.is_some() => Some("an upgrade is under way already"),
+            () if self.is_reloading() => Some("a reload is under way: try again when it has ended"),
+            () => None,
+        }
+    }
+
+    fn job(&mut self, wanted: Wanted) -> Result<()> {
+        if let Some(obstacle) = self.obstacle() {
+            return Err(anyhow!(obstacle));
+        }
+        let front = self.front.as_ref().context("this process can't be replaced")?;
+        let state = self.fleet.state();
+        let patience = wanted
+            .patience
+            .unwrap_or(PATIENCE + checking::patience(state, &state.checked_members()));
+        let listener_id = |(place, handle)| Some((place, state.listener(handle)?.id));
+        let (lend, lent) = mpsc::channel();
+        let admin = front.admin.as_ref().map(admin::Handle::lend).transpose();
+        let admin = admin.context("admin listener")?;
+        let sender = self.sender.clone();
+        let job = Job {
+            program: wanted.program.unwrap_or_else(|| front.program.clone()),
+            patience,
+            manifest: Manifest {
+                protocol: PROTOCOL,
+                doors: Vec::new(),
+                admin: admin.as_ref().map(|(asked, _)| *asked),
+                secret: front.secret.bytes(),
+                tickets: tickets(state),
+                health: state.verdicts().iter().map(Into::into).collect(),
+            },
+            free_ports: self.doors.with_free_port().filter_map(listener_id).collect(),
+            admin: admin.map(|(_, socket)| socket),
+            lent,
+            shards: self.fleet.count(),
+            tell: Box::new(move |progress| {
+                // Lost only when the process ends.
+                let _unheard = sender.try_send(Event::Upgrade(progress));
+            }),
+        };
+        self.fleet.lend(&lend);
+        front.jobs.send(job).map_err(|_| anyhow!("the thread for upgrades has ended"))
+    }
+
+    /// The upgrade has come further. Returns signals that were put off until now.
+    #[must_use]
+    pub(super) fn upgrade(&mut self, progress: Progress) -> Vec<i32> {
+        match progress {
+            // Who waits for it hears that it is dropped.
+            Progress::Prepared(_) if self.is_draining() => Vec::new(),
+            Progress::Prepared(reply) => {
+                if let Some(upgrading) = &mut self.upgrading {
+                    upgrading.told = true;
+                }
+                // The thread waits for it.
+                let _unheard = reply.send(self.parting());
+                Vec::new()
+            }
+            Progress::Done { pid, taken } => self.hand_over(pid, taken),
+            Progress::Failed(error) => self.serve_on(error),
+        }
+    }
+
+    /// What is handed over last.
+    fn parting(&self) -> Parting {
+        let state = self.fleet.state();
+        Parting { health: state.verdicts(), bindings: state.bindings(seconds()) }
+    }
+
+    /// The new process serves: this one stops accepting, and ends when its connections have.
+    fn hand_over(&mut self, pid: u32, taken: Vec<Place>) -> Vec<i32> {
+        let Some(upgrading) = self.upgrading.take() else { return Vec::new() };
+        let upgraded = Upgraded {
+            error: None,
+            pid,
+            effective_ms: millis_since(upgrading.started, clock::mono()),
+        };
+        let open = self.fleet.active_connections();
+        tracing::info!("process {pid} serves; {open} client connections live on here");
+        self.life.hand_over();
+        self.abandon_staged("the process was replaced");
+        self.fleet.hand_over(taken.into_iter().collect(), QUIET);
+        self.book.set_draining();
+        notify::replaced_by(pid);
+        if let Some(front) = self.front.take() {
+            front.admin.into_iter().for_each(|admin| admin.stop());
+            front.desk.into_iter().for_each(|desk| desk.close());
+        }
+        answer(upgrading.reply.as_ref(), &upgraded);
+        upgrading.signals
+    }
+
+    /// There is no upgrade: everything stays as it was.
+    fn serve_on(&mut self, error: String) -> Vec<i32> {
+        let Some(upgrading) = self.upgrading.take() else { return Vec::new() };
+        if !self.is_draining() {
+            notify::ready();
+        }
+        answer(upgrading.reply.as_ref(), &Upgraded::refused(error));
+        upgrading.signals
+    }
+
+    /// Puts a signal off that would get in the way of a new process that was told to serve.
+    pub(super) fn puts_off(&mut self, signal: i32) -> bool {
+        let told = self.upgrading.as_mut().filter(|upgrading| upgrading.told);
+        told.map(|upgrading| upgrading.signals.push(signal)).is_some()
+    }
+
+    /// Of a process that takes another one's place: says that it could serve, and waits for the
+    /// last things that it is handed. They go into what is to be served. `Some` when a signal or a
+    /// lost shard ended it before.
+    pub(super) async fn inherit(&mut self, waiting: Waiting) -> Result<Option<End>> {
+        let sender = self.sender.clone();
+        // Lost only when the process ends.
+        let tell = move |legacy| drop(sender.try_send(Event::Inherited(Box::new(legacy))));
+        waiting.prepared(tell)?;
+        loop {
+            if !self.is_draining()
+                && let Some(legacy) = self.legacy.take()
+            {
+                self.adopt(legacy?);
+                return Ok(None);
+            }
+            if let Some(end) = self.turn().await {
+                return Ok(Some(end));
+            }
+        }
+    }
+
+    fn adopt(&mut self, legacy: Legacy) {
+        let Some(next) = self.staged.as_mut().map(|staged| &mut staged.next) else { return };
+        let health = next.resolve(&legacy.health);
+        next.set_health(health);
+        let now = seconds();
+        legacy.bindings.iter().for_each(|bound| next.adopt_bindings(bound, now));
+    }
+}
+
+/// Session ticket keys, as they are handed over.
+fn tickets(state: &State) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let keys = state.ticket_keys().into_iter();
+    keys.map(|(context, keys)| (context.to_vec(), keys)).collect()
+}
+
+/// Who asked may have gone; the log has the answer too.
+fn answer(reply: Option<&mpsc::Sender<Upgraded>>, upgraded: &Upgraded) {
+    if let Some(error) = &upgraded.error {
+        tracing::error!("no upgrade, this process serves on: {error}");
+    }
+    let _unheard = reply.map(|reply| reply.send(upgraded.clone()));
+}
