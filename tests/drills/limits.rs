@@ -65,14 +65,19 @@ pub fn descriptors(site: &mut Site, table: &mut Table) {
         // The kernel notes the limit when a listener begins to accept: this one does so now.
         site.wish.side = true;
         site.reload();
-        let connect = |_| TcpStream::connect_timeout(&site.side, LIMIT).unwrap();
-        let idle: Vec<TcpStream> = (0..CROWD).map(connect).collect();
+        // Some are reset before they know that they are connected.
+        let connect = |_| TcpStream::connect_timeout(&site.side, LIMIT).ok();
+        let idle: Vec<TcpStream> = (0..CROWD).filter_map(connect).collect();
         pass_time(SQUEEZE);
         limit(site, usual);
         drop(idle);
         until("the listener to serve again", || {
-            let mut client = Client::connect(site.side);
-            let answer = client.try_send("/").and_then(|()| client.answer());
+            let stream = TcpStream::connect_timeout(&site.side, LIMIT);
+            let answer = stream.and_then(|stream| {
+                let mut client = Client::over(stream);
+                client.try_send("/")?;
+                client.answer()
+            });
             answer.is_ok_and(|answer| answer.status == 200)
         });
         site.wish.side = false;

@@ -74,7 +74,7 @@ fn plans(site: &Site) -> [Plan; KINDS] {
         plan
     });
     // As a resolver or a game would; a lost datagram is sent again by nobody.
-    plans[5].timeout = Duration::from_secs(1);
+    plans[5].timeout = Duration::from_secs(3);
     plans[1].reuse = Reuse::Requests(1);
     // Some requests a connection: there are handshakes all the time, and kept sessions as well.
     plans[2].reuse = Reuse::Requests(5);

@@ -204,7 +204,7 @@ fn text(
     if let Some(log) = &wish.log {
         text += &format!("[access_log]\npath = \"{}\"\nformat = \"json\"\n", log.display());
     }
-    let quick = format!("member_timeout = 1\nconnect_timeout = 1\n{limits}");
+    let quick = format!("member_timeout = 2\nconnect_timeout = 2\n{limits}");
     let secure = format!("default_certificate = \"site\"\n{quick}");
     // Else tunnels end when they are quiet for member_timeout.
     let web = format!("tunnel_timeout = 60\n{quick}");
@@ -227,7 +227,7 @@ fn text(
     ] {
         text += &format!(
             "[[pool]]\nname = \"{name}\"\nprotocol = \"{protocol}\"\nlb_algorithm = \
-             \"{algorithm}\"\nhealthmonitor = {{ type = \"{check}\", delay = 1, timeout = 1, \
+             \"{algorithm}\"\nhealthmonitor = {{ type = \"{check}\", delay = 1, timeout = 2, \
              max_retries = 1, max_retries_down = 1 }}\n"
         );
         if name == "app" && wish.outliers {
