@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::cores::{Machine, Plan};
 use crate::logging;
-use crate::server::settle_passthrough;
+use crate::server::{check_sources, settle_passthrough};
 
 /// Prints warnings, a summary, and which shard runs where and serves what.
 ///
@@ -19,6 +19,7 @@ pub fn check(path: &Path) -> Result<()> {
         logging::say(warning);
     }
     let settled = settle_passthrough(&mut loaded).context("on this machine")?;
+    check_sources(&loaded.config).context("on this machine")?;
     for line in settled {
         logging::say(line);
     }

@@ -2,12 +2,13 @@
 //! all of that can change while the process runs. Beside it lines for people: [`say`] on stderr,
 //! [`answer`] on stdout. Access logs are none of its business.
 //!
-//! Nothing here panics or ends the process: a reader that has gone away (a closed pipe), a full
-//! disk or a file that can't be opened again costs messages, never traffic.
+//! Nothing here panics, ends the process or waits: a reader that has gone away (a closed pipe) or
+//! has stalled, a full disk or a file that can't be opened again costs messages, never traffic.
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -19,6 +20,7 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 use weir_core::model::{Log, LogFormat, LogLevel, LogTarget};
+use weir_core::net::sys;
 
 /// A log file is for its owner and group.
 const FILE_MODE: u32 = 0o640;
@@ -34,14 +36,16 @@ struct Switches {
 }
 
 static SWITCHES: OnceLock<Switches> = OnceLock::new();
-static SINK: Mutex<Sink> = Mutex::new(Sink { file: None, lost: 0 });
+static SINK: Mutex<Sink> = Mutex::new(Sink { file: None, lost: 0, torn: false });
 
 /// Where messages go.
 struct Sink {
     /// `None` = stderr.
     file: Option<(PathBuf, File)>,
-    /// Lines that could not be written to the file since it last took one.
+    /// Lines that could not be written since one was.
     lost: u64,
+    /// Of the last one only the beginning could.
+    torn: bool,
 }
 
 /// Begins to log to stderr as text, from `level` upwards. Calling it twice does nothing.
@@ -166,29 +170,55 @@ impl Write for Line {
 }
 
 impl Sink {
-    /// Writes a message. One that the file doesn't take (a full disk) goes to stderr if it is the
-    /// first of a row, so that somebody hears of it, and is counted.
+    /// Writes a message. One that is not taken (a full disk, a reader that has stalled) is counted;
+    /// the first of a row goes to stderr instead, so that somebody hears of it.
     fn write(&mut self, line: &[u8]) {
-        let Some((path, file)) = &mut self.file else {
-            let _nobody_reads = io::stderr().write_all(line);
-            return;
+        let end = if self.torn { "\n" } else { "" };
+        let note = match self.lost {
+            0 => String::new(),
+            n => format!("weir: {n} messages before this one were lost\n"),
         };
-        match file.write_all(line) {
-            Ok(()) if self.lost > 0 => {
-                let note = format!("weir: {} messages before this one were lost\n", self.lost);
-                self.lost = 0;
-                let _lost_as_well = file.write_all(note.as_bytes());
-            }
-            Ok(()) => {}
-            Err(e) => {
+        let written = match &mut self.file {
+            None => write_now(&mut io::stderr(), &[end.as_bytes(), note.as_bytes(), line].concat()),
+            // The note comes behind: on a full disk it must not take the message's room.
+            Some((_, file)) => write_now(file, &[end.as_bytes(), line].concat()).inspect(|()| {
+                let _lost_as_well = write_now(file, note.as_bytes());
+            }),
+        };
+        match written {
+            Ok(()) => (self.lost, self.torn) = (0, false),
+            Err(Unwritten { torn, error }) => {
                 self.lost += 1;
-                if self.lost == 1 {
-                    say(format_args!("weir: cannot write the log {}: {e}", path.display()));
-                    let _nobody_reads = io::stderr().write_all(line);
+                self.torn |= torn;
+                if let Some((path, _)) = self.file.as_ref().filter(|_| self.lost == 1) {
+                    let why = format!("weir: cannot write the log {}: {error}\n", path.display());
+                    let _nobody_reads =
+                        write_now(&mut io::stderr(), &[why.as_bytes(), line].concat());
                 }
             }
         }
     }
+}
+
+/// Bytes that were not taken, or not all.
+struct Unwritten {
+    torn: bool,
+    error: io::Error,
+}
+
+/// Writes what goes without waiting for a reader.
+fn write_now(to: &mut (impl Write + AsFd), bytes: &[u8]) -> std::result::Result<(), Unwritten> {
+    let mut torn = false;
+    for piece in bytes.chunks(sys::PIPE_BYTES) {
+        let written = match sys::takes_bytes(to.as_fd()) {
+            // Of what fails some may be there.
+            true => to.write_all(piece).inspect_err(|_| torn = true),
+            false => Err(io::Error::new(io::ErrorKind::WouldBlock, "its reader has stalled")),
+        };
+        written.map_err(|error| Unwritten { torn, error })?;
+        torn = true;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -259,5 +289,23 @@ mod tests {
         assert_eq!(sink().lost, 2);
         apply(&Log::default()).unwrap();
         sink().lost = 0;
+    }
+
+    /// A reader that has stalled keeps nobody waiting; once it reads, lines come again.
+    #[test]
+    fn a_stalled_reader_costs_messages_only() {
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        let line = [b'x'; 5_000];
+        let mut taken = 0;
+        while write_now(&mut writer, &line).is_ok() {
+            taken += 1;
+            assert!(taken < 10_000, "the pipe has no end");
+        }
+        assert!(taken > 1);
+        let refused = write_now(&mut writer, b"more").unwrap_err();
+        assert!(refused.error.to_string().contains("stalled") && !refused.torn);
+        let mut read = vec![0; taken * line.len()];
+        io::Read::read_exact(&mut reader, &mut read).unwrap();
+        assert!(write_now(&mut writer, b"more").is_ok());
     }
 }

@@ -7,7 +7,6 @@ use weir_core::config::parse;
 const RUNTIME: &str = "[runtime]\n";
 const LISTENER: &str = "[[listener]]\nname='web'\nprotocol='HTTP'\nprotocol_port=80\n";
 const POOL: &str = "[[pool]]\nname='app'\nprotocol='HTTP'\n";
-const BALANCER: &str = "[[loadbalancer]]\nname='front'\n";
 
 /// Below a section: the default of a key, then a value that is not supported yet, the key that the
 /// error names and the part that brings it.
@@ -20,13 +19,7 @@ const KEYS: &[(&str, &str, Lines)] = &[
         &[
             ("spin = '0us'", "spin = '50us'", "busy polling"),
             ("spin = '0s'", "spin = '1s'", "busy polling"),
-            ("source_addresses = []", "source_addresses = ['10.0.0.1']", "source addresses"),
         ],
-    ),
-    (
-        BALANCER,
-        "loadbalancer[0].",
-        &[("source_addresses = []", "source_addresses = '10.0.0.1'", "source addresses")],
     ),
     (
         LISTENER,

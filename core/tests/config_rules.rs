@@ -282,6 +282,35 @@ fn families_go_by_flavour_and_layer() {
     assert_eq!(only(&mixed).row, Some("R3.17-5"));
 }
 
+/// R2.1-11, R3.17-5: the balancers of a pool agree on its source addresses, and there is one for
+/// each family of its members.
+#[test]
+fn source_addresses_reach_the_members() {
+    let text = |runtime: &str, back: &str, members: &str| {
+        format!("[runtime]\nsource_addresses={runtime}\n[compat]\npool_per_policy='shared'\n")
+            + &balancer("dedicated", "")
+            + &balancer("dedicated", &format!("source_addresses={back}"))
+                .replace("name='dedicated'", "name='back'")
+            + &listener("a", "dedicated", "TCP", "p", "")
+            + &listener("b", "back", "TCP", "p", "").replace("protocol_port=0", "protocol_port=1")
+            + &pool("p", "TCP", &format!("members=[{members}]"))
+    };
+    let (four, six) =
+        ("{address='10.0.0.9',protocol_port=1}", "{address='2001:db8::9',protocol_port=1}");
+    right(&text("[]", "[]", four));
+    right(&text("'10.0.0.1'", "[]", four));
+    right(&text("'10.0.0.1'", "'10.0.0.1'", four));
+    assert_eq!(only(&text("[]", "'10.0.0.1'", four)).row, Some("R2.1-11"));
+    assert_eq!(only(&text("'10.0.0.1'", "'10.0.0.2'", four)).row, Some("R2.1-11"));
+    let both = format!("{four},{six}");
+    right(&text("['10.0.0.1','2001:db8::1']", "[]", &both));
+    let missing = only(&text("'10.0.0.1'", "[]", &both));
+    assert_eq!(
+        (missing.row, missing.key.as_str()),
+        (Some("R3.17-5"), "pool[0].members[1].address")
+    );
+}
+
 /// R8.9-2, R8.9-4, R8.4-4: which check may serve which pool.
 #[test]
 fn checks_go_with_their_pools() {

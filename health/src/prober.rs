@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_core::model::{Handle, Monitor};
+use weir_core::net::source::in_turn;
 use weir_core::rt::{self, TaskHandle};
 use weir_core::time::clock::Mono;
 use weir_core::tls::Trust;
@@ -39,8 +40,8 @@ pub struct Target {
     pub monitor: Arc<Monitor>,
     /// What it has to show in checks inside TLS, which need this.
     pub trust: Option<Trust>,
-    /// Our address towards it; `None` = the kernel chooses.
-    pub source: Option<IpAddr>,
+    /// Our addresses towards it, in turn; empty = the kernel chooses.
+    pub sources: Arc<[IpAddr]>,
     /// It counts as up until its checks find otherwise: it served before without them (C36).
     pub up: bool,
     /// When its first probe goes out, if it is new.
@@ -73,6 +74,8 @@ struct Check {
     target: RefCell<Target>,
     state: Cell<State>,
     since: Cell<Mono>,
+    /// Which of our addresses is next.
+    turn: Cell<usize>,
     task: Cell<Option<TaskHandle>>,
 }
 
@@ -141,6 +144,7 @@ impl Prober {
         let check = Rc::new(Check {
             state: Cell::new(State::new(target.up)),
             since: Cell::new(now),
+            turn: Cell::new(0),
             target: RefCell::new(target),
             task: Cell::new(None),
         });
@@ -154,12 +158,25 @@ impl Prober {
             rt::sleep(due.since(rt::now())).await;
             let turn = self.turns.take().await;
             let target = check.target.borrow().clone();
-            let outcome = probe::probe(question(&target, self.grpc)).await;
+            let outcome = self.ask(&check, &target).await;
             drop(turn);
             self.record(&check, outcome);
             let delay = check.target.borrow().monitor.delay;
             due = schedule::next(due, delay, rt::now());
         }
+    }
+
+    /// Asks the member from one of our addresses, from another one if that has no port left.
+    async fn ask(&self, check: &Check, target: &Target) -> Outcome {
+        let turn = check.turn.replace(check.turn.get().wrapping_add(1));
+        let mut outcome = Err(Local::NoAddress);
+        for source in in_turn(&target.sources, target.address.ip(), turn) {
+            outcome = probe::probe(question(target, source, self.grpc)).await;
+            if !matches!(outcome, Err(Local::NoAddress)) {
+                break;
+            }
+        }
+        outcome
     }
 
     fn record(&self, check: &Check, outcome: Outcome) {
@@ -251,10 +268,10 @@ impl Check {
 }
 
 /// Whom to ask, and how.
-fn question(target: &Target, grpc: Option<AskGrpc>) -> Question<'_> {
+fn question(target: &Target, source: Option<IpAddr>, grpc: Option<AskGrpc>) -> Question<'_> {
     let port = target.monitor.port.unwrap_or(target.address.port());
     let address = SocketAddr::new(target.address.ip(), port);
-    let (trust, source) = (target.trust.as_ref(), target.source);
+    let trust = target.trust.as_ref();
     Question { address, monitor: &target.monitor, trust, source, grpc }
 }
 

@@ -41,7 +41,7 @@ fn target(key: u64, address: SocketAddr, monitor: Monitor) -> Target {
         address,
         monitor: Arc::new(monitor),
         trust: None,
-        source: None,
+        sources: Arc::default(),
         up: false,
         first: First::Soon,
     }

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io::ErrorKind;
 
+use weir_core::net::source::Shortage;
 use weir_core::tls::Failure;
 
 use crate::body::BadBody;
@@ -90,6 +91,8 @@ pub(crate) enum Error {
     NoUsableMember,
     /// No connection to the member: refused, reset, unreachable.
     ConnectFailed(ErrorKind),
+    /// No connection to the member, since this host lacks ports, descriptors or memory for it.
+    Shortage(Shortage),
     /// No connection to the member within connect_timeout.
     ConnectTimeout,
     /// The handshake of TLS with the member failed.
@@ -173,6 +176,7 @@ impl Error {
             Error::NoMember => (Internal, 502, Never, "pool has no member"),
             Error::NoUsableMember => (Internal, 503, Never, "no member is usable"),
             Error::ConnectFailed(_) => (Member, 502, Always, "cannot connect to the member"),
+            Error::Shortage(what) => (Internal, 502, Always, shortage_reason(what)),
             Error::ConnectTimeout => (Member, 504, Always, "connecting to the member timed out"),
             Error::MemberTls(failure) => (Member, 502, Always, tls_reason(failure)),
             Error::MemberReset(_) => (Member, 502, Unanswered, "member reset the connection"),
@@ -183,6 +187,15 @@ impl Error {
             Error::AnswerTimeout => (Member, 504, Unbound, "member did not answer in time"),
         };
         Verdict { side, status, retry, reason }
+    }
+}
+
+/// What this host lacked for a connection to a member, in the log.
+const fn shortage_reason(what: Shortage) -> &'static str {
+    match what {
+        Shortage::Ports => "no port of our own is left towards the member",
+        Shortage::Descriptors => "no descriptor is left for a connection to the member",
+        Shortage::Memory => "no memory is left for a connection to the member",
     }
 }
 

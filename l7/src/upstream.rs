@@ -11,7 +11,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use weir_core::model::TcpKeepalive;
-use weir_core::rt::{self, ConnectOptions, EventQueue, Lease, Payload, TcpStream, Timer};
+use weir_core::net::source::{self, Shortage, Sources};
+use weir_core::rt::{self, ConnectOptions, EventQueue, Lease, Payload, Timer};
 use weir_core::table::{Keep, Member};
 use weir_core::time::clock::Mono;
 use weir_core::tls::{self, Bond, Stream};
@@ -32,6 +33,8 @@ pub(crate) struct Connection {
     pub(crate) member: Rc<Member>,
     /// What it was opened under; `None` = clear text.
     secured: Option<Secured>,
+    /// The addresses of ours, one of which it comes from.
+    sources: Rc<Sources>,
     /// Counts it as long as it lives, if it is a connection of its own.
     _counted: Option<Counted>,
 }
@@ -169,7 +172,14 @@ pub(crate) enum Fit {
 impl Connection {
     /// A stream on a connection that is shared.
     pub(crate) fn shared(lane: Lane, member: Rc<Member>) -> Connection {
-        Connection { stream: Line::Shared(lane), member, secured: None, _counted: None }
+        let (stream, sources) = (Line::Shared(lane), member.sources());
+        Connection { stream, member, secured: None, sources, _counted: None }
+    }
+
+    /// May it carry further requests: is its member usable, and are our addresses towards it the
+    /// same as when it was opened?
+    fn may_be_kept(&self) -> bool {
+        self.member.is_usable() && Rc::ptr_eq(&self.sources, &self.member.sources())
     }
 
     /// Bytes, the end or an error are here already.
@@ -191,20 +201,28 @@ pub(crate) fn connect(
     keepalive: TcpKeepalive,
 ) -> Connecting {
     let secured = member.bond().map(|bond| Secured::new(bond, host));
+    let sources = member.sources();
     Box::pin(async move {
         let opened = open(&member, secured.as_ref(), limit, keepalive).await;
         match opened {
             Ok(stream) => {
                 let counted = Some(Counted::new(&member));
                 let stream = Line::Own(stream);
-                Ok(Connection { stream, member, secured, _counted: counted })
+                Ok(Connection { stream, member, secured, sources, _counted: counted })
             }
             Err(error) => {
-                member.counters.connect_failures.add(1);
+                count_failure(&member, error);
                 Err(error)
             }
         }
     })
+}
+
+/// Counts a connection that did not come about, unless this host is to blame.
+pub(crate) fn count_failure(member: &Member, error: Error) {
+    if !matches!(error, Error::Shortage(_)) {
+        member.counters.connect_failures.add(1);
+    }
 }
 
 /// Opens a connection, as [`connect`] does; counts handshakes.
@@ -220,10 +238,11 @@ pub(crate) async fn open(
         keepalive: Some(keepalive),
         ..ConnectOptions::default()
     };
-    let connected = TcpStream::connect(member.address, &options).await;
-    let tcp = connected.map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => Error::ConnectTimeout,
-        kind => Error::ConnectFailed(kind),
+    let connected = source::connect(member.address, &member.sources(), options).await;
+    let tcp = connected.map_err(|error| match Shortage::of(&error) {
+        Some(shortage) => Error::Shortage(shortage),
+        None if error.kind() == io::ErrorKind::TimedOut => Error::ConnectTimeout,
+        None => Error::ConnectFailed(error.kind()),
     })?;
     let Some(secured) = secured else { return Ok(tcp.into()) };
     let client = secured.bond.client(&secured.host, member.address.ip());
@@ -325,7 +344,7 @@ impl Idle {
     pub(crate) fn put(&self, connection: Connection, limit: Duration) {
         let member = &connection.member;
         let Some(stream) = connection.stream.own() else { return };
-        if stream.has_event() || !member.is_usable() {
+        if stream.has_event() || !connection.may_be_kept() {
             return;
         }
         if member.keep.count.get() >= MAX_IDLE_PER_MEMBER {

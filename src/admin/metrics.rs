@@ -191,7 +191,7 @@ impl Book {
 
     fn rings(&self, text: &mut Text) {
         type Read = fn(&RingStats) -> u64;
-        let all: [(&'static Metric, Read); 14] = [
+        let all: [(&'static Metric, Read); 16] = [
             (&names::RING_TURNS, |r| r.turns.get()),
             (&names::RING_ENTERS, |r| r.enters.get()),
             (&names::RING_SLEEPS, |r| r.sleeps.get()),
@@ -200,6 +200,8 @@ impl Book {
             (&names::RING_NO_BUFFERS, |r| r.no_buffers.get()),
             (&names::RING_CQ_OVERFLOWS, |r| r.cq_overflows.get()),
             (&names::RING_ACCEPT_FAILURES, |r| r.accept_failures.get()),
+            (&names::RING_NO_PORTS, |r| r.no_ports.get()),
+            (&names::RING_NO_DESCRIPTORS, |r| r.no_descriptors.get()),
             (&names::RING_DATAGRAMS_DROPPED, |r| r.datagrams_dropped.get()),
             (&names::RING_TASK_PANICS, |r| r.task_panics.get()),
             (&names::RING_TASKS, |r| r.tasks.get()),

@@ -206,6 +206,10 @@ metrics! {
         "Times the completion queue was full.";
     RING_ACCEPT_FAILURES Counter "weir_ring_accept_failures_total" ["shard"],
         "Accepts that failed, most often for lack of descriptors (EMFILE).";
+    RING_NO_PORTS Counter "weir_ring_no_ports_total" ["shard"],
+        "Connects and UDP sockets that found no source port or address left (EADDRNOTAVAIL).";
+    RING_NO_DESCRIPTORS Counter "weir_ring_no_descriptors_total" ["shard"],
+        "Sockets towards members that found no descriptor (EMFILE).";
     RING_DATAGRAMS_DROPPED Counter "weir_ring_datagrams_dropped_total" ["shard"],
         "Datagrams that were dropped instead of sent: the socket was full, or the kernel refused.";
     RING_TASK_PANICS Counter "weir_ring_task_panics_total" ["shard"],

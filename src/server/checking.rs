@@ -112,7 +112,7 @@ fn targets(
                 address: member.address,
                 monitor: Arc::clone(pool.monitor.as_ref()?),
                 trust: pool.check_trust.clone(),
-                source: None,
+                sources: Arc::clone(&pool.sources),
                 up: state.is_up(member.handle),
                 first,
             })

@@ -16,6 +16,7 @@ mod life;
 mod passthrough;
 mod reload;
 mod secret;
+mod sources;
 mod upgrade;
 
 use std::path::{Path, PathBuf};
@@ -49,6 +50,7 @@ pub use control::Ready;
 pub use passthrough::settle as settle_passthrough;
 pub use reload::Answer;
 pub use secret::fresh as fresh_secret;
+pub use sources::check_sources;
 pub use upgrade::Wanted;
 
 /// Length of the admin listener's accept queue.
@@ -74,6 +76,7 @@ pub fn serve(path: &Path, key_log: Option<&Path>) -> Result<()> {
     for line in settle_passthrough(&mut loaded)? {
         tracing::warn!("{line}");
     }
+    check_sources(&loaded.config)?;
     let Loaded { config, mut certificates, .. } = loaded;
     let config = Arc::new(config);
     if let Some(path) = key_log {

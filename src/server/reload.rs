@@ -21,7 +21,7 @@ use super::checking;
 use super::checks;
 use super::control::{Control, load_apart, millis_since};
 use super::doors::{Moves, Stock};
-use super::settle_passthrough;
+use super::{check_sources, settle_passthrough};
 use crate::cores::{Machine, Plan};
 use crate::shard::DoorChange;
 use crate::{logging, notify};
@@ -203,6 +203,7 @@ impl Control {
     fn stage(&mut self, loaded: Loaded) -> Result<Staged> {
         let mut loaded = loaded;
         let settled = settle_passthrough(&mut loaded)?;
+        check_sources(&loaded.config)?;
         let Loaded { config, certificates, warnings, .. } = loaded;
         let config = Arc::new(config);
         if pinning(&config) != pinning(&self.begun_with) {

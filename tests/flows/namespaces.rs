@@ -80,10 +80,15 @@ impl Namespace {
         host
     }
 
+    /// A process that is inside.
+    pub fn id(&self) -> u32 {
+        self.holder.id()
+    }
+
     /// A command that runs there.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/proc/{}/ns/net", self.holder.id())).arg("--");
+        command.arg(format!("--net=/proc/{}/ns/net", self.id())).arg("--");
         command.arg(program.as_ref());
         command
     }

@@ -1,7 +1,7 @@
 //! The objects of a state: those of the model with their references resolved to handles, so that
 //! an object is equal to its former self unless something about it changed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,6 +115,9 @@ pub struct Pool {
     pub outliers: Option<OutlierDetection>,
     /// A listener uses it. If not, its members are not probed (R8.1-17).
     pub attached: bool,
+    /// Our own addresses towards its members, traffic and checks alike (R7.4-1); empty = the
+    /// kernel chooses.
+    pub sources: Arc<[IpAddr]>,
     /// For algorithms that hash: the ring over the members.
     pub ring: Option<Arc<Ring>>,
     /// Members, in file order.

@@ -2,7 +2,7 @@
 //! difference between two.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::access::Sets;
@@ -154,7 +154,7 @@ impl State {
     ) -> State {
         let (version, keepalive) = (self.version + 1, config.runtime.tcp_keepalive);
         let mut next = State { version, keepalive, secret: self.secret, ..State::default() };
-        let used = used_pools(config);
+        let users = users_of_pools(config);
         let old: HashMap<PoolKey<'_>, Handle> =
             self.pools.iter().map(|(handle, pool)| (PoolKey::of(pool), *handle)).collect();
         let mut pools = Vec::with_capacity(config.pools.len());
@@ -162,9 +162,13 @@ impl State {
             let found = old.get(&PoolKey::of_model(pool)).copied();
             let former = found.and_then(|handle| self.pools.get(&handle));
             let handle = found.unwrap_or_else(|| handles.fresh());
+            let (attached, sources) = match users.get(&index) {
+                Some(&balancer) => (true, sources_of(config, balancer)),
+                None => (false, Arc::default()),
+            };
             let resolved = {
-                let attached = used.contains(&index);
-                resolve_pool(pool, attached, certificates, former, handles, &self.secret)
+                let resolved = resolve_pool(pool, certificates, former, handles, &self.secret);
+                Pool { attached, sources, ..resolved }
             };
             self.carry_health(former, &resolved, &mut next.down);
             next.ejected.extend(self.ejected_of(&resolved));
@@ -297,15 +301,25 @@ impl State {
     }
 }
 
-/// The pools that a listener uses, by default or by policy.
-fn used_pools(config: &Config) -> HashSet<usize> {
-    let mut used: HashSet<usize> = config.listeners.iter().filter_map(|l| l.default_pool).collect();
+/// The pools that a listener uses, by default or by policy, each with a balancer that it is used
+/// on.
+fn users_of_pools(config: &Config) -> HashMap<usize, usize> {
+    let default = |listener: &model::Listener| Some((listener.default_pool?, listener.balancer));
+    let mut users: HashMap<usize, usize> = config.listeners.iter().filter_map(default).collect();
     for policy in &config.policies {
         if let model::Action::Pools(pools) = &policy.action {
-            used.extend(pools.iter().map(|(pool, _)| *pool));
+            let balancer = config.listeners.get(policy.listener).map_or(0, |l| l.balancer);
+            users.extend(pools.iter().map(|(pool, _)| (*pool, balancer)));
         }
     }
-    used
+    users
+}
+
+/// A balancer's own addresses towards members, or those of the process (R2.1-10, R2.1-11).
+fn sources_of(config: &Config, balancer: usize) -> Arc<[IpAddr]> {
+    let own = config.balancers.get(balancer).map(|balancer| &balancer.source_addresses);
+    let own = own.filter(|list| !list.is_empty());
+    own.unwrap_or(&config.runtime.source_addresses).as_slice().into()
 }
 
 fn same<T: PartialEq>(former: Option<&Arc<T>>, now: &Arc<T>) -> bool {
@@ -321,7 +335,6 @@ fn unless_same<T: PartialEq>(former: Option<&Arc<T>>, now: T) -> Arc<T> {
 
 fn resolve_pool(
     pool: &model::Pool,
-    attached: bool,
     certificates: &Store,
     former: Option<&Arc<Pool>>,
     handles: &mut Handles,
@@ -368,7 +381,8 @@ fn resolve_pool(
         monitor: pool.monitor.clone().map(Arc::new),
         minimum_healthy: pool.minimum_healthy_member_count,
         outliers: Some(pool.outlier_detection).filter(|rules| rules.enable),
-        attached,
+        attached: false,
+        sources: Arc::default(),
     }
 }
 

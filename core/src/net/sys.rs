@@ -6,6 +6,7 @@
 mod rights;
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 pub use rights::{MAX_RIGHTS, recv_rights, replace_stderr, send_rights, take_stdin};
 
@@ -73,6 +74,19 @@ pub fn may_be_transparent() -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Bytes that a pipe takes whole, or not at all, without waiting (PIPE_BUF).
+pub const PIPE_BYTES: usize = libc::PIPE_BUF;
+
+/// Would a write of [`PIPE_BYTES`] end at once? Files always take them; a pipe, socket or terminal
+/// whose reader has stalled does not.
+pub fn takes_bytes(fd: BorrowedFd<'_>) -> bool {
+    let mut asked = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one valid pollfd that outlives the call, which does not wait.
+    let found = unsafe { libc::poll(&raw mut asked, 1, 0) };
+    // What can't be asked is written to.
+    found != 0
 }
 
 /// Words of the core mask: room for 8,192 cores, the most that Linux can be built for.

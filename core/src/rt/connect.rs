@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use io_uring::{opcode, types};
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::ops::{Op, OpId};
 use super::place::Place;
@@ -20,6 +20,7 @@ use super::shard::{self, Shard};
 use super::stream::TcpStream;
 use super::sys;
 use super::task::WakerSlot;
+use super::timer;
 use crate::model::TcpKeepalive;
 
 /// Options of an outgoing connection.
@@ -89,6 +90,23 @@ impl Drop for Guard {
 }
 
 pub(super) async fn connect(addr: SocketAddr, options: &ConnectOptions) -> io::Result<TcpStream> {
+    let connected = try_connect(addr, options).await;
+    if let Err(error) = &connected {
+        count_shortage(error);
+    }
+    connected
+}
+
+/// Counts what this host lacked, if it was that which an error of opening a socket is about.
+pub(super) fn count_shortage(error: &io::Error) {
+    shard::with(|shard| match error.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL) => shard.stats.no_ports.add(1),
+        Some(libc::EMFILE | libc::ENFILE) => shard.stats.no_descriptors.add(1),
+        _ => {}
+    });
+}
+
+async fn try_connect(addr: SocketAddr, options: &ConnectOptions) -> io::Result<TcpStream> {
     let socket = open(addr, options)?;
     let fd = types::Fd(socket.as_raw_fd());
     let guard = Guard(Rc::new(Connecting {
@@ -113,29 +131,22 @@ pub(super) async fn connect(addr: SocketAddr, options: &ConnectOptions) -> io::R
         };
         connecting.op.set(Some(id));
     });
-    let result = poll_fn(|cx| connecting.poll(cx)).await;
-    if result < 0 {
+    let done = poll_fn(|cx| connecting.poll(cx));
+    let result = match options.timeout {
+        None => Ok(done.await),
+        Some(limit) => timer::timeout(limit, done).await,
+    };
+    if let Ok(result @ ..0) = result {
         return Err(io::Error::from_raw_os_error(-result));
     }
+    // An ICMP error that comes while the kernel still works on the connect is only noted. Of IPv4
+    // it wakes the operation, which then finds no error where it looks, and ends as if all were
+    // well; of IPv6 it does not (both seen with 6.18).
+    sys::take_error(fd.0)?;
+    result.map_err(|elapsed| io::Error::new(io::ErrorKind::TimedOut, elapsed))?;
     let socket = connecting.socket.take();
     shard::with(Shard::closed);
-    let socket = socket.ok_or(io::ErrorKind::NotConnected)?;
-    confirm(&socket)?;
-    Ok(TcpStream::from_fd(socket))
-}
-
-/// The ring calls a connect done that an ICMP error met while the kernel still held the socket, as
-/// one of this host's own filter does (Linux 6.18; tests/reasons.rs): it has no peer then, and goes
-/// on sending SYNs.
-fn confirm(socket: &OwnedFd) -> io::Result<()> {
-    const SYN_SENT: u8 = 2;
-    let kept = SockRef::from(socket);
-    let Err(error) = kept.peer_addr() else { return Ok(()) };
-    // One that was reset meanwhile is a connection all the same, and will say so.
-    match sys::tcp_info(socket.as_raw_fd()) {
-        Ok(info) if info.state == SYN_SENT => Err(kept.take_error()?.unwrap_or(error)),
-        _ => Ok(()),
-    }
+    socket.map(TcpStream::from_fd).ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
 
 fn open(addr: SocketAddr, options: &ConnectOptions) -> io::Result<OwnedFd> {

@@ -24,6 +24,7 @@ use super::task::WakerSlot;
 use super::timer;
 use crate::limits;
 use crate::model::TcpKeepalive;
+use crate::time::clock::Mono;
 
 /// Options of a listening socket.
 #[derive(Clone, Debug)]
@@ -50,6 +51,8 @@ pub(super) struct ListenerInner {
     stopping: Cell<Option<Stop>>,
     waiter: WakerSlot,
     dropped: Cell<bool>,
+    /// When it was last said that descriptors or memory ran out.
+    complained: Cell<Option<Mono>>,
 }
 
 /// How a listener stops.
@@ -65,8 +68,8 @@ enum Stop {
 /// What `poll_accept` found.
 enum Found {
     Connection(OwnedFd),
-    /// No descriptor or memory was left.
-    Exhausted,
+    /// No descriptor or memory was left: the error's number.
+    Exhausted(i32),
     /// The listener began to stop: wait in another way.
     Stopping,
 }
@@ -120,8 +123,8 @@ impl ListenerInner {
             return Poll::Ready(Ok(Found::Connection(fd)));
         }
         match self.error.take() {
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                return Poll::Ready(Ok(Found::Exhausted));
+            Some(code @ (libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
+                return Poll::Ready(Ok(Found::Exhausted(code)));
             }
             // The connection died in the queue (accept(2) says to go on).
             None | Some(libc::ECONNABORTED | libc::EPROTO | libc::EPERM) => {}
@@ -219,6 +222,7 @@ impl TcpListener {
             stopping: Cell::new(None),
             waiter: WakerSlot::default(),
             dropped: Cell::new(false),
+            complained: Cell::new(None),
         })))
     }
 
@@ -254,14 +258,35 @@ impl TcpListener {
                         return Ok((TcpStream::from_fd(fd), peer));
                     }
                 }
-                Found::Exhausted => {
+                Found::Exhausted(code) => {
                     shard::with(|shard| shard.stats.accept_failures.add(1));
+                    self.complain(code);
                     self.0.shed();
                     timer::sleep(Duration::from_millis(limits::ACCEPT_BACKOFF_MS)).await;
                 }
                 Found::Stopping => {}
             }
         }
+    }
+
+    /// Says what ran out, now and then.
+    fn complain(&self, code: i32) {
+        let (now, pause) = (shard::now(), Duration::from_millis(limits::SHORTAGE_LOG_MS));
+        if self.0.complained.get().is_some_and(|last| now.since(last) < pause) {
+            return;
+        }
+        self.0.complained.set(Some(now));
+        let place = self.local_addr().map_or("a listener".to_owned(), |addr| addr.to_string());
+        let (what, cure) = match code {
+            libc::EMFILE | libc::ENFILE => {
+                ("descriptor is left (EMFILE)", "raise LimitNOFILE= or ulimit -n")
+            }
+            _ => ("memory is left for sockets (ENOBUFS)", "raise net.ipv4.tcp_mem"),
+        };
+        tracing::error!(
+            "{place}: no {what} for another client, who is turned away: {cure}, or lower \
+             max_connections"
+        );
     }
 
     async fn next(&self) -> io::Result<Found> {

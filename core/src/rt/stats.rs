@@ -23,6 +23,10 @@ pub struct RingStats {
     pub cq_overflows: Counter,
     /// Accepts that failed for want of descriptors or memory.
     pub accept_failures: Counter,
+    /// Connects and UDP sockets that found no port of ours free, or not the address.
+    pub no_ports: Counter,
+    /// Sockets towards others that could not be opened for want of descriptors.
+    pub no_descriptors: Counter,
     /// Datagrams that were dropped instead of sent: the socket was full, or the kernel refused.
     pub datagrams_dropped: Counter,
     /// Tasks that panicked; each ended alone.

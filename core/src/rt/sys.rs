@@ -22,6 +22,16 @@ pub(super) fn set_option<T>(fd: RawFd, level: i32, name: i32, value: &T) -> io::
     check(unsafe { libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), len) })
 }
 
+/// The error that the kernel has noted of a socket (SO_ERROR), as one; it is forgotten then.
+pub(super) fn take_error(fd: RawFd) -> io::Result<()> {
+    let mut code: libc::c_int = 0;
+    let mut len = size_of_val(&code) as libc::socklen_t;
+    let place = (&raw mut code).cast();
+    // SAFETY: `place` has room for `len` bytes.
+    check(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, place, &raw mut len) })?;
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+}
+
 /// Switches TCP keep-alive on with these times; sockets that a listening socket accepts inherit it.
 pub(super) fn set_keepalive(fd: RawFd, times: TcpKeepalive) -> io::Result<()> {
     let seconds =

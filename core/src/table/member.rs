@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::outcomes::Outcomes;
 use crate::control;
 use crate::model::{Handle, Id, PoolProtocol};
+use crate::net::source::Sources;
 use crate::obs::MemberCounters;
 use crate::pool::Load;
 use crate::time::clock::Mono;
@@ -42,6 +43,7 @@ pub struct Member {
     joined: Cell<Option<Mono>>,
     bond: RefCell<Option<Rc<Bond>>>,
     shared: Cell<bool>,
+    sources: RefCell<Rc<Sources>>,
 }
 
 /// What the keeper of idle connections remembers at the member itself, so that it needs no look-up.
@@ -86,11 +88,18 @@ impl Member {
             joined: Cell::new(None),
             bond: RefCell::default(),
             shared: Cell::new(false),
+            sources: RefCell::default(),
         }
     }
 
-    /// Takes over what may change of it and of its pool.
-    pub fn set(&self, settings: &control::Member, pool: &control::Pool) {
+    /// Takes over what may change of it and of its pool. `true` when connections that there are
+    /// come from addresses that may be used no more.
+    pub(super) fn set(
+        &self,
+        settings: &control::Member,
+        pool: &control::Pool,
+        sources: &Rc<Sources>,
+    ) -> bool {
         let trust = pool.trust.as_ref();
         self.shared.set(pool.protocol == PoolProtocol::Grpc);
         self.id.set(settings.id);
@@ -102,6 +111,13 @@ impl Member {
         if bond.as_ref().map(|bond| &bond.trust) != trust {
             *bond = trust.map(|trust| Rc::new(Bond::new(trust.clone())));
         }
+        let former = self.sources.replace(Rc::clone(sources));
+        !Rc::ptr_eq(&former, sources)
+    }
+
+    /// Our own addresses towards it; the same object as long as they are the same.
+    pub fn sources(&self) -> Rc<Sources> {
+        Rc::clone(&self.sources.borrow())
     }
 
     /// Returns what it was.

@@ -1,6 +1,7 @@
 //! A pool as the data path reads it: its members, and what chooses among them.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use super::{Held, Member};
 use crate::control::{self, Connections, Stickiness};
 use crate::limits::MAX_ATTEMPTS;
 use crate::model::{Algorithm, CidSlice, ConnectionDrain, Handle, ProxyHeader, SlowStart};
+use crate::net::source::Sources;
 use crate::pool::{Ask, Candidate, Picker, ramp, sticky};
 use crate::time::clock::Mono;
 
@@ -28,6 +30,7 @@ pub struct Pool {
     /// With fewer members that are well all of them get traffic.
     least: Cell<usize>,
     serves_all: Cell<bool>,
+    sources: RefCell<Rc<Sources>>,
     members: RefCell<Vec<Rc<Member>>>,
     picker: RefCell<Picker>,
 }
@@ -58,9 +61,24 @@ impl Pool {
             proxy_header: Cell::default(),
             least: Cell::new(0),
             serves_all: Cell::new(false),
+            sources: RefCell::default(),
             members: RefCell::default(),
             picker: RefCell::new(Picker::new(algorithm, seed, None)),
         }
+    }
+
+    /// Our own addresses towards its members from now on.
+    pub(super) fn set_sources(&self, all: &Arc<[IpAddr]>) -> Rc<Sources> {
+        let mut sources = self.sources.borrow_mut();
+        if !sources.is(all) {
+            *sources = Rc::new(Sources::new(Arc::clone(all)));
+        }
+        Rc::clone(&sources)
+    }
+
+    /// Our own addresses towards its members.
+    pub fn sources(&self) -> Rc<Sources> {
+        Rc::clone(&self.sources.borrow())
     }
 
     pub(super) fn set(&self, settings: &control::Pool, members: Vec<Rc<Member>>) {
@@ -124,11 +142,12 @@ impl Pool {
         let sticky = self.stickiness();
         let sticky = sticky.as_ref().map(|sticky| (&sticky.cookie, sticky.timeout, &sticky.ids));
         format!(
-            "pool {}: {}, {:?}, slow_start {:?}, stickiness {sticky:?}: {}",
+            "pool {}: {}, {:?}, slow_start {:?}, stickiness {sticky:?}, from {}: {}",
             self.name(),
             self.algorithm().name(),
             self.cid_slice(),
             self.slow_start.get(),
+            self.sources.borrow(),
             members.join(", ")
         )
     }

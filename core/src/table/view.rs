@@ -99,8 +99,9 @@ impl View {
     }
 
     /// Follows the state; the counters of new objects come from `board`. Returns the members whose
-    /// idle connections are to be closed: those that may not be used any more (C38), and those of
-    /// pools that only connections by removed listeners still use. Pools that no listener uses are
+    /// idle connections are to be closed: those that may not be used any more (C38), those of pools
+    /// that only connections by removed listeners still use, and those that we have other addresses
+    /// towards. Pools that no listener uses are
     /// not kept here.
     ///
     /// Objects that stay are changed in place; who holds one sees the change at once. With
@@ -114,7 +115,7 @@ impl View {
             match change {
                 Change::Pool(handle, pool) if pool.attached => {
                     let news = News { board, joining };
-                    self.put_pool(tables, *handle, pool, &news, &mut touched);
+                    left.extend(self.put_pool(tables, *handle, pool, &news, &mut touched));
                 }
                 Change::Pool(handle, _) | Change::DropPool(handle) => {
                     left.extend(tables.let_go(*handle));
@@ -177,6 +178,7 @@ impl View {
         members.filter(|member| !member.is_usable()).collect()
     }
 
+    /// Returns the members to which connections come from addresses of ours that are none now.
     fn put_pool(
         &self,
         tables: &mut Tables,
@@ -184,7 +186,7 @@ impl View {
         settings: &control::Pool,
         news: &News<'_>,
         touched: &mut Vec<(Rc<Pool>, Rc<Member>)>,
-    ) {
+    ) -> Vec<Rc<Member>> {
         let seed = self.seed.wrapping_add(handle.number());
         let pool = tables.pools.entry(handle).or_insert_with(|| Rc::new(Pool::new(handle, seed)));
         let pool = Rc::clone(pool);
@@ -196,7 +198,9 @@ impl View {
                 touched.push((Rc::clone(&pool), former));
             }
         }
+        let sources = pool.set_sources(&settings.sources);
         let mut members = Vec::with_capacity(settings.members.len());
+        let mut outdated = Vec::new();
         for member in &settings.members {
             let counters = || news.board.member(member.handle).get(self.shard).cloned();
             let fresh = || {
@@ -209,11 +213,14 @@ impl View {
                 (Rc::clone(&pool), Rc::new(fresh))
             };
             let (_, kept) = tables.members.entry(member.handle).or_insert_with(fresh);
-            kept.set(member, settings);
+            if kept.set(member, settings, &sources) {
+                outdated.push(Rc::clone(kept));
+            }
             touched.push((Rc::clone(&pool), Rc::clone(kept)));
             members.push(Rc::clone(kept));
         }
         pool.set(settings, members);
+        outdated
     }
 
     fn put_listener(

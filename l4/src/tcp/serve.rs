@@ -12,6 +12,7 @@ use std::time::Duration;
 use weir_core::model::{Handle, ProxyHeader};
 use weir_core::net::of_member;
 use weir_core::net::relay::{Moved, Patience, Relay, Streams};
+use weir_core::net::source::{self, Shortage};
 use weir_core::obs::Ending;
 use weir_core::proxy;
 use weir_core::rt::{self, ConnectOptions, Payload, SendBuf, TcpStream, Timer};
@@ -24,6 +25,9 @@ use super::session::{Close, Event, Look, Outside, Session, Step};
 use crate::choice::{self, Choice, header_for, is_own_client};
 use crate::limits::TCP_ATTEMPTS;
 use crate::record::Record;
+
+/// What came of connecting to a member.
+type Opened = io::Result<TcpStream>;
 
 /// Where a connection comes from.
 #[derive(Clone, Debug)]
@@ -177,10 +181,8 @@ impl Live {
 
     /// A connection to a member in the making. Boxed, and made elsewhere than where it is awaited:
     /// the session outlives it by far, and keeps room for all that is held while it waits.
-    fn open(
-        &self,
-        member: SocketAddr,
-    ) -> Pin<Box<impl Future<Output = io::Result<TcpStream>> + use<>>> {
+    fn open(&self, member: &Member) -> Pin<Box<impl Future<Output = Opened> + use<>>> {
+        let (member, sources) = (member.address, member.sources());
         let source = self.source(member);
         let options = ConnectOptions {
             source,
@@ -188,13 +190,18 @@ impl Live {
             timeout: Some(self.ticket.site().connect_timeout()),
             keepalive: Some(self.service.keepalive.get()),
         };
-        Box::pin(async move { TcpStream::connect(member, &options).await })
+        Box::pin(async move {
+            match options.transparent {
+                true => TcpStream::connect(member, &options).await,
+                false => source::connect(member, &sources, options).await,
+            }
+        })
     }
 
     async fn connect(&mut self) -> Step {
         let Some((choice, _)) = &self.choice else { return self.on(Event::Connected(false)) };
         let member = Rc::clone(choice.held.member());
-        let (mut connecting, begun) = (self.open(member.address), rt::now());
+        let (mut connecting, begun) = (self.open(&member), rt::now());
         let connected = poll_fn(|cx| match self.look() {
             Look::Close(close) => Poll::Ready(Err(close)),
             _ => Pin::new(&mut connecting).poll(cx).map(Ok),
@@ -202,7 +209,8 @@ impl Live {
         match connected.await {
             Err(close) => Step::Close(close),
             Ok(Err(error)) => {
-                member.counters.connect_failures.add(1);
+                let ours = Shortage::of(&error).is_some();
+                member.counters.connect_failures.add(u64::from(!ours));
                 if of_member(error.kind()) {
                     member.failed(rt::now());
                 }

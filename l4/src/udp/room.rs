@@ -4,18 +4,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use weir_core::model::{Handle, ProxyHeader};
 use weir_core::net::relay::Moved;
+use weir_core::net::source::{self, Shortage};
 use weir_core::obs::{DatagramDrop, Ending};
 use weir_core::proxy;
 use weir_core::rt::{
     self, Arrival, Datagram, Payload, Refusal, SendBuf, TaskHandle, UdpOptions, UdpSocket,
 };
-use weir_core::table::{Pool, Site, Ticket};
+use weir_core::table::{Member, Pool, Site, Ticket};
 use weir_core::time::clock::Mono;
 
 use super::table::{Begun, Client, Flow, FlowId, Table};
@@ -126,6 +127,7 @@ impl Room {
 
     /// The tables have changed: idle times, and members that leave.
     pub(super) fn follow(self: &Rc<Self>, now: Mono) {
+        self.retire_sources();
         let idle = self.site.keepalive_timeout();
         let idle = if self.draining.get() { idle.min(DRAIN_IDLE) } else { idle };
         self.flows.borrow_mut().set_idle(idle);
@@ -135,6 +137,19 @@ impl Room {
             reaper.abort();
         }
         self.reap();
+    }
+
+    /// Sockets with an address of ours that may not be used towards members any more get no new
+    /// flow.
+    fn retire_sources(&self) {
+        let Some(sources) = self.site.pool().map(|pool| pool.sources()) else { return };
+        let mut flows = self.flows.borrow_mut();
+        for (id, open) in self.upstream.borrow().iter() {
+            let own = open.as_ref().and_then(|open| open.socket.local_addr().ok());
+            if !id.is_alone() && own.is_some_and(|own| !sources.allows(own.ip())) {
+                flows.retire(id);
+            }
+        }
     }
 
     /// R7.14-4: flows of a member that leaves run until they are idle, or with `connection_drain`
@@ -313,17 +328,20 @@ impl Room {
 
     /// Opens the flow's socket if it is not open yet. If that fails the flow ends.
     fn provide_socket(self: &Rc<Self>, flow: FlowId) -> bool {
-        let known = self.flows.borrow().get(flow).map(|flow| (flow.socket, flow.client.peer));
-        let Some((id, client)) = known else { return false };
+        let known = (self.flows.borrow().get(flow)).map(|flow| {
+            (flow.socket, flow.client.peer, Rc::clone(flow.payload.choice.held.member()))
+        });
+        let Some((id, client, member)) = known else { return false };
         let mut upstream = self.upstream.borrow_mut();
         let Some(place) = upstream.place(id) else { return false };
         if place.is_some() {
             return true;
         }
-        match self.open_upstream(id, client) {
+        match self.open_upstream(id, client, &member) {
             Ok(open) => *place = Some(open),
             Err(error) => {
                 drop(upstream);
+                source::note(member.address, Some(&error));
                 tracing::debug!("no socket towards members: {error}");
                 self.site.counters.datagrams.drop(DatagramDrop::NoSocket);
                 self.end(flow, Ending::ConnectFailed);
@@ -336,17 +354,13 @@ impl Room {
     fn open_upstream(
         self: &Rc<Self>,
         id: SocketId,
-        mut client: SocketAddr,
+        client: SocketAddr,
+        member: &Member,
     ) -> std::io::Result<Open> {
-        client.set_port(0);
-        let transparent = id.is_alone();
-        let source: SocketAddr = match (transparent, id.is_ipv6()) {
-            (true, _) => client,
-            (false, true) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
-            (false, false) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
-        };
-        let options = UdpOptions { errors: true, transparent, ..UdpOptions::default() };
-        let socket = Rc::new(UdpSocket::bind(source, options)?);
+        let socket = Rc::new(match id.is_alone() {
+            true => bind(client.ip(), true)?,
+            false => bind_towards(member)?,
+        });
         let (room, own) = (Rc::clone(self), Rc::clone(&socket));
         let task = rt::spawn(async move {
             loop {
@@ -488,6 +502,28 @@ impl Room {
         let next = self.leaving.borrow().values().copied().min().map_or(next, |end| end.min(next));
         Some(next.since(now).max(Duration::from_millis(1)))
     }
+}
+
+/// A socket with one of our addresses towards this member, with another one if that has no port
+/// left.
+fn bind_towards(member: &Member) -> std::io::Result<UdpSocket> {
+    let any = match member.address {
+        SocketAddr::V4(_) => IpAddr::from([0; 4]),
+        SocketAddr::V6(_) => IpAddr::from([0; 16]),
+    };
+    let mut last = None;
+    for source in member.sources().towards(member.address.ip()) {
+        match bind(source.unwrap_or(any), false) {
+            Err(error) if Shortage::of(&error) == Some(Shortage::Ports) => last = Some(error),
+            other => return other,
+        }
+    }
+    Err(last.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into()))
+}
+
+fn bind(source: IpAddr, transparent: bool) -> std::io::Result<UdpSocket> {
+    let options = UdpOptions { errors: true, transparent, ..UdpOptions::default() };
+    UdpSocket::bind(SocketAddr::new(source, 0), options)
 }
 
 /// After an error of a whole socket, which the runtime could not handle itself.

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ahash::HashMap;
+use ahash::{HashMap, HashSet};
 
 use crate::limits::FLOW_SOCKETS;
 
@@ -62,6 +62,14 @@ impl<T: Default> BySocket<T> {
         self.0.get(socket.kind())?.get(socket.number() as usize)
     }
 
+    /// All that have something, with their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SocketId, &T)> {
+        (0u32..).zip(&self.0).flat_map(|(kind, all)| {
+            let id = move |at: u32| SocketId(at * KINDS as u32 + kind);
+            (0u32..).zip(all).map(move |(at, one)| (id(at), one))
+        })
+    }
+
     pub(super) fn get_mut(&mut self, socket: SocketId) -> Option<&mut T> {
         self.0.get_mut(socket.kind())?.get_mut(socket.number() as usize)
     }
@@ -83,6 +91,8 @@ pub(super) struct Sockets {
     members: HashMap<SocketAddr, Places>,
     /// Flows of each socket.
     users: BySocket<u32>,
+    /// Sockets that get no new flow until their last one has ended.
+    retired: HashSet<SocketId>,
 }
 
 /// The sockets that one member's flows use.
@@ -92,24 +102,52 @@ struct Places {
     next: u32,
     /// Used before and free again; the lowest is taken first, so that the highest fall empty.
     free: BinaryHeap<Reverse<u32>>,
+    /// Numbers of retired sockets that would be free.
+    aside: Vec<u32>,
     used: u32,
 }
 
+impl Places {
+    /// A number that no flow of the member uses.
+    fn free(&mut self) -> Option<u32> {
+        if let Some(Reverse(number)) = self.free.pop() {
+            return Some(number);
+        }
+        let next = self.next;
+        self.next += u32::from(next < FLOW_SOCKETS);
+        (next < FLOW_SOCKETS).then_some(next)
+    }
+
+    fn bring_back(&mut self, number: u32) {
+        let before = self.aside.len();
+        self.aside.retain(|aside| *aside != number);
+        if self.aside.len() < before {
+            self.free.push(Reverse(number));
+        }
+    }
+}
+
 impl Sockets {
+    /// No new flow over this socket, until it is opened anew: once its last flow has ended.
+    pub(super) fn retire(&mut self, socket: SocketId) {
+        if self.users(socket) > 0 {
+            self.retired.insert(socket);
+        }
+    }
+
     /// A socket that has no flow to `member` yet, or `alone` none at all; `None` when the bound is
     /// reached.
     pub(super) fn take(&mut self, member: SocketAddr, alone: bool) -> Option<SocketId> {
         let places = self.members.entry(sharing(member, alone)).or_default();
-        let number = match places.free.pop() {
-            Some(Reverse(number)) => number,
-            None if places.next < FLOW_SOCKETS => {
-                places.next += 1;
-                places.next - 1
+        let socket = loop {
+            let number = places.free()?;
+            let socket = SocketId::new(number, alone, member.is_ipv6());
+            if !self.retired.contains(&socket) {
+                break socket;
             }
-            None => return None,
+            places.aside.push(number);
         };
         places.used += 1;
-        let socket = SocketId::new(number, alone, member.is_ipv6());
         *self.users.place(socket)? += 1;
         Some(socket)
     }
@@ -118,6 +156,11 @@ impl Sockets {
     pub(super) fn give_back(&mut self, socket: SocketId, member: SocketAddr) {
         if let Some(users) = self.users.get_mut(socket) {
             *users = users.saturating_sub(1);
+        }
+        if self.users(socket) == 0 && self.retired.remove(&socket) {
+            let same_family =
+                self.members.iter_mut().filter(|(at, _)| at.is_ipv6() == socket.is_ipv6());
+            same_family.for_each(|(_, places)| places.bring_back(socket.number()));
         }
         let key = sharing(member, socket.is_alone());
         let Some(places) = self.members.get_mut(&key) else { return };
@@ -168,6 +211,27 @@ mod tests {
         let member = SocketAddr::from(([10, 0, 0, 1], 1));
         let taken = (0..FLOW_SOCKETS + 5).filter_map(|_| sockets.take(member, false)).count();
         assert_eq!(taken, FLOW_SOCKETS as usize);
+    }
+
+    /// A socket with an address that may be used no more carries on what it has, and gets nothing
+    /// new; then it is as any other.
+    #[test]
+    fn retired_sockets_get_nothing_new() {
+        let mut sockets = Sockets::default();
+        let member = |n: u16| SocketAddr::from(([10, 0, 0, 1], n));
+        let old = sockets.take(member(1), false).unwrap();
+        assert_eq!(sockets.take(member(2), false), Some(old));
+        sockets.retire(old);
+        sockets.give_back(old, member(2));
+        let fresh = sockets.take(member(2), false).unwrap();
+        assert_ne!(fresh, old);
+        assert_ne!(sockets.take(member(3), false), Some(old));
+        sockets.give_back(old, member(1));
+        assert_eq!(sockets.take(member(3), false), Some(old), "its last flow has ended");
+        assert_eq!(sockets.take(member(1), false), Some(old));
+        // Nobody uses it: it is opened anew anyhow.
+        sockets.retire(SocketId::new(99, false, false));
+        assert!(sockets.retired.is_empty());
     }
 
     /// R9.1-5: flows with a socket for themselves share none, with nobody.

@@ -275,6 +275,11 @@ impl<P> Table<P> {
         self.flows.get_mut(at as usize)?.as_mut()
     }
 
+    /// No new flow over this socket; those that it carries go on.
+    pub fn retire(&mut self, socket: SocketId) {
+        self.sockets.retire(socket);
+    }
+
     /// The longest silent flow that competes for the same sockets, if it is among the first few.
     fn oldest_like(&self, wanted: SocketAddr) -> Option<FlowId> {
         let mut at = self.oldest;

@@ -137,7 +137,7 @@ async fn live(link: Rc<Link>, links: Weak<Links>, limit: Duration, keepalive: Tc
             link.run(&stream).await
         }
         Err(error) => {
-            member.counters.connect_failures.add(1);
+            upstream::count_failure(&member, error);
             error
         }
     };

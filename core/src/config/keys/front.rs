@@ -6,7 +6,7 @@ use super::Kind::{
     Uuid,
 };
 use super::Preset::{Absent, Number, Required, Text};
-use super::Stage::{Later, Now};
+use super::Stage::Now;
 use super::{ALL, ID, ID_DOC, Key, L4, L7, NO, NO_ENTRY, NONE, YES, keys};
 use crate::config::bounds::MAX_CONNECTIONS;
 use crate::model::CIPHER_POLICIES;
@@ -40,7 +40,7 @@ keys! {
         Text("\"error\""), L4, Reload, "", Now,
         "Where the process may not use the client's address (C7): refuse to start, tell members by \
             the PROXY protocol, or use the balancer's own.";
-    "source_addresses": Addresses, NO_ENTRY, ALL, Reload, "R7.4-1", Later("source addresses"),
+    "source_addresses": Addresses, NO_ENTRY, ALL, Reload, "R2.1-11", Now,
         "Overrides `[runtime]`.";
     "cores": Shape("string or list of integers", "as in `[runtime]`, without `\"auto\"`"),
         Absent("the cores that no balancer names"), ALL, Upgrade, "R5.11-2", Now,

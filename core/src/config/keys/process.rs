@@ -36,8 +36,9 @@ keys! {
     "max_connections": Integer(0, 100_000_000), Number(0), ALL, Reload, "", Now,
         "Client connections of the whole process; 0 = what RLIMIT_NOFILE allows, two descriptors \
             each.";
-    "source_addresses": Addresses, NO_ENTRY, ALL, Reload, "", Later("source addresses"),
-        "Source addresses towards members and for probes; empty = the kernel chooses.";
+    "source_addresses": Addresses, NO_ENTRY, ALL, Reload, "R7.4-1", Now,
+        "Addresses of this host that connections to members and probes come from, in turn; empty = \
+            the kernel chooses.";
     "tcp_keepalive": Table, Text("{ idle = 60, interval = 10, count = 6 }"), ALL, Reload,
         "R11.1-2", Now,
         "TCP keep-alive probes on both sides.";

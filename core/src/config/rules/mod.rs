@@ -10,6 +10,7 @@ mod names;
 mod policies;
 mod pools;
 mod sockets;
+mod sources;
 mod stickiness;
 
 use std::collections::HashSet;
@@ -38,6 +39,7 @@ pub(super) fn resolve(document: Document<'_, '_>, findings: &mut Findings) -> Co
     let uses = pools::Uses::of(&document, &listeners, &policies, &balancers);
     policies::check_sharing(&document, &policies, &listeners, findings);
     let pools = pools::resolve(&document, &names, &uses, findings);
+    sources::check(&document, &uses, &balancers, findings);
     warn_unbound(&document, &listeners, findings);
     warn_idle(&document, &listeners, &uses, findings);
     Config {

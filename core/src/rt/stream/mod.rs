@@ -71,13 +71,7 @@ impl TcpStream {
     /// The kernel's (refused, unreachable, out of descriptors or ports …), or `TimedOut` when
     /// `options.timeout` was over first.
     pub async fn connect(addr: SocketAddr, options: &ConnectOptions) -> io::Result<TcpStream> {
-        let Some(limit) = options.timeout else {
-            return connect::connect(addr, options).await;
-        };
-        match timer::timeout(limit, connect::connect(addr, options)).await {
-            Ok(result) => result,
-            Err(elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)),
-        }
+        connect::connect(addr, options).await
     }
 
     /// Takes over a connected socket.

@@ -24,6 +24,7 @@ use std::task::{Context, Poll};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::buffers::Lease;
+use super::connect;
 use super::payload::Payload;
 use super::shard::{self, Shard};
 use super::sys;
@@ -112,11 +113,25 @@ impl UdpInner {
 pub struct UdpSocket(Rc<UdpInner>);
 
 impl UdpSocket {
-    /// Binds `addr`; IPV6_V6ONLY for IPv6.
+    /// Binds `addr`; IPV6_V6ONLY for IPv6. Counts it when no port or descriptor was left.
     ///
     /// # Errors
-    /// The kernel's: address in use, not available, permission denied …
+    /// The kernel's: address in use, not available, permission denied … Where any port would do
+    /// and none is left it is `AddrNotAvailable`, as for TCP.
     pub fn bind(addr: SocketAddr, options: UdpOptions) -> io::Result<UdpSocket> {
+        let bound = UdpSocket::try_bind(addr, options).map_err(|error| {
+            match error.raw_os_error() == Some(libc::EADDRINUSE) && addr.port() == 0 {
+                true => io::Error::from_raw_os_error(libc::EADDRNOTAVAIL),
+                false => error,
+            }
+        });
+        if let Err(error) = &bound {
+            connect::count_shortage(error);
+        }
+        bound
+    }
+
+    fn try_bind(addr: SocketAddr, options: UdpOptions) -> io::Result<UdpSocket> {
         let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
         if addr.is_ipv6() {
             socket.set_only_v6(true)?;

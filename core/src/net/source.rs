@@ -1,0 +1,205 @@
+//! Our own addresses towards members: which one the next connection uses, and what is done when one
+//! has no port left. Owns the turns among several and the words about what ran out; who may use
+//! which addresses is the configuration's business. Used by the data path of Layer 4 and 7.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::limits::SHORTAGE_LOG_MS;
+use crate::rt::{self, ConnectOptions, TcpStream};
+use crate::time::clock::Mono;
+
+/// The addresses that connections of one pool may come from, on one shard.
+#[derive(Debug, Default)]
+pub struct Sources {
+    all: Arc<[IpAddr]>,
+    /// Whose turn it is.
+    turn: Cell<usize>,
+}
+
+/// What this host has too little of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// No port of our own is left, or no address of ours is there any more.
+    Ports,
+    /// No descriptor is left.
+    Descriptors,
+    /// No memory is left for sockets.
+    Memory,
+}
+
+impl Shortage {
+    /// What an error of opening, binding or connecting a socket says of this host; `None` = it is
+    /// about something else.
+    #[must_use]
+    pub fn of(error: &io::Error) -> Option<Shortage> {
+        match error.raw_os_error()? {
+            libc::EADDRNOTAVAIL => Some(Shortage::Ports),
+            libc::EMFILE | libc::ENFILE => Some(Shortage::Descriptors),
+            libc::ENOBUFS | libc::ENOMEM => Some(Shortage::Memory),
+            _ => None,
+        }
+    }
+
+    /// What is missing, and the cure.
+    fn words(self) -> &'static str {
+        match self {
+            Shortage::Ports => {
+                "no port of our own is left towards it (EADDRNOTAVAIL): widen \
+                 net.ipv4.ip_local_port_range, name more source_addresses, or look whether those \
+                 named are still addresses of this host"
+            }
+            Shortage::Descriptors => {
+                "no descriptor is left (EMFILE): raise LimitNOFILE= or ulimit -n, or lower \
+                 max_connections"
+            }
+            Shortage::Memory => {
+                "the kernel has no memory left for sockets (ENOBUFS): raise net.ipv4.tcp_mem or \
+                 the memory limit, or lower max_connections"
+            }
+        }
+    }
+}
+
+impl Sources {
+    /// These; none = the kernel chooses.
+    #[must_use]
+    pub fn new(all: Arc<[IpAddr]>) -> Sources {
+        Sources { all, turn: Cell::new(0) }
+    }
+
+    /// Are they these?
+    #[must_use]
+    pub fn is(&self, all: &Arc<[IpAddr]>) -> bool {
+        Arc::ptr_eq(&self.all, all) || self.all == *all
+    }
+
+    /// May this address of ours still be used?
+    #[must_use]
+    pub fn allows(&self, own: IpAddr) -> bool {
+        self.all.is_empty() || self.all.contains(&own)
+    }
+
+    /// Those that reach `member`, beginning with the one whose turn it is; one `None` when the
+    /// kernel is to choose.
+    pub fn towards(&self, member: IpAddr) -> impl Iterator<Item = Option<IpAddr>> + use<> {
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        in_turn(&self.all, member, turn)
+    }
+}
+
+impl fmt::Display for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.all.is_empty() {
+            return f.write_str("any address");
+        }
+        f.debug_list().entries(self.all.iter()).finish()
+    }
+}
+
+/// Those of `all` that reach `member`, beginning with number `turn`; one `None` when there are
+/// none.
+pub fn in_turn(
+    all: &Arc<[IpAddr]>,
+    member: IpAddr,
+    turn: usize,
+) -> impl Iterator<Item = Option<IpAddr>> + use<> {
+    let all = Arc::clone(all);
+    let fits = move |ip: &&IpAddr| ip.is_ipv6() == member.is_ipv6();
+    let count = all.iter().filter(fits).count();
+    (0..count.max(1)).map(move |step| {
+        let at = turn.wrapping_add(step).checked_rem(count)?;
+        all.iter().filter(fits).nth(at).copied()
+    })
+}
+
+/// Connects to `member` from one of `sources`, from another one if that has no port left. What ran
+/// out at last is logged, now and then.
+///
+/// # Errors
+/// Those of [`TcpStream::connect`].
+pub async fn connect(
+    member: SocketAddr,
+    sources: &Sources,
+    mut options: ConnectOptions,
+) -> io::Result<TcpStream> {
+    let mut last = None;
+    for source in sources.towards(member.ip()) {
+        options.source = source.map(|ip| SocketAddr::new(ip, 0));
+        match TcpStream::connect(member, &options).await {
+            Err(error) if Shortage::of(&error) == Some(Shortage::Ports) => last = Some(error),
+            other => {
+                note(member, other.as_ref().err());
+                return other;
+            }
+        }
+    }
+    note(member, last.as_ref());
+    Err(last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
+}
+
+/// Logs what this host lacked for a socket towards `member`, if it was that; each of the shortages
+/// at most so often a shard.
+pub fn note(member: SocketAddr, error: Option<&io::Error>) {
+    thread_local! {
+        static NOTED: [Cell<Option<Mono>>; 3] = const { [const { Cell::new(None) }; 3] };
+    }
+    let Some(shortage) = error.and_then(Shortage::of) else { return };
+    let now = rt::now();
+    let due = NOTED.with(|noted| {
+        let pause = Duration::from_millis(SHORTAGE_LOG_MS);
+        let is_due =
+            |last: &&Cell<Option<Mono>>| last.get().is_none_or(|last| now.since(last) >= pause);
+        noted.get(shortage as usize).filter(is_due).map(|last| last.set(Some(now)))
+    });
+    if due.is_some() {
+        tracing::error!(
+            "cannot connect to member {member}, and maybe others: {}",
+            shortage.words()
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(all: &[&str]) -> Arc<[IpAddr]> {
+        all.iter().map(|ip| ip.parse().unwrap()).collect()
+    }
+
+    /// R2.1-10: each of a family in turn, and nothing else.
+    #[test]
+    fn turns_go_round_within_a_family() {
+        let sources = Sources::new(list(&["10.0.0.1", "fd00::1", "10.0.0.2", "10.0.0.3"]));
+        let towards = |member: &str| -> Vec<String> {
+            let all = sources.towards(member.parse().unwrap());
+            all.map(|ip| ip.map_or("any".to_owned(), |ip| ip.to_string())).collect()
+        };
+        assert_eq!(towards("10.9.9.9"), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+        assert_eq!(towards("10.9.9.9"), ["10.0.0.2", "10.0.0.3", "10.0.0.1"]);
+        assert_eq!(towards("fd00::9"), ["fd00::1"]);
+        assert_eq!(towards("10.9.9.9"), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+        let none = Sources::default();
+        assert_eq!(none.towards("fd00::9".parse().unwrap()).collect::<Vec<_>>(), [None]);
+        assert!(none.allows("10.0.0.9".parse().unwrap()));
+        assert!(!sources.allows("10.0.0.9".parse().unwrap()));
+        assert!(sources.is(&list(&["10.0.0.1", "fd00::1", "10.0.0.2", "10.0.0.3"])));
+    }
+
+    #[test]
+    fn what_ran_out_is_told_from_what_members_do() {
+        let of = |code| Shortage::of(&io::Error::from_raw_os_error(code));
+        assert_eq!(of(libc::EADDRNOTAVAIL), Some(Shortage::Ports));
+        assert_eq!(of(libc::EMFILE), Some(Shortage::Descriptors));
+        assert_eq!(of(libc::ENOBUFS), Some(Shortage::Memory));
+        for code in [libc::ECONNREFUSED, libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ECONNRESET] {
+            assert_eq!(of(code), None);
+        }
+    }
+}

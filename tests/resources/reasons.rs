@@ -1,0 +1,169 @@
+//! What checks say of members behind a network that drops packets, rejects them, or delays them.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use crate::namespaces::{self, Namespace, done, ip};
+use crate::process::{Server, until};
+use crate::{balancer, check, head, listener};
+
+/// Ends with the test.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _already_gone = self.0.kill();
+        let _already_reaped = self.0.wait();
+    }
+}
+
+/// Starts it and waits until it says "ready".
+fn ready(command: &mut std::process::Command) -> Program {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    Program(child)
+}
+
+fn serve(host: &Namespace, ip: &str, port: u16) -> Program {
+    ready(&mut host.host(&["serve", ip, &port.to_string()]))
+}
+
+/// Has the member's host do this with what is sent to these ports.
+fn filter(host: &Namespace, rules: &[(&str, u16, &str)]) {
+    done(host.command("nft").args(["add", "table", "inet", "t"]));
+    let chain = "{ type filter hook input priority 0 ; }";
+    done(host.command("nft").args(["add", "chain", "inet", "t", "in", chain]));
+    for (what, port, verdict) in rules {
+        let rule = match *port {
+            0 => format!("add rule inet t in {what} {verdict}"),
+            port => format!("add rule inet t in {what} dport {port} {verdict}"),
+        };
+        done(host.command("nft").arg(rule));
+    }
+}
+
+/// Waits for a line of the log with these words, also one that was read before.
+fn said(server: &mut Server, words: &[&str]) {
+    let has = |line: &String| words.iter().all(|word| line.contains(word));
+    while !server.log.iter().any(has) {
+        server.line_with(words[0]);
+    }
+}
+
+fn up(server: &Server, pool: &str, member: SocketAddr) -> bool {
+    server.metric(&format!("weir_member_up{{pool=\"{pool}\",member=\"{member}\"}}")) == 1.0
+}
+
+const SERVED: u16 = 9_000;
+
+/// R7.6-1: members on private addresses whose network drops what is sent to them, or
+/// rejects it as refused or prohibited, are found down with the reason that belongs to it.
+#[test]
+fn packets_are_dropped_or_rejected() {
+    if !namespaces::inside("reasons::packets_are_dropped_or_rejected") {
+        return;
+    }
+    let addresses = [("10.2.1.1/24", "10.2.1.2/24"), ("fd02:1::1/64", "fd02:1::2/64")];
+    let host = Namespace::join("member", &addresses);
+    host.ip("address add 10.2.1.3/24 dev eth0");
+    // Each refusal is to be told.
+    for knob in ["net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0"] {
+        done(host.command("sysctl").args(["-w", knob]));
+    }
+    let _serving = ["10.2.1.2", "fd02:1::2"].map(|ip| serve(&host, ip, SERVED));
+    filter(
+        &host,
+        &[
+            ("tcp", 9_001, "drop"),
+            ("tcp", 9_002, "reject with tcp reset"),
+            ("tcp", 9_003, "reject with icmpx port-unreachable"),
+            ("tcp", 9_004, "reject with icmpx admin-prohibited"),
+            ("tcp", 9_005, "reject with icmpx host-unreachable"),
+            ("udp", 9_001, "drop"),
+            ("udp", 9_003, "reject with icmpx port-unreachable"),
+            ("udp", 9_004, "reject with icmpx admin-prohibited"),
+            ("ip daddr 10.2.1.3 icmp type echo-request", 0, "drop"),
+        ],
+    );
+    let at = |ip: &str, port: u16| SocketAddr::new(ip.parse().unwrap(), port);
+    let both = |port| [at("10.2.1.2", port), at("fd02:1::2", port)];
+    let expected: [(&str, &str, u16, &str); 7] = [
+        ("TCP", "dropped", 9_001, "CONNECT_TIMEOUT"),
+        ("TCP", "reset", 9_002, "CONNECT_REFUSED"),
+        ("TCP", "refused", 9_003, "CONNECT_REFUSED"),
+        ("TCP", "prohibited", 9_004, "CONNECT_FAILED"),
+        ("TCP", "unreachable", 9_005, "CONNECT_FAILED"),
+        ("UDP", "port", 9_003, "CONNECT_REFUSED (port_unreachable"),
+        ("UDP", "forbidden", 9_004, "CONNECT_FAILED"),
+    ];
+    let pool = |protocol: &str, name: &str, members: &[SocketAddr]| {
+        let kind = if protocol == "UDP" { "UDP_CONNECT" } else { "TCP" };
+        // Datagrams have time, as the format asks for.
+        let timeout = if protocol == "UDP" { "timeout = 2" } else { "timeout = 1" };
+        listener("front", name, protocol, members, &check(kind).replace("timeout = 1", timeout))
+    };
+    let mut text = head("") + &balancer("front", "");
+    for (protocol, name, port, _) in expected {
+        text += &pool(protocol, name, &both(port));
+    }
+    let (silent, mute) = (both(9_001), [at("10.2.1.3", SERVED)]);
+    text += &(pool("UDP", "silent", &silent) + &pool("UDP", "mute", &mute));
+    text += &(pool("TCP", "good", &both(SERVED)) + &pool("UDP", "good-udp", &both(SERVED)));
+    let mut server = Server::start(&text);
+    for (_, name, port, reason) in expected {
+        for member in both(port) {
+            let words = [&format!("pool {name}: member {member}"), &format!("failed: {reason}")];
+            said(&mut server, &words.map(String::as_str));
+            assert!(!up(&server, name, member), "{name} {member}");
+        }
+    }
+    said(&mut server, &["pool mute: member 10.2.1.3", "failed: CONNECT_TIMEOUT (echo_timeout"]);
+    let well = [("good", both(SERVED)), ("good-udp", both(SERVED)), ("silent", silent)];
+    for (name, members) in well {
+        for member in members {
+            until("members that are well to be found so", || up(&server, name, member));
+        }
+    }
+    assert_eq!(server.metric("weir_health_probes_void_total"), 0.0, "{:?}", server.log);
+}
+
+/// A way that takes longer than the timeout allows, to the connection or only to the
+/// answer.
+#[test]
+fn packets_are_delayed() {
+    if !namespaces::inside("reasons::packets_are_delayed") {
+        return;
+    }
+    let host = Namespace::join("member", &[("10.2.1.1/24", "10.2.1.2/24")]);
+    let _serving = serve(&host, "0.0.0.0", SERVED);
+    let delay = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/resources/delay.py");
+    // A round trip of 700 ms: time for a connection within a second, and not for the request to be
+    // acknowledged.
+    let mut cable = std::process::Command::new("python3");
+    cable.arg(delay).args([host.id().to_string().as_str(), "350"]);
+    let cable = ready(&mut cable);
+    for (near, words) in [
+        (true, "address add 10.3.0.1/24 dev slow"),
+        (true, "link set slow up"),
+        (false, "address add 10.3.0.2/24 dev slow"),
+        (false, "link set slow up"),
+    ] {
+        if near { ip(words) } else { host.ip(words) }
+    }
+    let member = SocketAddr::from(([10, 3, 0, 2], SERVED));
+    let quick = check("TCP").replace("timeout = 1", "timeout = 1, monitor_port = 9000");
+    let text = head("")
+        + &balancer("front", "")
+        + &listener("front", "connects", "TCP", &[member], &quick)
+        + &listener("front", "asks", "HTTP", &[member], &check("HTTP"));
+    let mut server = Server::start(&text);
+    said(&mut server, &["pool asks: member 10.3.0.2", "failed: SEND_REQUEST_TIMEOUT"]);
+    until("the connection to be enough", || up(&server, "connects", member));
+    assert!(!up(&server, "asks", member));
+    drop(cable);
+    said(&mut server, &["pool connects: member 10.3.0.2", "is down: "]);
+}
