@@ -24,7 +24,7 @@ pub const STICKY_WAYS: usize = 8;
 /// Requests that one client connection may have answered before its task yields to the others.
 pub const REQUESTS_PER_TURN: usize = 16;
 /// Pieces that one relay moves before the other tasks have a turn.
-pub const RELAY_PIECES: usize = 16;
+pub const RELAY_PIECES: u16 = 16;
 
 /// Bytes of one small lease: holds most heads, and is what a request's first bytes arrive in.
 pub const SMALL_LEASE: usize = 4_096;
@@ -99,6 +99,17 @@ pub const FULL_BEFORE_LARGE: u8 = 2;
 /// … and little-filled large ones in a row after which it goes back.
 pub const SPARSE_BEFORE_SMALL: u8 = 8;
 
+/// Pipes of a shard, two descriptors each, for bulk data that is spliced; a session takes two …
+pub const PIPES: usize = 32;
+/// … and bytes that one holds: as many pages, of which received data often fills a part only.
+pub const PIPE_BYTES: usize = 256 << 10;
+/// Quarter-full large leases in a row after which a relay goes over to splicing …
+pub const FULL_BEFORE_SPLICE: u8 = 4;
+/// … small amounts in a row after which it goes back to leases …
+pub const SPARSE_BEFORE_LEASES: u8 = 16;
+/// … and how long nothing moves before it does, in milliseconds.
+pub const SPLICE_QUIET_MS: u64 = 1_000;
+
 /// Room of a fresh send buffer.
 pub const SEND_BUFFER: usize = 4_096;
 /// A send buffer that has grown beyond this is freed instead of kept.
@@ -170,6 +181,7 @@ pub const LOG_TARGETS: usize = 64;
 pub const LOG_DELAY_MS: u64 = 500;
 
 const _: () = assert!(SMALL_LEASE < LARGE_LEASE);
+const _: () = assert!(PIPES >= 2 && PIPE_BYTES.is_multiple_of(LARGE_LEASE));
 const _: () = assert!(STICKY_BINDINGS.is_multiple_of(STICKY_WAYS));
 const _: () = assert!(SMALL_BUFFERS.published_most.is_power_of_two());
 const _: () = assert!(LARGE_BUFFERS.published_most.is_power_of_two());

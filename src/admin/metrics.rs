@@ -191,7 +191,7 @@ impl Book {
 
     fn rings(&self, text: &mut Text) {
         type Read = fn(&RingStats) -> u64;
-        let all: [(&'static Metric, Read); 16] = [
+        let all: [(&'static Metric, Read); 17] = [
             (&names::RING_TURNS, |r| r.turns.get()),
             (&names::RING_ENTERS, |r| r.enters.get()),
             (&names::RING_SLEEPS, |r| r.sleeps.get()),
@@ -203,6 +203,7 @@ impl Book {
             (&names::RING_NO_PORTS, |r| r.no_ports.get()),
             (&names::RING_NO_DESCRIPTORS, |r| r.no_descriptors.get()),
             (&names::RING_DATAGRAMS_DROPPED, |r| r.datagrams_dropped.get()),
+            (&names::RING_SPLICED_BYTES, |r| r.spliced_bytes.get()),
             (&names::RING_TASK_PANICS, |r| r.task_panics.get()),
             (&names::RING_TASKS, |r| r.tasks.get()),
             (&names::RING_STREAMS, |r| r.streams.get()),

@@ -2,6 +2,7 @@
 //! `core::rt`; this file adds the descriptor limit and turns all findings into one answer.
 
 use anyhow::{Result, anyhow, bail};
+use weir_core::limits::PIPES;
 use weir_core::model::{Config, Listener, PortRange};
 use weir_core::net::sys::{self, Limit};
 use weir_core::rt;
@@ -9,8 +10,8 @@ use weir_health::limits::MAX_PROBES;
 
 /// Descriptors that a process holds before any shard: stdio, admin listener, its poller, control.
 const PROCESS_FDS: u64 = 16;
-/// Descriptors of one shard beside its listeners: rings, eventfds, mailbox.
-const SHARD_FDS: u64 = 16;
+/// Descriptors of one shard beside its listeners: rings, eventfds, mailbox; and its pipes.
+const SHARD_FDS: u64 = 16 + 2 * PIPES as u64;
 /// A listening socket, and the spare descriptor that it keeps for when there is none.
 const LISTENER_FDS: u64 = 2;
 /// A proxied connection: one descriptor towards the client, one towards the member.
@@ -185,10 +186,10 @@ mod tests {
 
     #[test]
     fn the_complaint_names_sum_and_cure() {
-        let text = Need::of(2, 1, 0, at(128)).complaint(at(128));
-        assert!(text.contains("52 of 128"), "{text}");
+        let text = Need::of(2, 1, 0, at(256)).complaint(at(256));
+        assert!(text.contains("180 of 256"), "{text}");
         assert!(text.contains("room for 38 connections"), "{text}");
-        assert!(text.contains("at least 8244") && text.contains("LimitNOFILE"), "{text}");
+        assert!(text.contains("at least 8372") && text.contains("LimitNOFILE"), "{text}");
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct Features {
     /// Sends that the kernel takes at once, nearly all, post no completion; so that they don't end
     /// a shard's sleep. Needs `cqe_skip`, `send_waitall` and Linux 6.12.
     pub quiet_sends: bool,
+    /// Bulk data goes from socket to socket through pipes (else through large leases).
+    pub splice: bool,
 }
 
 impl Features {
@@ -42,6 +44,7 @@ impl Features {
         large_leases: true,
         send_waitall: true,
         quiet_sends: true,
+        splice: true,
     };
 
     /// Everything off.
@@ -54,6 +57,7 @@ impl Features {
         large_leases: false,
         send_waitall: false,
         quiet_sends: false,
+        splice: false,
     };
 
     /// The features left on by [`OFF_VARIABLE`].
@@ -96,12 +100,12 @@ impl Features {
         Ok(features)
     }
 
-    fn fields(&self) -> [(&'static str, bool); 8] {
+    fn fields(&self) -> [(&'static str, bool); 9] {
         let mut copy = *self;
         copy.fields_mut().map(|(name, flag)| (name, *flag))
     }
 
-    fn fields_mut(&mut self) -> [(&'static str, &mut bool); 8] {
+    fn fields_mut(&mut self) -> [(&'static str, &mut bool); 9] {
         [
             ("multishot_accept", &mut self.multishot_accept),
             ("multishot_recv", &mut self.multishot_recv),
@@ -111,6 +115,7 @@ impl Features {
             ("large_leases", &mut self.large_leases),
             ("send_waitall", &mut self.send_waitall),
             ("quiet_sends", &mut self.quiet_sends),
+            ("splice", &mut self.splice),
         ]
     }
 }

@@ -12,7 +12,7 @@
 //! | `task`, `inbox`, `mailbox` | futures and wakers; wake-ups and values from other threads |
 //! | `timer` | time limits on the wheel; exact points |
 //! | `ring`, `ops` | the kernel's queues; which object a completion belongs to |
-//! | `buffers`, `payload` | leases of received bytes; what is sent |
+//! | `buffers`, `payload`, `pipe` | leases of received bytes; what is sent; bytes that stay away |
 //! | `listener`, `connect`, `stream`, `udp` | sockets |
 //! | `readable`, `signals`, `events` | other things to wait for |
 //! | `features`, `probe`, `fault` | switches, start-up checks, faults for tests |
@@ -31,6 +31,7 @@ mod listener;
 mod mailbox;
 mod ops;
 mod payload;
+mod pipe;
 mod place;
 mod probe;
 mod readable;
@@ -52,6 +53,7 @@ pub use features::{Features, OFF_VARIABLE};
 pub use listener::{ListenOptions, TcpListener};
 pub use mailbox::{Receiver, Sender, mailbox};
 pub use payload::{Framed, Payload, SendBuf};
+pub use pipe::Pipe;
 pub use probe::{KERNEL_FLOOR, MEMLOCK_FLOOR, ProbeReport, probe};
 pub use readable::readable;
 pub use shard::{ShardConfig, ShardError, ShardHandle, audit, now, start_shard};

@@ -19,6 +19,7 @@ use super::fault::{FaultPlan, Faults};
 use super::features::Features;
 use super::inbox::{self, Inbox};
 use super::ops::{Op, OpId, OpTable, UNTRACKED};
+use super::pipe::Pipes;
 use super::ring::{Ring, RingSize};
 use super::stats::{Audit, RingStats};
 use super::stream::{Message, StreamInner};
@@ -152,6 +153,7 @@ pub(super) struct Shard {
     pub(super) ring: RefCell<Ring>,
     groups: [RefCell<BufferGroup>; 4],
     pub(super) send_buffers: RefCell<Vec<Vec<u8>>>,
+    pub(super) pipes: Pipes,
     #[allow(clippy::vec_box, reason = "the kernel points into a message: it must not move")]
     pub(super) messages: RefCell<Vec<Box<Message>>>,
     /// Sends of this turn that say nothing when they succeed.
@@ -236,6 +238,7 @@ impl Shard {
             ring: RefCell::new(ring),
             groups: [small, large, datagrams, records].map(RefCell::new),
             send_buffers: RefCell::default(),
+            pipes: Pipes::default(),
             messages: RefCell::default(),
             quiet_sends: RefCell::default(),
             quiet_datagrams: RefCell::default(),
@@ -325,6 +328,7 @@ impl Shard {
             operations: (self.ops.borrow().live() as u64).saturating_sub(1),
             streams: self.open.get(),
             leases: self.groups.iter().map(|group| group.borrow().lent() as u64).sum(),
+            pipes: self.pipes.in_use() as u64,
             timers: self.timers.live() as u64,
         }
     }

@@ -29,6 +29,8 @@ pub struct RingStats {
     pub no_descriptors: Counter,
     /// Datagrams that were dropped instead of sent: the socket was full, or the kernel refused.
     pub datagrams_dropped: Counter,
+    /// Bytes that went from socket to socket through pipes, uncopied.
+    pub spliced_bytes: Counter,
     /// Tasks that panicked; each ended alone.
     pub task_panics: Counter,
     /// Tasks alive.
@@ -53,6 +55,8 @@ pub struct Audit {
     pub streams: u64,
     /// Receive buffers lent out.
     pub leases: u64,
+    /// Pipes in use.
+    pub pipes: u64,
     /// Timers that exist.
     pub timers: u64,
 }

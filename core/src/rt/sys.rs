@@ -186,6 +186,37 @@ pub(super) fn accept_now(fd: RawFd) -> io::Result<Option<RawFd>> {
     }
 }
 
+/// Whether calls on this socket wait.
+pub(super) fn set_nonblocking(fd: RawFd, on: bool) -> io::Result<()> {
+    // All other flags of a socket's file are off.
+    let flags = if on { libc::O_NONBLOCK } else { 0 };
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags) })
+}
+
+/// The two ends, to read and to write, of a pipe that never waits; with room for about so many
+/// bytes, or less where this user has too many large ones.
+pub(super) fn pipe(bytes: usize) -> io::Result<(RawFd, RawFd)> {
+    let mut ends = [-1; 2];
+    // SAFETY: the array has room for the two descriptors.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
+    let room = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    // SAFETY: takes numbers only. A refusal leaves the usual size.
+    unsafe { libc::fcntl(ends[1], libc::F_SETPIPE_SZ, room) };
+    Ok((ends[0], ends[1]))
+}
+
+/// Moves at most `most` bytes from a socket into a pipe or back; the number of the error instead.
+/// That a peer is gone is told by an error alone: Rust's start of a program ignores SIGPIPE.
+pub(super) fn splice(from: RawFd, to: RawFd, most: usize) -> Result<usize, i32> {
+    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
+    let none = std::ptr::null_mut();
+    // SAFETY: null offsets mean that neither side has one.
+    let moved = unsafe { libc::splice(from, none, to, none, most, flags) };
+    usize::try_from(moved)
+        .map_err(|_| io::Error::last_os_error().raw_os_error().unwrap_or_default())
+}
+
 pub(super) fn close(fd: RawFd) {
     // SAFETY: the caller owns the descriptor and has given up using it.
     unsafe { libc::close(fd) };

@@ -32,6 +32,12 @@ impl Stream {
         Stream { tcp, tls: Some(tls) }
     }
 
+    /// The connection beneath, where its bytes are the protocol's own.
+    #[inline]
+    pub fn plain(&self) -> Option<&TcpStream> {
+        self.tls.is_none().then_some(&self.tcp)
+    }
+
     /// What its handshake came to; `None` when it is plain.
     #[inline]
     pub fn tls(&self) -> Option<&Facts> {

@@ -4,6 +4,7 @@
 mod basics;
 mod edges;
 mod relay;
+mod splice;
 mod stress;
 mod support;
 mod udp;

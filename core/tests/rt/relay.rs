@@ -12,18 +12,19 @@ use weir_core::tls::Stream;
 
 use crate::support::{listener, on_shard};
 
-const LONG: Patience = Patience { limit: Duration::from_secs(30), look: Duration::from_secs(30) };
+pub const LONG: Patience =
+    Patience { limit: Duration::from_secs(30), look: Duration::from_secs(30) };
 
 /// A session: what the outside holds, and what is relayed between.
-struct Session {
-    client: TcpStream,
-    member: TcpStream,
-    near: Stream,
-    far: Stream,
+pub struct Session {
+    pub client: TcpStream,
+    pub member: TcpStream,
+    pub near: Stream,
+    pub far: Stream,
 }
 
 impl Session {
-    async fn new() -> Session {
+    pub async fn new() -> Session {
         let (client, near) = pair().await;
         let (far, member) = pair().await;
         Session { client, member, near: near.into(), far: far.into() }
@@ -37,7 +38,7 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 /// Relays to the end.
-async fn run(near: &Stream, far: &Stream, patience: impl Fn() -> Patience) -> (End, Moved) {
+pub async fn run(near: &Stream, far: &Stream, patience: impl Fn() -> Patience) -> (End, Moved) {
     let mut relay = Relay::new(None, None);
     let timer = Timer::new();
     let streams = Streams { client: near, member: far };
@@ -45,7 +46,7 @@ async fn run(near: &Stream, far: &Stream, patience: impl Fn() -> Patience) -> (E
     (end, relay.moved())
 }
 
-async fn read_all(stream: &TcpStream) -> Vec<u8> {
+pub async fn read_all(stream: &TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     while let Ok(Some(lease)) = stream.recv().await {
         all.extend_from_slice(&lease);
@@ -53,7 +54,7 @@ async fn read_all(stream: &TcpStream) -> Vec<u8> {
     all
 }
 
-fn pattern(len: usize, step: usize) -> Vec<u8> {
+pub fn pattern(len: usize, step: usize) -> Vec<u8> {
     (0..len).map(|at| (at * step / 7) as u8).collect()
 }
 

@@ -2,9 +2,10 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use weir_core::rt::{self, FaultPlan, ListenOptions, ShardConfig, TcpListener};
+use weir_core::rt::{self, FaultPlan, ListenOptions, RingStats, ShardConfig, TcpListener};
 
 /// How long anything may take before the test fails; far above what it takes.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -27,7 +28,22 @@ where
     Fut: Future<Output = T> + 'static,
     T: Send + 'static,
 {
-    let config = ShardConfig { name: "test".into(), faults: Some(faults), ..Default::default() };
+    on_counting_shard(&Arc::default(), faults, main)
+}
+
+/// As `on_faulty_shard`, and tells what the ring counts.
+pub fn on_counting_shard<F, Fut, T>(stats: &Arc<RingStats>, faults: FaultPlan, main: F) -> T
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = T> + 'static,
+    T: Send + 'static,
+{
+    let config = ShardConfig {
+        name: "test".into(),
+        stats: Arc::clone(stats),
+        faults: Some(faults),
+        ..Default::default()
+    };
     let shard = rt::start_shard(config, move || async move {
         let output = rt::timeout(DEADLINE, main()).await.expect("the test's deadline is over");
         all_gone().await;
@@ -36,14 +52,14 @@ where
     shard.unwrap().join().unwrap()
 }
 
-/// Waits until nothing but the asking task is alive: no stream, operation, lease or timer.
+/// Waits until nothing but the asking task is alive: no stream, operation, lease, pipe or timer.
 pub async fn all_gone() {
     let clean = rt::timeout(DEADLINE, async {
         loop {
             let audit = rt::audit();
             // The deadline's own timer, and the test's around it.
             if audit.tasks == 1
-                && (audit.operations, audit.streams, audit.leases) == (0, 0, 0)
+                && (audit.operations, audit.streams, audit.leases, audit.pipes) == (0, 0, 0, 0)
                 && audit.timers <= 2
             {
                 return;

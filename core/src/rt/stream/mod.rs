@@ -1,12 +1,13 @@
 //! TCP connections of a shard. Owns the descriptor and its two halves, and the order of closing:
 //! cancel what is in flight, wait for the kernel to let go, then close.
 //!
-//! `recv` and `send` hold a half each. All state lives in [`StreamInner`], which the operation
-//! table keeps alive until the last completion; so a dropped future loses nothing and a dropped
-//! stream frees nothing too early.
+//! `recv` and `send` hold a half each, `splice` goes around both. All state lives in
+//! [`StreamInner`], which the operation table keeps alive until the last completion; so a dropped
+//! future loses nothing and a dropped stream frees nothing too early.
 
 mod recv;
 mod send;
+mod splice;
 
 use std::cell::Cell;
 use std::future::poll_fn;

@@ -15,7 +15,7 @@ use crate::limits;
 use crate::rt::buffers::{LARGE, Lease, Left, SMALL};
 use crate::rt::events::EventQueue;
 use crate::rt::flight::Flight;
-use crate::rt::ops::Op;
+use crate::rt::ops::{Op, OpId};
 use crate::rt::place::Place;
 use crate::rt::ring::Completion;
 use crate::rt::shard::{self, Shard};
@@ -27,6 +27,18 @@ enum End {
     Open,
     Fin,
     Error(i32),
+}
+
+/// What is in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    /// A receive that ends by itself with its first bytes.
+    #[default]
+    Once,
+    /// A receive that goes on.
+    Multishot,
+    /// A poll, for splicing.
+    Poll,
 }
 
 /// Whom to tell about an event.
@@ -41,11 +53,12 @@ pub(super) struct RecvHalf {
     op: Flight,
     /// The group that the armed receive takes its buffers from.
     group: Cell<u16>,
-    /// It goes on receiving by itself.
-    multishot: Cell<bool>,
+    kind: Cell<Kind>,
     starved: Cell<bool>,
     /// Large leases are wanted.
     bulk: Cell<bool>,
+    /// No receive is to be armed: the stream is spliced, or about to be.
+    paused: Cell<bool>,
     /// Leases in a row that speak for a change of size.
     streak: Cell<u8>,
     /// The kernel said that the socket held more.
@@ -80,6 +93,47 @@ impl RecvHalf {
         if bulk {
             self.bulk.set(true);
             self.streak.set(0);
+        }
+    }
+
+    pub(super) fn pause(&self, shard: &Shard) {
+        self.paused.set(true);
+        self.op.cancel(shard);
+    }
+
+    /// Nothing is in flight, nothing waits.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.get() && !self.in_flight() && self.queue.borrow().is_empty()
+    }
+
+    pub(super) fn resume(&self, shard: &Shard) {
+        self.paused.set(false);
+        if self.kind.get() == Kind::Poll {
+            self.op.cancel(shard);
+        }
+    }
+
+    /// How the stream ended, if it has.
+    pub(super) fn ended(&self) -> Option<io::Result<()>> {
+        match self.end.get() {
+            End::Open => None,
+            End::Fin => Some(Ok(())),
+            End::Error(code) => Some(Err(io::Error::from_raw_os_error(code))),
+        }
+    }
+
+    /// A poll was handed to the ring.
+    pub(super) fn polls(&self, id: OpId) {
+        self.kind.set(Kind::Poll);
+        self.op.begin(id);
+    }
+
+    /// So many bytes went into a pipe, or it came to an end.
+    pub(super) fn spliced(&self, moved: Result<usize, i32>) {
+        match moved {
+            Ok(0) => self.end.set(End::Fin),
+            Ok(moved) => self.bytes.set(self.bytes.get() + moved as u64),
+            Err(code) => self.end.set(End::Error(code)),
         }
     }
 
@@ -122,7 +176,7 @@ impl RecvHalf {
         !self.notify.is_empty()
     }
 
-    fn wait(&self, waker: &Waker) {
+    pub(super) fn wait(&self, waker: &Waker) {
         let kept = match self.notify.take() {
             Some(Notify::Task(old)) if old.will_wake(waker) => old,
             _ => waker.clone(),
@@ -140,10 +194,8 @@ impl StreamInner {
         if let Some(lease) = half.queue.borrow_mut().pop_front() {
             return Poll::Ready(Ok(Some(lease)));
         }
-        match half.end.get() {
-            End::Fin => return Poll::Ready(Ok(None)),
-            End::Error(code) => return Poll::Ready(Err(io::Error::from_raw_os_error(code))),
-            End::Open => {}
+        if let Some(ended) = half.ended() {
+            return Poll::Ready(ended.map(|()| None));
         }
         half.wait(cx.waker());
         shard::with(|shard| self.want(shard));
@@ -165,10 +217,10 @@ impl StreamInner {
         let wanted = half.wanted_group(shard);
         if half.in_flight() {
             // A receive for one lease ends by itself.
-            if half.multishot.get() && wanted != SMALL {
+            if half.kind.get() == Kind::Multishot && wanted != SMALL {
                 half.op.cancel(shard);
             }
-        } else if !half.starved.get() {
+        } else if !half.starved.get() && !half.paused.get() {
             self.arm(shard, wanted);
         }
     }
@@ -183,8 +235,9 @@ impl StreamInner {
         // and peers that don't take it would leave none for the others.
         let multishot = group == SMALL && !half.bulk.get() && shard.features.multishot_recv;
         let cut = shard.faults.as_ref().is_some_and(|f| f.strikes(f.plan().end_multishot));
-        half.multishot.set(multishot && !cut);
-        let entry: squeue::Entry = if multishot && !cut {
+        let multishot = multishot && !cut;
+        half.kind.set(if multishot { Kind::Multishot } else { Kind::Once });
+        let entry: squeue::Entry = if multishot {
             opcode::RecvMulti::new(fd, group).build()
         } else {
             let size = if group == SMALL { limits::SMALL_LEASE } else { limits::LARGE_LEASE };
@@ -208,7 +261,8 @@ impl StreamInner {
     pub(in crate::rt) fn feed(self: &Rc<Self>, shard: &Shard, left: &mut Left) {
         let half = &self.recv;
         half.starved.set(false);
-        if self.closing.get() || half.in_flight() || half.has_event() || !half.is_awaited() {
+        let unwanted = half.paused.get() || half.has_event() || !half.is_awaited();
+        if self.closing.get() || half.in_flight() || unwanted {
             return;
         }
         let group = left.take(half.wanted_group(shard));
@@ -224,6 +278,9 @@ impl StreamInner {
         let half = &self.recv;
         if last {
             half.op.end();
+        }
+        if half.kind.get() == Kind::Poll {
+            return self.poll_completed(shard);
         }
         if let Some(buffer) = done.buffer() {
             self.take_buffer(shard, buffer, done.result);
@@ -244,6 +301,15 @@ impl StreamInner {
         self.after_completion(shard, last);
     }
 
+    /// Whatever the poll found, the next call into the kernel will tell.
+    fn poll_completed(self: &Rc<Self>, shard: &Shard) {
+        if self.closing.get() {
+            self.finish_close(shard);
+        } else {
+            self.recv.tell();
+        }
+    }
+
     fn after_completion(self: &Rc<Self>, shard: &Shard, last: bool) {
         let half = &self.recv;
         if self.closing.get() {
@@ -255,6 +321,8 @@ impl StreamInner {
             if !last && half.queue.borrow().len() >= limits::RECEIVE_QUEUE {
                 half.op.cancel(shard);
             }
+        } else if half.paused.get() {
+            half.tell();
         } else if last && half.is_awaited() && !half.starved.get() {
             self.arm(shard, half.wanted_group(shard));
         }

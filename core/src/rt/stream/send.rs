@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use io_uring::{opcode, squeue, types};
 
@@ -72,10 +72,27 @@ impl SendHalf {
 
     pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.in_flight() {
-            self.waiter.set(cx.waker());
+            self.wait(cx.waker());
             return Poll::Pending;
         }
         Poll::Ready(self.result())
+    }
+
+    pub(super) fn wait(&self, waker: &Waker) {
+        self.waiter.set(waker);
+    }
+
+    /// A poll was handed to the ring: what is in flight without a payload.
+    pub(super) fn polls(&self, id: OpId) {
+        self.op.set(Some(id));
+    }
+
+    /// So many bytes were sent out of a pipe, or it failed.
+    pub(super) fn spliced(&self, moved: Result<usize, i32>) {
+        match moved {
+            Ok(moved) => self.bytes.set(self.bytes.get() + moved as u64),
+            Err(code) => self.error.set(Some(code)),
+        }
     }
 
     /// The handle is gone: cancels what is in flight.
@@ -86,7 +103,7 @@ impl SendHalf {
         }
     }
 
-    fn result(&self) -> io::Result<()> {
+    pub(super) fn result(&self) -> io::Result<()> {
         self.error.get().map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))
     }
 
@@ -188,6 +205,8 @@ impl StreamInner {
         half.op.set(None);
         let mut unfinished = false;
         match done.result {
+            // A poll: whatever it found, the next call into the kernel will tell.
+            _ if half.payload.borrow().is_none() => {}
             // Ended early by the kernel, with nothing sent: go on where we were.
             result if matches!(-result, libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {
                 unfinished = true;

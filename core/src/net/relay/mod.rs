@@ -7,16 +7,23 @@
 //! Half-close is kept: a FIN goes through when all before it has, and the other way goes on.
 //! Back-pressure is kept: nothing is received while an earlier piece waits to be sent, so a session
 //! holds one piece being sent, one waiting, and the few leases that a stream queues. An idle one
-//! holds nothing. The streams themselves go over to large leases when there is much to move.
+//! holds nothing. The streams themselves go over to large leases when there is much to move; when
+//! those keep coming one way while the other is quiet, and neither side speaks TLS, bytes go
+//! through a pair of pipes instead, and are not copied any more. `way` moves the bytes of one
+//! direction.
+
+mod way;
 
 use std::io::{self, ErrorKind};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::limits::RELAY_PIECES;
-use crate::rt::{self, Lease, Payload, Timer};
+use crate::limits::{self, RELAY_PIECES};
+use crate::rt::{self, Lease, Payload, Pipe, TcpStream, Timer};
 use crate::time::clock::Mono;
 use crate::tls::Stream;
+
+use way::{Flow, Pace, Way};
 
 /// The two sides of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +71,11 @@ pub trait Side {
     /// # Errors
     /// As there.
     fn poll_shutdown_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// The connection itself, where its bytes are those of the session.
+    fn plain(&self) -> Option<&TcpStream> {
+        None
+    }
 }
 
 impl Side for Stream {
@@ -85,6 +97,11 @@ impl Side for Stream {
     fn poll_shutdown_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Stream::poll_shutdown_write(self, cx)
     }
+
+    #[inline]
+    fn plain(&self) -> Option<&TcpStream> {
+        Stream::plain(self)
+    }
 }
 
 /// The two sides of a session.
@@ -104,6 +121,12 @@ impl<C> Clone for Streams<'_, C> {
 }
 
 impl<C> Copy for Streams<'_, C> {}
+
+impl<C: Side> Streams<'_, C> {
+    fn plain(&self) -> (Option<&TcpStream>, Option<&TcpStream>) {
+        (self.client.plain(), self.member.plain())
+    }
+}
 
 /// How long a session may be quiet, as of now: limits may change while it lives.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +150,9 @@ pub struct Moved {
     pub to_client: u64,
 }
 
+/// A quiet session keeps its pipes for so long.
+const PIPES_QUIET: Duration = Duration::from_millis(limits::SPLICE_QUIET_MS);
+
 /// A session's two directions.
 #[derive(Debug)]
 pub struct Relay {
@@ -136,33 +162,21 @@ pub struct Relay {
     moved: Option<Mono>,
     /// Who ended first.
     first: Option<Peer>,
+    means: Means,
+    pace: Pace,
 }
 
-/// Where one direction stands.
+/// What the bytes go through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Flow {
+enum Means {
     #[default]
-    Open,
-    /// The sender has ended: a FIN is due behind what is under way.
-    Ending,
-    /// The sender broke: the end is due behind what is under way.
-    Breaking(ErrorKind),
-    /// The FIN is through.
-    Ended,
-    /// The sender broke, and all before is with the receiver.
-    Broken(ErrorKind),
-    /// The receiver takes no more. It may have sent something all the same, so the other direction
-    /// decides how the session ends.
-    Refused(ErrorKind),
-}
-
-/// One direction.
-#[derive(Debug, Default)]
-struct Way {
-    flow: Flow,
-    held: Option<Payload>,
-    received: u64,
-    sent: u64,
+    Leases,
+    /// Leases, but nothing more is received from this side, until what it has sent is through. The
+    /// other way goes on: who does not read until it is read from must not wait for it.
+    Halting(Peer),
+    /// Nothing is under way, and the other side's receive is ending as well.
+    Pausing,
+    Pipes,
 }
 
 impl Relay {
@@ -170,10 +184,12 @@ impl Relay {
     #[must_use]
     pub fn new(for_member: Option<Payload>, for_client: Option<Payload>) -> Relay {
         Relay {
-            up: Way { held: for_member, ..Way::default() },
-            down: Way { held: for_client, ..Way::default() },
+            up: Way::beginning_with(for_member),
+            down: Way::beginning_with(for_client),
             moved: None,
             first: None,
+            means: Means::default(),
+            pace: Pace::default(),
         }
     }
 
@@ -197,7 +213,7 @@ impl Relay {
     /// The limits are others now: `timer` follows them.
     pub fn rearm(&self, timer: &Timer, patience: Patience) {
         let quiet = self.moved.map(|moved| rt::now().since(moved)).unwrap_or_default();
-        timer.set(patience.limit.saturating_sub(quiet).min(patience.look));
+        timer.set(self.next_look(patience, quiet));
     }
 
     /// Moves what can be moved. Ready when the session has ended; then nothing is under way any
@@ -210,28 +226,140 @@ impl Relay {
         timer: &Timer,
         patience: Patience,
     ) -> Poll<End> {
-        let Streams { client, member } = streams;
-        let mut budget = RELAY_PIECES;
-        let moved = self.up.drive(cx, client, member, &mut budget)
-            | self.down.drive(cx, member, client, &mut budget);
+        let before = self.means;
+        let moved = self.drive(cx, streams);
         if moved {
             self.note_end();
         }
         if let Some(end) = self.end() {
+            self.back_to_leases(streams);
             return Poll::Ready(end);
         }
-        if self.moved.is_none() {
-            timer.set(patience.limit.min(patience.look));
+        if self.moved.is_none() || (self.means != before && self.means == Means::Pipes) {
+            timer.set(self.next_look(patience, Duration::ZERO));
         }
         if moved || self.moved.is_none() {
             // The timer looks here when it expires, and is set for the rest.
             self.moved = Some(rt::now());
         }
-        if budget == 0 {
+        if self.pace.budget == 0 {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        self.poll_idle(cx, timer, patience)
+        self.poll_idle(cx, streams, timer, patience)
+    }
+
+    /// Both ways, again after a change of the means; true when something moved.
+    fn drive(&mut self, cx: &mut Context<'_>, streams: Streams<'_, impl Side>) -> bool {
+        let Streams { client, member } = streams;
+        self.pace.budget = RELAY_PIECES;
+        let mut moved = false;
+        loop {
+            moved |= self.up.drive(cx, client, member, &mut self.pace);
+            let fast = if self.pace.is_full() { Peer::Client } else { Peer::Member };
+            moved |= self.down.drive(cx, member, client, &mut self.pace);
+            if !self.change_means(cx, streams, fast) {
+                return moved;
+            }
+        }
+    }
+
+    /// Goes over to other means where that is due; true when it has, so that both ways must look
+    /// again. If a side has much to send it is `fast`.
+    fn change_means(
+        &mut self,
+        cx: &mut Context<'_>,
+        streams: Streams<'_, impl Side>,
+        fast: Peer,
+    ) -> bool {
+        match self.means {
+            Means::Leases => self.pace.is_full() && self.halt(streams, fast),
+            Means::Halting(peer) => self.pause(cx, streams, peer),
+            Means::Pausing => self.begin_splice(streams),
+            Means::Pipes if self.pace.is_sparse() && self.is_empty() => {
+                self.back_to_leases(streams);
+                true
+            }
+            Means::Pipes => false,
+        }
+    }
+
+    /// Begins to leave the leases, if there are pipes and bytes may go through them.
+    fn halt(&mut self, streams: Streams<'_, impl Side>, fast: Peer) -> bool {
+        self.pace.reset();
+        let (Some(client), Some(member)) = streams.plain() else { return false };
+        let spare = Pipe::spare();
+        if spare {
+            match fast {
+                Peer::Client => client.pause(),
+                Peer::Member => member.pause(),
+            }
+            self.means = Means::Halting(fast);
+        }
+        spare
+    }
+
+    /// What `peer` has sent is through: if the other way is empty, too, its receive ends as well;
+    /// else there will be a better moment.
+    fn pause(&mut self, cx: &mut Context<'_>, streams: Streams<'_, impl Side>, peer: Peer) -> bool {
+        let (Some(client), Some(member)) = streams.plain() else { return false };
+        let (from, to, way, back) = match peer {
+            Peer::Client => (client, member, &self.up, &self.down),
+            Peer::Member => (member, client, &self.down, &self.up),
+        };
+        let through = to.poll_send_ready(cx).is_ready();
+        if !through || !from.is_paused() || !way.is_empty() {
+            return false;
+        }
+        if back.is_empty() && from.may_post() {
+            to.pause();
+            self.means = Means::Pausing;
+        } else {
+            self.back_to_leases(streams);
+        }
+        true
+    }
+
+    /// Both receives have ended: if they have brought nothing more, bytes go through pipes.
+    fn begin_splice(&mut self, streams: Streams<'_, impl Side>) -> bool {
+        let (Some(client), Some(member)) = streams.plain() else { return false };
+        if client.is_receiving() || member.is_receiving() {
+            return false;
+        }
+        let paused = client.is_paused() && member.is_paused() && self.is_empty();
+        if !paused || !client.may_post() || !member.may_post() {
+            self.back_to_leases(streams);
+            return true;
+        }
+        let begun = client.begin_splice().and_then(|()| member.begin_splice());
+        match Pipe::pair().filter(|_| begun.is_ok()) {
+            Some([up, down]) => {
+                self.means = Means::Pipes;
+                self.up.go_through(up);
+                self.down.go_through(down);
+            }
+            None => self.back_to_leases(streams),
+        }
+        true
+    }
+
+    /// Both ways are empty, or the session is over.
+    fn back_to_leases(&mut self, streams: Streams<'_, impl Side>) {
+        if self.means == Means::Leases {
+            return;
+        }
+        self.means = Means::Leases;
+        self.pace.reset();
+        self.up.leave_pipe();
+        self.down.leave_pipe();
+        if let (Some(client), Some(member)) = streams.plain() {
+            client.end_splice();
+            member.end_splice();
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.up.is_empty() && self.down.is_empty()
     }
 
     fn end(&self) -> Option<End> {
@@ -258,88 +386,32 @@ impl Relay {
     }
 
     /// Looks whether the session has been quiet for too long, by the limit that holds now.
-    fn poll_idle(&self, cx: &mut Context<'_>, timer: &Timer, patience: Patience) -> Poll<End> {
+    fn poll_idle(
+        &mut self,
+        cx: &mut Context<'_>,
+        streams: Streams<'_, impl Side>,
+        timer: &Timer,
+        patience: Patience,
+    ) -> Poll<End> {
         while timer.poll_expired(cx).is_ready() {
             let now = rt::now();
             let quiet = now.since(self.moved.unwrap_or(now));
             if quiet >= patience.limit {
+                self.back_to_leases(streams);
                 return Poll::Ready(End::Idle);
             }
-            timer.set(patience.limit.saturating_sub(quiet).min(patience.look));
+            if self.means == Means::Pipes && quiet >= PIPES_QUIET && self.is_empty() {
+                self.back_to_leases(streams);
+                cx.waker().wake_by_ref();
+            }
+            timer.set(self.next_look(patience, quiet));
         }
         Poll::Pending
     }
-}
 
-impl Way {
-    /// Moves bytes on until either side has to be waited for; true when something moved.
-    fn drive(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &impl Side,
-        to: &impl Side,
-        budget: &mut usize,
-    ) -> bool {
-        let mut moved = false;
-        while *budget > 0 {
-            let goes_on = match (self.flow, self.held.is_some()) {
-                (Flow::Ended | Flow::Broken(_) | Flow::Refused(_), _) => false,
-                (Flow::Open, false) => self.receive(cx, from),
-                _ => self.send(cx, to, budget),
-            };
-            if !goes_on {
-                return moved;
-            }
-            moved = true;
-        }
-        moved
-    }
-
-    /// Takes the next piece, or notes the end; false while there is neither.
-    fn receive(&mut self, cx: &mut Context<'_>, from: &impl Side) -> bool {
-        match from.poll_recv(cx) {
-            Poll::Pending => return false,
-            Poll::Ready(Ok(Some(lease))) => {
-                self.received += lease.len() as u64;
-                self.held = Some(lease.into());
-            }
-            Poll::Ready(Ok(None)) => self.flow = Flow::Ending,
-            Poll::Ready(Err(error)) => self.flow = Flow::Breaking(error.kind()),
-        }
-        true
-    }
-
-    /// Sends what is due, be it bytes or the end; false while the receiver has to be waited for.
-    fn send(&mut self, cx: &mut Context<'_>, to: &impl Side, budget: &mut usize) -> bool {
-        let done = match (self.held.is_some(), self.flow) {
-            (false, Flow::Ending) => to.poll_shutdown_write(cx),
-            _ => to.poll_send_ready(cx),
-        };
-        let done = match done {
-            Poll::Pending => return false,
-            Poll::Ready(done) => done,
-        };
-        let done = match (done, self.held.take()) {
-            (Ok(()), Some(payload)) => {
-                *budget -= 1;
-                self.sent += payload.len() as u64;
-                to.post(payload)
-            }
-            (Ok(()), None) => {
-                self.flow = match self.flow {
-                    Flow::Breaking(kind) => Flow::Broken(kind),
-                    _ => Flow::Ended,
-                };
-                Ok(())
-            }
-            (refused, _) => refused,
-        };
-        if let Err(error) = done {
-            self.flow = match self.flow {
-                Flow::Breaking(kind) => Flow::Broken(kind),
-                _ => Flow::Refused(error.kind()),
-            };
-        }
-        true
+    /// When the timer is to look here again, after so long without anything that moved.
+    fn next_look(&self, patience: Patience, quiet: Duration) -> Duration {
+        let next = patience.limit.saturating_sub(quiet).min(patience.look);
+        if self.means == Means::Pipes { next.min(PIPES_QUIET) } else { next }
     }
 }

@@ -1,0 +1,332 @@
+//! Bulk data through pipes: the same bytes in the same order as through leases, with every way to
+//! begin, to wait and to end. With the feature off the same must hold, and nothing is spliced.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_core::limits::{PIPE_BYTES, PIPES};
+use weir_core::net::relay::{End, Moved, Patience, Peer, Relay, Streams};
+use weir_core::rt::{self, FaultPlan, Features, RingStats, TcpStream, Timer};
+
+use crate::relay::{LONG, Session, pattern, read_all, run};
+use crate::support::{on_counting_shard, on_shard};
+
+fn spliced_at_all() -> bool {
+    Features::from_environment().unwrap().splice
+}
+
+/// Sends all of `data` in large pieces, as a busy peer does, then FIN if `end`.
+async fn pour(stream: &TcpStream, data: &[u8], end: bool) {
+    for piece in data.chunks(1 << 20) {
+        let mut buf = rt::SendBuf::new();
+        buf.extend_from_slice(piece);
+        stream.send(buf).await.unwrap();
+    }
+    stream.flush().await.unwrap();
+    if end {
+        stream.shutdown_write().await.unwrap();
+    }
+}
+
+/// Reads exactly so many bytes.
+async fn read_exactly(stream: &TcpStream, bytes: usize) -> Vec<u8> {
+    let mut all = Vec::new();
+    while all.len() < bytes {
+        let lease = stream.recv().await.unwrap().expect("the end came early");
+        all.extend_from_slice(&lease);
+    }
+    assert_eq!(all.len(), bytes);
+    all
+}
+
+/// Runs `work` beside; tells when it is done.
+fn beside(work: impl Future<Output = ()> + 'static) -> Rc<Cell<bool>> {
+    let done = Rc::new(Cell::new(false));
+    let place = Rc::clone(&done);
+    rt::spawn(async move {
+        work.await;
+        place.set(true);
+    });
+    done
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        rt::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Both ways at once, to the end of both.
+async fn exchange(up: Vec<u8>, down: Vec<u8>) -> (End, Moved) {
+    let Session { client, member, near, far } = Session::new().await;
+    let (client, member) = (Rc::new(client), Rc::new(member));
+    let mut done = Vec::new();
+    for (from, to, data) in [(&client, &member, up), (&member, &client, down)] {
+        let (from, to, data) = (Rc::clone(from), Rc::clone(to), Rc::new(data));
+        let sent = Rc::clone(&data);
+        done.push(beside(async move { pour(&from, &sent, true).await }));
+        done.push(beside(async move { assert!(read_all(&to).await == *data, "other bytes") }));
+    }
+    let ended = run(&near, &far, || LONG).await;
+    until(|| done.iter().all(|done| done.get())).await;
+    ended
+}
+
+#[test]
+fn bulk_goes_through_pipes() {
+    for (up, down) in [(12_000_000, 300), (300, 12_000_000)] {
+        let stats = Arc::new(RingStats::default());
+        let (end, moved) = on_counting_shard(&stats, FaultPlan::default(), move || {
+            exchange(pattern(up, 11), pattern(down, 13))
+        });
+        let (up, down) = (up as u64, down as u64);
+        let wanted = Moved { from_client: up, to_member: up, from_member: down, to_client: down };
+        assert_eq!((end, moved), (End::Finished, wanted));
+        let spliced = stats.spliced_bytes.get();
+        assert!(if spliced_at_all() { spliced > 1_000_000 } else { spliced == 0 }, "{spliced}");
+    }
+}
+
+/// While both sides send as fast as they can, leases may go on.
+#[test]
+fn bulk_both_ways_at_once_arrives() {
+    let (end, moved) = on_shard(|| exchange(pattern(12_000_000, 11), pattern(9_000_001, 13)));
+    let (up, down) = (12_000_000, 9_000_001);
+    let wanted = Moved { from_client: up, to_member: up, from_member: down, to_client: down };
+    assert_eq!((end, moved), (End::Finished, wanted));
+}
+
+/// Short sends, cancelled polls and receives, and shortages of buffers harm no byte.
+#[test]
+fn faults_harm_no_byte() {
+    for seed in 1..=4 {
+        let faults =
+            FaultPlan { seed, starve: 50, cancel: 300, short_send: 300, ..FaultPlan::default() };
+        let (end, moved) = on_counting_shard(&Arc::default(), faults, || {
+            exchange(pattern(3_000_000, 11), pattern(2_000_000, 13))
+        });
+        assert_eq!((end, moved.to_member, moved.to_client), (End::Finished, 3_000_000, 2_000_000));
+    }
+}
+
+/// A few messages, then bulk, then quiet, then messages again, then bulk the other way: with pipes
+/// only while there is bulk.
+#[test]
+fn means_follow_what_there_is_to_move() {
+    let stats = Arc::new(RingStats::default());
+    let counted = Arc::clone(&stats);
+    on_counting_shard(&stats, FaultPlan::default(), || async move {
+        let Session { client, member, near, far } = Session::new().await;
+        let done = beside(async move {
+            let (client, member) = (Rc::new(client), Rc::new(member));
+            for (from, to) in [(&client, &member), (&member, &client)] {
+                for _ in 0..3 {
+                    from.send_copy(b"ping").await.unwrap();
+                    assert_eq!(read_exactly(to, 4).await, b"ping");
+                    to.send_copy(b"pong").await.unwrap();
+                    assert_eq!(read_exactly(from, 4).await, b"pong");
+                }
+                let (before, data) = (counted.spliced_bytes.get(), pattern(8_000_000, 17));
+                let (from, sent) = (Rc::clone(from), data.clone());
+                let poured = beside(async move { pour(&from, &sent, false).await });
+                assert!(read_exactly(to, data.len()).await == data, "other bytes");
+                until(|| poured.get()).await;
+                let spliced = counted.spliced_bytes.get() - before;
+                assert!(if spliced_at_all() { spliced > 1_000_000 } else { spliced == 0 });
+                until(|| rt::audit().pipes == 0).await;
+            }
+        });
+        let mut relay = Relay::new(None, None);
+        let timer = Timer::new();
+        let streams = Streams { client: &near, member: &far };
+        let end = poll_fn(|cx| relay.poll(cx, streams, &timer, LONG)).await;
+        // Dropped by the work above, without a byte unread.
+        assert_eq!(end, End::Finished);
+        until(|| done.get()).await;
+    });
+}
+
+/// Small messages for long enough lead back to leases, even without a pause.
+#[test]
+fn sparse_data_gives_the_pipes_back() {
+    on_shard(|| async {
+        let Session { client, member, near, far } = Session::new().await;
+        let done = beside(async move {
+            let data = pattern(6_000_000, 19);
+            let (client, sent) = (Rc::new(client), data.clone());
+            let pouring = Rc::clone(&client);
+            let poured = beside(async move { pour(&pouring, &sent, false).await });
+            assert!(read_exactly(&member, data.len()).await == data, "other bytes");
+            until(|| poured.get()).await;
+            assert_eq!(rt::audit().pipes, if spliced_at_all() { 2 } else { 0 });
+            for _ in 0..40 {
+                client.send_copy(b"ping").await.unwrap();
+                assert_eq!(read_exactly(&member, 4).await, b"ping");
+            }
+            assert_eq!(rt::audit().pipes, 0);
+        });
+        assert_eq!(run(&near, &far, || LONG).await.0, End::Finished);
+        assert!(done.get());
+    });
+}
+
+/// Half-close while bulk goes the other way.
+#[test]
+fn half_close_goes_through_pipes_as_well() {
+    on_shard(|| async {
+        for size in [PIPE_BYTES / 3, 10 * PIPE_BYTES, 50 * PIPE_BYTES + 1] {
+            let Session { client, member, near, far } = Session::new().await;
+            let done = beside(async move {
+                client.send_copy(b"all of it").await.unwrap();
+                client.shutdown_write().await.unwrap();
+                assert!(read_all(&client).await == pattern(size, 23), "other bytes");
+            });
+            rt::spawn(async move {
+                assert_eq!(read_all(&member).await, b"all of it");
+                pour(&member, &pattern(size, 23), true).await;
+            });
+            let (end, moved) = run(&near, &far, || LONG).await;
+            assert_eq!((end, moved.to_client), (End::Finished, size as u64));
+            until(|| done.get()).await;
+        }
+    });
+}
+
+/// A reset in the midst of bulk, by either side, while the other sends or is sent to; nothing may
+/// be left of it.
+#[test]
+fn resets_in_the_midst_are_told() {
+    on_shard(|| async {
+        for breaks in [Peer::Client, Peer::Member] {
+            for pours in [Peer::Client, Peer::Member] {
+                let Session { client, member, near, far } = Session::new().await;
+                let (breaker, other) =
+                    if breaks == Peer::Client { (client, member) } else { (member, client) };
+                let (from, to, breaker_pours) =
+                    if pours == breaks { (breaker, other, true) } else { (other, breaker, false) };
+                rt::spawn(async move {
+                    let (from, to) = (Rc::new(from), Rc::new(to));
+                    let pouring = Rc::clone(&from);
+                    let endless = rt::spawn(async move {
+                        let piece = vec![7; 1 << 20];
+                        while pouring.send_copy(&piece).await.is_ok() {}
+                    });
+                    read_at_least(&to, 5_000_000).await;
+                    if breaker_pours { &from } else { &to }.reset_on_close();
+                    endless.abort();
+                });
+                let (end, _) = run(&near, &far, || LONG).await;
+                let End::Broken(peer, kind) = end else { panic!("{end:?}") };
+                let known = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+                assert!(peer == breaks || known.contains(&kind), "{end:?}");
+                near.reset_on_close();
+                far.reset_on_close();
+            }
+        }
+    });
+}
+
+async fn read_at_least(stream: &TcpStream, bytes: usize) {
+    let mut got = 0;
+    while got < bytes {
+        got += stream.recv().await.unwrap().expect("the end came early").len();
+    }
+}
+
+/// A receiver that stops reading holds the sender back: a pipe is all that waits here. Idle, the
+/// session ends, and its pipes are gone with what is in them.
+#[test]
+fn a_stuck_receiver_holds_a_pipe_at_most() {
+    on_shard(|| async {
+        let Session { client, member, near, far } = Session::new().await;
+        let sending = rt::spawn(async move {
+            let _cut = client.send_copy(&vec![7; 64 << 20]).await;
+        });
+        let member = Rc::new(member);
+        let reading = Rc::clone(&member);
+        rt::spawn(async move { read_at_least(&reading, 4 << 20).await });
+        let patience =
+            Patience { limit: Duration::from_millis(2_500), look: Duration::from_millis(500) };
+        let (end, moved) = run(&near, &far, || patience).await;
+        assert_eq!(end, End::Idle);
+        assert!(moved.from_client < 40 << 20, "{moved:?}");
+        assert!(moved.from_client - moved.to_member <= PIPE_BYTES as u64, "{moved:?}");
+        assert!(rt::audit().leases <= 8, "{:?}", rt::audit());
+        sending.abort();
+    });
+}
+
+/// Peers that do not read while they write: whatever the change of means waits for, the way back
+/// must go on meanwhile.
+#[test]
+fn an_echo_never_waits_for_itself() {
+    for (whose, short_send) in [(Peer::Member, 0), (Peer::Client, 0), (Peer::Member, 500)] {
+        let faults = FaultPlan { seed: 5, short_send, ..FaultPlan::default() };
+        on_counting_shard(&Arc::default(), faults, move || async move {
+            let Session { client, member, near, far } = Session::new().await;
+            let (asks, echoes) =
+                if whose == Peer::Member { (client, member) } else { (member, client) };
+            rt::spawn(async move {
+                while let Some(lease) = echoes.recv().await.unwrap() {
+                    echoes.send(lease).await.unwrap();
+                    echoes.flush().await.unwrap();
+                }
+                echoes.shutdown_write().await.unwrap();
+            });
+            let asks = Rc::new(asks);
+            let pouring = Rc::clone(&asks);
+            let data = Rc::new(pattern(40_000_000, 31));
+            let sent = Rc::clone(&data);
+            let poured = beside(async move { pour(&pouring, &sent, true).await });
+            let heard =
+                beside(async move { assert!(read_all(&asks).await == *data, "other bytes") });
+            assert_eq!(run(&near, &far, || LONG).await.0, End::Finished);
+            until(|| poured.get() && heard.get()).await;
+        });
+    }
+}
+
+/// More sessions than pipes, all stuck at first: the others go on in leases, and all get through.
+#[test]
+fn sessions_beyond_the_pipes_go_on_in_leases() {
+    on_shard(|| async {
+        let most = Rc::new(Cell::new(0));
+        let done = Rc::new(RefCell::new(Vec::new()));
+        let go = Rc::new(Cell::new(false));
+        let data = Rc::new(pattern(3_000_000, 29));
+        for _ in 0..PIPES {
+            let Session { client, member, near, far } = Session::new().await;
+            let (sent, wanted) = (Rc::clone(&data), Rc::clone(&data));
+            let (go, most) = (Rc::clone(&go), Rc::clone(&most));
+            rt::spawn(async move { pour(&client, &sent, true).await });
+            done.borrow_mut().push(beside(async move {
+                let first = read_exactly_some(&member, 1_000_000).await;
+                most.set(most.get().max(rt::audit().pipes));
+                until(|| go.get()).await;
+                let rest = read_all(&member).await;
+                assert!([first, rest].concat() == **wanted, "other bytes");
+                member.shutdown_write().await.unwrap();
+            }));
+            done.borrow_mut().push(beside(async move {
+                assert_eq!(run(&near, &far, || LONG).await.0, End::Finished);
+            }));
+        }
+        rt::sleep(Duration::from_millis(500)).await;
+        go.set(true);
+        until(|| done.borrow().iter().all(|done| done.get())).await;
+        assert!(most.get() <= PIPES as u64);
+        assert!(!spliced_at_all() || most.get() >= 2, "{}", most.get());
+    });
+}
+
+async fn read_exactly_some(stream: &TcpStream, bytes: usize) -> Vec<u8> {
+    let mut all = Vec::new();
+    while all.len() < bytes {
+        all.extend_from_slice(&stream.recv().await.unwrap().expect("the end came early"));
+    }
+    all
+}
