@@ -58,11 +58,15 @@ impl Shard {
     }
 
     fn allocates_nothing(&self, what: &str, mut round: impl FnMut()) {
-        // Pools and queues reach their size; asking has its own price.
-        self.cost(50, &mut round);
-        let asking = self.cost(0, &mut round);
-        let some = self.cost(200, &mut round);
-        assert!(some <= asking, "{} allocations in 200 times {what}", some - asking);
+        // Pools and queues reach their size; asking has its own price. On a busy machine a queue
+        // grows now and then all the same; what a round costs shows every time.
+        let mut extra = || {
+            self.cost(50, &mut round);
+            let asking = self.cost(0, &mut round);
+            self.cost(200, &mut round).saturating_sub(asking)
+        };
+        let extras: Vec<u64> = (0..5).map(|_| extra()).take_while(|n| *n > 0).collect();
+        assert!(extras.len() < 5, "{extras:?} allocations in 200 times {what}, each time");
     }
 }
 

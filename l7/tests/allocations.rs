@@ -61,11 +61,15 @@ fn allocates_nothing(shard: &Shard, request: &str, logged: bool) {
     };
     // A connection's first request does allocate: the count counts.
     assert!(cost(shard, 1, &mut round) > 0);
-    // Pools and queues reach their size; asking has its own price.
-    cost(shard, 50, &mut round);
-    let asking = cost(shard, 0, &mut round);
-    let some = cost(shard, 100, &mut round);
-    assert!(some <= asking, "{} allocations in 100 times {request:?}", some - asking);
+    // Pools and queues reach their size; asking has its own price. On a busy machine a queue grows
+    // now and then all the same; what a request costs shows every time.
+    let mut extra = || {
+        cost(shard, 50, &mut round);
+        let asking = cost(shard, 0, &mut round);
+        cost(shard, 100, &mut round).saturating_sub(asking)
+    };
+    let extras: Vec<u64> = (0..5).map(|_| extra()).take_while(|n| *n > 0).collect();
+    assert!(extras.len() < 5, "{extras:?} allocations in 100 times {request:?}, each time");
 }
 
 #[test]

@@ -56,8 +56,7 @@ pub fn stalled_log(site: &mut Site, table: &mut Table) {
 /// Descriptors run out: who is connected goes on, new ones may be turned away, and all is as before
 /// once there are descriptors again.
 pub fn descriptors(site: &mut Site, table: &mut Table) {
-    let refused = "weir_ring_accept_failures_total";
-    let before = site.server.sum(refused);
+    let before = shortages(site);
     let seen = site.under_load(|site, deeds| {
         let usual = soft_limit(site);
         deeds.push(clock::mono());
@@ -83,11 +82,18 @@ pub fn descriptors(site: &mut Site, table: &mut Table) {
         site.wish.side = false;
         site.reload();
     });
-    if site.server.sum(refused) == before {
+    if shortages(site) == before {
         table.fault("descriptors run out", "they did not");
     }
     let cost = Cost::of(&["keep-alive", "new", "HTTPS", "WebSocket", "TCP"], 80, 10.0);
     table.add("descriptors run out for 3 s", 1, cost, &seen);
+}
+
+/// What has failed for want of descriptors: accepts, connects to members, and clients turned away
+/// since the reload has found that the process may have fewer.
+fn shortages(site: &Site) -> f64 {
+    let families = ["ring_accept_failures", "ring_no_descriptors", "refused_connections"];
+    families.iter().map(|family| site.server.sum(&format!("weir_{family}_total"))).sum()
 }
 
 const SQUEEZE: Duration = Duration::from_secs(3);
