@@ -16,7 +16,7 @@ use crate::{balancer, check, head, listener};
 const VIP: &str = "vip_address = \"127.0.0.1\"";
 
 /// Descriptors of the process: some more than it asks for at least, with one shard.
-const DESCRIPTORS: usize = 180;
+const DESCRIPTORS: usize = 300;
 
 /// Has the program run with so few.
 fn with_few_descriptors(command: &mut Command) {
