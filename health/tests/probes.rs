@@ -282,7 +282,7 @@ fn overloaded() -> (socket2::Socket, Vec<TcpStream>, SocketAddr) {
 }
 
 /// The codes of the ELB as real sockets bring them about, with what was expected and what came.
-/// Handshakes are seen in `tests/secured`, requests that nobody acknowledges in `tests/reasons.rs`.
+/// Handshakes are seen in `tests/secured`, requests that nobody acknowledges in `tests/resources`.
 #[test]
 fn each_way_to_fail_has_its_code() {
     let say = |text: &'static str| Member::answering(move |_| text.to_owned());

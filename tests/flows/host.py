@@ -1,6 +1,6 @@
 """What the hosts around the balancer do in the tests of tests/flows that have network namespaces.
 
-    host.py serve ADDRESS PORT          TCP and UDP: answers what comes with "PEER-ADDRESS PEER-PORT WORDS"
+    host.py serve ADDRESS PORT…         TCP and UDP: answers what comes with "PEER-ADDRESS PEER-PORT WORDS"
     host.py ask tcp|udp SOURCE ADDRESS PORT WORDS
                                         says the words from SOURCE and prints the answer, or "failed: WHY"
     host.py hold SOURCE ADDRESS PORT    a TCP connection: says each line that it reads, prints the answer
@@ -23,11 +23,7 @@ def seen(peer, words):
     return f"{peer[0]} {peer[1]} ".encode() + words
 
 
-def serve(address, port):
-    listener = socket.create_server((address, int(port)), family=family(address), backlog=128)
-    datagrams = socket.socket(family(address), socket.SOCK_DGRAM)
-    datagrams.bind((address, int(port)))
-
+def serve(address, *ports):
     def each(connection, peer):
         try:
             while words := connection.recv(2048):
@@ -36,16 +32,27 @@ def serve(address, port):
             pass
         connection.close()
 
-    def udp():
+    def tcp(listener):
+        while True:
+            connection, peer = listener.accept()
+            threading.Thread(target=each, args=(connection, peer), daemon=True).start()
+
+    def udp(datagrams):
         while True:
             words, peer = datagrams.recvfrom(2048)
             datagrams.sendto(seen(peer, words), peer)
 
-    threading.Thread(target=udp, daemon=True).start()
+    threads = []
+    for port in map(int, ports):
+        listener = socket.create_server((address, port), family=family(address), backlog=128)
+        datagrams = socket.socket(family(address), socket.SOCK_DGRAM)
+        datagrams.bind((address, port))
+        threads += [threading.Thread(target=tcp, args=(listener,), daemon=True),
+                    threading.Thread(target=udp, args=(datagrams,), daemon=True)]
+    for thread in threads:
+        thread.start()
     print("ready", flush=True)
-    while True:
-        connection, peer = listener.accept()
-        threading.Thread(target=each, args=(connection, peer), daemon=True).start()
+    threads[0].join()
 
 
 def ask(protocol, source, address, port, words):

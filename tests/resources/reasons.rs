@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
@@ -28,8 +29,11 @@ fn ready(command: &mut std::process::Command) -> Program {
     Program(child)
 }
 
-fn serve(host: &Namespace, ip: &str, port: u16) -> Program {
-    ready(&mut host.host(&["serve", ip, &port.to_string()]))
+fn serve(host: &Namespace, ip: &str, ports: RangeInclusive<u16>) -> Program {
+    let ports: Vec<String> = ports.map(|port| port.to_string()).collect();
+    let mut arguments = vec!["serve", ip];
+    arguments.extend(ports.iter().map(String::as_str));
+    ready(&mut host.host(&arguments))
 }
 
 /// Has the member's host do this with what is sent to these ports.
@@ -60,8 +64,11 @@ fn up(server: &Server, pool: &str, member: SocketAddr) -> bool {
 
 const SERVED: u16 = 9_000;
 
-/// R7.6-1: members on private addresses whose network drops what is sent to them, or
-/// rejects it as refused or prohibited, are found down with the reason that belongs to it.
+/// R7.6-1, R8.1-12: members on private addresses whose network drops what is sent to them, or
+/// rejects it as refused or prohibited, are found down with the reason that belongs to it, and up
+/// once it lets them through. Each kind of check needs its own protocols: TCP for those of streams,
+/// UDP and ICMP for those of datagrams. A request that the member's host never acknowledges is told
+/// from one that is not answered.
 #[test]
 fn packets_are_dropped_or_rejected() {
     if !namespaces::inside("reasons::packets_are_dropped_or_rejected") {
@@ -74,7 +81,7 @@ fn packets_are_dropped_or_rejected() {
     for knob in ["net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0"] {
         done(host.command("sysctl").args(["-w", knob]));
     }
-    let _serving = ["10.2.1.2", "fd02:1::2"].map(|ip| serve(&host, ip, SERVED));
+    let _serving = ["10.2.1.2", "10.2.1.3", "fd02:1::2"].map(|ip| serve(&host, ip, SERVED..=9_006));
     filter(
         &host,
         &[
@@ -83,6 +90,7 @@ fn packets_are_dropped_or_rejected() {
             ("tcp", 9_003, "reject with icmpx port-unreachable"),
             ("tcp", 9_004, "reject with icmpx admin-prohibited"),
             ("tcp", 9_005, "reject with icmpx host-unreachable"),
+            ("tcp", 9_006, "tcp flags psh drop"),
             ("udp", 9_001, "drop"),
             ("udp", 9_003, "reject with icmpx port-unreachable"),
             ("udp", 9_004, "reject with icmpx admin-prohibited"),
@@ -91,44 +99,76 @@ fn packets_are_dropped_or_rejected() {
     );
     let at = |ip: &str, port: u16| SocketAddr::new(ip.parse().unwrap(), port);
     let both = |port| [at("10.2.1.2", port), at("fd02:1::2", port)];
-    let expected: [(&str, &str, u16, &str); 7] = [
-        ("TCP", "dropped", 9_001, "CONNECT_TIMEOUT"),
-        ("TCP", "reset", 9_002, "CONNECT_REFUSED"),
-        ("TCP", "refused", 9_003, "CONNECT_REFUSED"),
-        ("TCP", "prohibited", 9_004, "CONNECT_FAILED"),
-        ("TCP", "unreachable", 9_005, "CONNECT_FAILED"),
-        ("UDP", "port", 9_003, "CONNECT_REFUSED (port_unreachable"),
-        ("UDP", "forbidden", 9_004, "CONNECT_FAILED"),
-    ];
-    let pool = |protocol: &str, name: &str, members: &[SocketAddr]| {
-        let kind = if protocol == "UDP" { "UDP_CONNECT" } else { "TCP" };
-        // Datagrams have time, as the format asks for.
-        let timeout = if protocol == "UDP" { "timeout = 2" } else { "timeout = 1" };
-        listener("front", name, protocol, members, &check(kind).replace("timeout = 1", timeout))
-    };
-    let mut text = head("") + &balancer("front", "");
-    for (protocol, name, port, _) in expected {
+    let compat = "[compat]\nl7_ipv6_members = true\n";
+    let mut text = head("") + compat + &balancer("front", "");
+    for Refused { protocol, name, port, .. } in REFUSED {
         text += &pool(protocol, name, &both(port));
     }
     let (silent, mute) = (both(9_001), [at("10.2.1.3", SERVED)]);
     text += &(pool("UDP", "silent", &silent) + &pool("UDP", "mute", &mute));
     text += &(pool("TCP", "good", &both(SERVED)) + &pool("UDP", "good-udp", &both(SERVED)));
     let mut server = Server::start(&text);
-    for (_, name, port, reason) in expected {
-        for member in both(port) {
+    for Refused { name, port, reasons, .. } in REFUSED {
+        for (member, reason) in both(port).into_iter().zip(reasons) {
             let words = [&format!("pool {name}: member {member}"), &format!("failed: {reason}")];
             said(&mut server, &words.map(String::as_str));
             assert!(!up(&server, name, member), "{name} {member}");
         }
     }
-    said(&mut server, &["pool mute: member 10.2.1.3", "failed: CONNECT_TIMEOUT (echo_timeout"]);
+    said(&mut server, &["pool mute: member 10.2.1.3", "failed: CONNECT_TIMEOUT (echo_timeout)"]);
     let well = [("good", both(SERVED)), ("good-udp", both(SERVED)), ("silent", silent)];
-    for (name, members) in well {
-        for member in members {
+    let found_up = |name: &str, members: &[SocketAddr]| {
+        for &member in members {
             until("members that are well to be found so", || up(&server, name, member));
         }
+    };
+    well.iter().for_each(|(name, members)| found_up(name, members));
+    done(host.command("nft").args(["flush", "ruleset"]));
+    found_up("mute", &mute);
+    // What serves here speaks no HTTP.
+    for Refused { name, port, .. } in REFUSED.iter().filter(|one| one.protocol != "HTTP") {
+        found_up(name, &both(*port));
     }
     assert_eq!(server.metric("weir_health_probes_void_total"), 0.0, "{:?}", server.log);
+}
+
+/// A pool whose members' network refuses checks.
+struct Refused {
+    protocol: &'static str,
+    name: &'static str,
+    port: u16,
+    /// What the log says of the member with an IPv4 address, and of the one with an IPv6 address.
+    reasons: [&'static str; 2],
+}
+
+const fn refused(
+    protocol: &'static str,
+    name: &'static str,
+    port: u16,
+    reasons: [&'static str; 2],
+) -> Refused {
+    Refused { protocol, name, port, reasons }
+}
+
+const UNREACHABLE: &str = "CONNECT_FAILED (unreachable)";
+const PROHIBITED: [&str; 2] = [UNREACHABLE, "CONNECT_FAILED (prohibited)"];
+
+const REFUSED: [Refused; 8] = [
+    refused("TCP", "dropped", 9_001, ["CONNECT_TIMEOUT (connect_timeout)"; 2]),
+    refused("TCP", "reset", 9_002, ["CONNECT_REFUSED (connect_refused)"; 2]),
+    refused("TCP", "refused", 9_003, ["CONNECT_REFUSED (connect_refused)"; 2]),
+    refused("TCP", "prohibited", 9_004, PROHIBITED),
+    refused("TCP", "unreachable", 9_005, [UNREACHABLE; 2]),
+    refused("HTTP", "unheard", 9_006, ["SEND_REQUEST_TIMEOUT (send_timeout)"; 2]),
+    refused("UDP", "port", 9_003, ["CONNECT_REFUSED (port_unreachable)"; 2]),
+    refused("UDP", "forbidden", 9_004, PROHIBITED),
+];
+
+fn pool(protocol: &str, name: &str, members: &[SocketAddr]) -> String {
+    let kind = if protocol == "UDP" { "UDP_CONNECT" } else { protocol };
+    // Datagrams have time, as the format asks for.
+    let timeout = if protocol == "UDP" { "timeout = 2" } else { "timeout = 1" };
+    listener("front", name, protocol, members, &check(kind).replace("timeout = 1", timeout))
 }
 
 /// A way that takes longer than the timeout allows, to the connection or only to the
@@ -139,7 +179,7 @@ fn packets_are_delayed() {
         return;
     }
     let host = Namespace::join("member", &[("10.2.1.1/24", "10.2.1.2/24")]);
-    let _serving = serve(&host, "0.0.0.0", SERVED);
+    let _serving = serve(&host, "0.0.0.0", SERVED..=SERVED);
     let delay = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/resources/delay.py");
     // A round trip of 700 ms: time for a connection within a second, and not for the request to be
     // acknowledged.
