@@ -13,7 +13,7 @@ use weir_core::net::relay::{End, Moved, Patience, Peer, Relay, Streams};
 use weir_core::rt::{self, FaultPlan, Features, RingStats, TcpStream, Timer};
 
 use crate::relay::{LONG, Session, pattern, read_all, run};
-use crate::support::{on_counting_shard, on_shard};
+use crate::support::{DEADLINE, on_counting_shard, on_shard};
 
 fn spliced_at_all() -> bool {
     Features::from_environment().unwrap().splice
@@ -54,10 +54,14 @@ fn beside(work: impl Future<Output = ()> + 'static) -> Rc<Cell<bool>> {
     done
 }
 
-async fn until(condition: impl Fn() -> bool) {
-    while !condition() {
-        rt::sleep(Duration::from_millis(1)).await;
-    }
+/// Waits for it, for half of the time that the whole test has.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let holds = async {
+        while !condition() {
+            rt::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(rt::timeout(DEADLINE / 2, holds).await.is_ok(), "waited in vain for {what}");
 }
 
 /// Both ways at once, to the end of both.
@@ -72,7 +76,7 @@ async fn exchange(up: Vec<u8>, down: Vec<u8>) -> (End, Moved) {
         done.push(beside(async move { assert!(read_all(&to).await == *data, "other bytes") }));
     }
     let ended = run(&near, &far, || LONG).await;
-    until(|| done.iter().all(|done| done.get())).await;
+    until("all bytes", || done.iter().all(|done| done.get())).await;
     ended
 }
 
@@ -134,10 +138,10 @@ fn means_follow_what_there_is_to_move() {
                 let (from, sent) = (Rc::clone(from), data.clone());
                 let poured = beside(async move { pour(&from, &sent, false).await });
                 assert!(read_exactly(to, data.len()).await == data, "other bytes");
-                until(|| poured.get()).await;
+                until("all to be sent", || poured.get()).await;
                 let spliced = counted.spliced_bytes.get() - before;
                 assert!(if spliced_at_all() { spliced > 1_000_000 } else { spliced == 0 });
-                until(|| rt::audit().pipes == 0).await;
+                until("the pipes to be given back", || rt::audit().pipes == 0).await;
             }
         });
         let mut relay = Relay::new(None, None);
@@ -146,7 +150,7 @@ fn means_follow_what_there_is_to_move() {
         let end = poll_fn(|cx| relay.poll(cx, streams, &timer, LONG)).await;
         // Dropped by the work above, without a byte unread.
         assert_eq!(end, End::Finished);
-        until(|| done.get()).await;
+        until("the peers' end", || done.get()).await;
     });
 }
 
@@ -161,7 +165,7 @@ fn sparse_data_gives_the_pipes_back() {
             let pouring = Rc::clone(&client);
             let poured = beside(async move { pour(&pouring, &sent, false).await });
             assert!(read_exactly(&member, data.len()).await == data, "other bytes");
-            until(|| poured.get()).await;
+            until("all to be sent", || poured.get()).await;
             assert_eq!(rt::audit().pipes, if spliced_at_all() { 2 } else { 0 });
             for _ in 0..40 {
                 client.send_copy(b"ping").await.unwrap();
@@ -191,7 +195,7 @@ fn half_close_goes_through_pipes_as_well() {
             });
             let (end, moved) = run(&near, &far, || LONG).await;
             assert_eq!((end, moved.to_client), (End::Finished, size as u64));
-            until(|| done.get()).await;
+            until("the peers' end", || done.get()).await;
         }
     });
 }
@@ -285,7 +289,7 @@ fn an_echo_never_waits_for_itself() {
             let heard =
                 beside(async move { assert!(read_all(&asks).await == *data, "other bytes") });
             assert_eq!(run(&near, &far, || LONG).await.0, End::Finished);
-            until(|| poured.get() && heard.get()).await;
+            until("the whole echo", || poured.get() && heard.get()).await;
         });
     }
 }
@@ -296,17 +300,19 @@ fn sessions_beyond_the_pipes_go_on_in_leases() {
     on_shard(|| async {
         let most = Rc::new(Cell::new(0));
         let done = Rc::new(RefCell::new(Vec::new()));
+        let stuck = Rc::new(Cell::new(0));
         let go = Rc::new(Cell::new(false));
         let data = Rc::new(pattern(3_000_000, 29));
         for _ in 0..PIPES {
             let Session { client, member, near, far } = Session::new().await;
             let (sent, wanted) = (Rc::clone(&data), Rc::clone(&data));
-            let (go, most) = (Rc::clone(&go), Rc::clone(&most));
+            let (go, most, stuck) = (Rc::clone(&go), Rc::clone(&most), Rc::clone(&stuck));
             rt::spawn(async move { pour(&client, &sent, true).await });
             done.borrow_mut().push(beside(async move {
                 let first = read_exactly_some(&member, 1_000_000).await;
                 most.set(most.get().max(rt::audit().pipes));
-                until(|| go.get()).await;
+                stuck.set(stuck.get() + 1);
+                until("the others", || go.get()).await;
                 let rest = read_all(&member).await;
                 assert!([first, rest].concat() == **wanted, "other bytes");
                 member.shutdown_write().await.unwrap();
@@ -315,9 +321,9 @@ fn sessions_beyond_the_pipes_go_on_in_leases() {
                 assert_eq!(run(&near, &far, || LONG).await.0, End::Finished);
             }));
         }
-        rt::sleep(Duration::from_millis(500)).await;
+        until("the first bytes of all", || stuck.get() == PIPES).await;
         go.set(true);
-        until(|| done.borrow().iter().all(|done| done.get())).await;
+        until("all bytes", || done.borrow().iter().all(|done| done.get())).await;
         assert!(most.get() <= PIPES as u64);
         assert!(!spliced_at_all() || most.get() >= 2, "{}", most.get());
     });
