@@ -11,7 +11,7 @@
 //! | `shard`, `gate` | one core: its connections, its share of the schedule |
 //! | [`pace`], [`ramp`] | who sends when (pure): closed loop, constant or changing rate, quota |
 //! | `wire`, `secure` | what all connections share; TLS towards the target |
-//! | `client`, `pipeline` | one connection: connect, TLS, exchanges one by one or many at once |
+//! | `client`, `slot`, `pipeline` | one connection: connect, TLS, one exchange at a time or many |
 //! | `h2` | the same over HTTP/2, with its own HPACK and frames |
 //! | `http`, `tcp`, `ws`, `udp` | what is said on a connection, or in a flow |
 //! | [`response`], [`chunked`], `head`, `noted`, [`search`] | what came back (pure parsers) |
@@ -83,6 +83,7 @@ mod seed;
 mod sending;
 mod shard;
 pub mod shares;
+mod slot;
 pub mod statistics;
 pub mod sweep;
 mod target;
