@@ -11,6 +11,7 @@ pub(crate) struct Reading {
     time_wait: u64,
     overflows: u64,
     drops: u64,
+    syn_retransmits: u64,
 }
 
 impl Reading {
@@ -21,6 +22,7 @@ impl Reading {
             time_wait: time_wait(&read("/proc/net/sockstat")).unwrap_or(0),
             overflows: extended(&netstat, "ListenOverflows").unwrap_or(0),
             drops: extended(&netstat, "ListenDrops").unwrap_or(0),
+            syn_retransmits: extended(&netstat, "TCPSynRetrans").unwrap_or(0),
         }
     }
 }
@@ -42,6 +44,9 @@ pub struct Limits {
     pub listen_overflows: u64,
     /// All SYNs that its listeners dropped (ListenDrops) during the run.
     pub listen_drops: u64,
+    /// SYNs and SYN-ACKs that this host sent again (TCPSynRetrans) during the run.
+    #[serde(default)]
+    pub syn_retransmits: u64,
     /// Upper bound of accept queues (net.core.somaxconn).
     pub somaxconn: u64,
 }
@@ -59,6 +64,7 @@ impl Limits {
             out_of_files: 0,
             listen_overflows: after.overflows.saturating_sub(before.overflows),
             listen_drops: after.drops.saturating_sub(before.drops),
+            syn_retransmits: after.syn_retransmits.saturating_sub(before.syn_retransmits),
             somaxconn: read("/proc/sys/net/core/somaxconn").trim().parse().unwrap_or(0),
         }
     }
@@ -89,6 +95,18 @@ impl Limits {
                  {}; clients then wait a second or more for a connection. Raise its backlog (Weir: \
                  [runtime] backlog) and net.core.somaxconn (now {})",
                 self.listen_overflows, self.listen_drops, self.somaxconn
+            ));
+        }
+        if self.syn_retransmits > 0 {
+            let who = match self.listen_overflows + self.listen_drops {
+                0 => "no listener of this host dropped one: look at packet filters and the target",
+                _ => "listeners of this host dropped some of them, as said above",
+            };
+            notes.push(format!(
+                "{} SYNs or SYN-ACKs of this host were sent again (TCPSynRetrans), because the \
+                 first was dropped; each such connection took a second or more longer, which is \
+                 in `connect`: {who}",
+                self.syn_retransmits
             ));
         }
         notes
@@ -133,6 +151,7 @@ mod tests {
         assert!(limits.notes().is_empty());
         (limits.out_of_ports, limits.time_wait) = (3, 990);
         (limits.listen_overflows, limits.out_of_files) = (5, 1);
+        limits.syn_retransmits = 7;
         let notes = limits.notes().join("\n");
         for part in [
             "EADDRNOTAVAIL",
@@ -141,8 +160,12 @@ mod tests {
             "ListenOverflows 5",
             "somaxconn (now 128)",
             "ulimit",
+            "7 SYNs",
+            "dropped some",
         ] {
             assert!(notes.contains(part), "{part} in {notes}");
         }
+        let lost = Limits { syn_retransmits: 1, ..Limits::default() }.notes().join("\n");
+        assert!(lost.contains("packet filters"), "{lost}");
     }
 }

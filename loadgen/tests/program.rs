@@ -113,26 +113,49 @@ fn what_the_balancer_cannot_tell_is_exit_4() {
     assert!(text(&out.stderr).contains("[access_log]"));
 }
 
-/// R4.5-3: twenty client ports for forty connections, in a network namespace of their own.
-#[test]
-fn running_out_of_client_ports_is_named() {
-    let program = assert_cmd::cargo::cargo_bin!("loadgen");
-    let script = format!(
-        "ip link set lo up && echo 50000 50019 > /proc/sys/net/ipv4/ip_local_port_range && \
-         exec {} http://127.0.0.1:9000/ --serve 127.0.0.1:9000 --connections 40 --duration 1s \
-         --warmup 0s --json -",
-        program.display()
-    );
+/// Runs a line of sh in a network namespace of its own, loopback up; loadgen's JSON report.
+fn isolated(script: &str) -> serde_json::Value {
     let owner = std::fs::metadata("/proc/self").map(|meta| meta.uid()).unwrap();
     let mut command = Command::new("unshare");
     command.args(if owner == 0 { &["--net"][..] } else { &["--net", "--user", "--map-root-user"] });
+    let script = format!("ip link set lo up && {script}");
     let out = command.args(["sh", "-c", &script]).output().unwrap();
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
-    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+/// R4.5-3: twenty client ports for forty connections, in a network namespace of their own.
+#[test]
+fn running_out_of_client_ports_is_named() {
+    let json = isolated(&format!(
+        "echo 50000 50019 > /proc/sys/net/ipv4/ip_local_port_range && \
+         exec {} http://127.0.0.1:9000/ --serve 127.0.0.1:9000 --connections 40 --duration 1s \
+         --warmup 0s --json -",
+        assert_cmd::cargo::cargo_bin!("loadgen").display()
+    ));
     assert_eq!(json["limits"]["ports"], serde_json::json!([50000, 50019]));
     assert!(json["limits"]["out_of_ports"].as_u64().unwrap() >= 20, "{}", json["limits"]);
     let notes = json["notes"].to_string();
     assert!(notes.contains("EADDRNOTAVAIL") && notes.contains("has 20 ports"), "{notes}");
+}
+
+/// R4.5-4: a connection whose first SYN is dropped waits a second; the report counts and says it.
+#[test]
+fn syns_that_were_sent_again_are_named() {
+    let json = isolated(&format!(
+        "nft 'add table ip t' && \
+         nft 'add chain ip t in {{ type filter hook input priority 0; }}' && \
+         nft 'add rule ip t in tcp dport 9000 tcp flags & (syn|ack) == syn \
+              limit rate 1/day burst 3 packets drop' && \
+         exec {} http://127.0.0.1:9000/ --serve 127.0.0.1:9000 --connections 8 --requests 20 \
+         --close --warmup 0s --json -",
+        assert_cmd::cargo::cargo_bin!("loadgen").display()
+    ));
+    assert!(json["limits"]["syn_retransmits"].as_u64().unwrap() >= 3, "{}", json["limits"]);
+    assert_eq!((&json["answers"], &json["limits"]["listen_drops"]), (&20.into(), &0.into()));
+    assert!(json["latency"]["connect"]["max"].as_f64().unwrap() >= 0.9, "{}", json["latency"]);
+    let notes = json["notes"].to_string();
+    assert!(notes.contains("TCPSynRetrans") && notes.contains("packet filters"), "{notes}");
 }
 
 #[test]
