@@ -110,6 +110,8 @@ def render(run):
         f"{meta['load_core']}, target on core {meta['target_core']}; nice {meta['nice']}. Medians over the rounds; "
         f"of a rate the worst round. Command: `{meta['command']}`.", "",
         "| what | measured | bar | verdict |", "| --- | --- | --- | --- |", *rows, ""]
+    if "note" in meta:  # what a run that was made otherwise says of itself
+        text += [meta["note"], ""]
     if bare:
         both = [f"{median(bare, side, key):.0f}" for side in ("loadgen_us", "origin_us") for key in ("p50", "p99")]
         text += ["A bare round trip (no delay, one request at a time) takes, by loadgen, {} µs at p50 and {} at p99; "
