@@ -1,19 +1,22 @@
-//! One shard's life: applies what control tells it to its replica of the backend table, runs an
-//! accept task for each of its listening sockets (doors), hands every connection to the HTTP
-//! service, and obeys orders. Owns no protocol and no decision about the process; the server's
-//! `fleet` starts it and reads its reports.
+//! One shard's life: applies what control tells it to its replica of the backend table, opens and
+//! closes its listening sockets (doors), takes over what other shards hand to it, and obeys orders.
+//! Owns no protocol and no decision about the process; the server's `fleet` starts it and reads its
+//! reports.
+
+mod accept;
+mod neighbours;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use weir_core::acl::Share;
 use weir_core::control::{Change, Diff};
-use weir_core::model::{Handle, Protocol};
+use weir_core::model::Handle;
 use weir_core::net::{Place, Transport};
 use weir_core::obs::Board;
 use weir_core::pool::ramp;
@@ -21,21 +24,20 @@ use weir_core::rt::{
     self, Receiver, RingStats, Sender, ShardConfig, ShardError, ShardHandle, TcpListener,
     TcpStream, UdpSocket,
 };
-use weir_core::table::{Site, Suspect, Ticket, View};
-use weir_l4::{Origin, Tcp, Udp, udp};
+use weir_core::table::{Site, Suspect, View};
+use weir_l4::{Tcp, Udp, udp};
 use weir_l7::Service;
 
-use crate::greet::{Greeting, greet};
-use crate::secure::secure;
+pub use self::neighbours::Neighbours;
 use crate::upgrade::giver::Lent;
+use accept::{Entrance, Services};
+use neighbours::Handed;
 
 /// What the names of all shards' threads begin with.
 pub const THREAD_PREFIX: &str = "weir-shard-";
 /// Orders that may wait in a shard's mailbox: one update (the next is sent when it has been
 /// acknowledged), a drain, a stop, and questions.
 const ORDERS: usize = 16;
-/// How long an accept task rests after an error that the runtime did not handle itself.
-const ACCEPT_REST: Duration = Duration::from_millis(10);
 /// How often a draining shard looks whether its accept queues are empty.
 const DRAIN_TICK: Duration = Duration::from_millis(5);
 /// How long an accept queue has to stay empty before a listener that was removed is closed: the
@@ -162,7 +164,12 @@ pub struct Shard {
 /// # Errors
 /// The thread could not be made. A ring that could not be made shows in the report
 /// [`News::Ended`] and in [`Shard::join`].
-pub fn start(plan: Plan, ring: Arc<RingStats>, reports: Reports) -> Result<Shard, ShardError> {
+pub fn start(
+    plan: Plan,
+    neighbours: Neighbours,
+    ring: Arc<RingStats>,
+    reports: Reports,
+) -> Result<Shard, ShardError> {
     let (orders, mailbox) = rt::mailbox(ORDERS);
     let config = ShardConfig {
         name: format!("{THREAD_PREFIX}{}", plan.index),
@@ -172,7 +179,7 @@ pub fn start(plan: Plan, ring: Arc<RingStats>, reports: Reports) -> Result<Shard
     };
     // Made here, so that a shard whose ring could not be made reports its end too.
     let ended = EndedOnDrop { shard: plan.index, reports };
-    let handle = rt::start_shard(config, move || life(plan, mailbox, ended))?;
+    let handle = rt::start_shard(config, move || life(plan, neighbours, mailbox, ended))?;
     Ok(Shard { orders, handle })
 }
 
@@ -195,19 +202,23 @@ impl Shard {
 }
 
 /// The shard's main task. When it ends the runtime drops all other tasks and closes their sockets.
-async fn life(plan: Plan, mut orders: Receiver<Order>, ended: EndedOnDrop) {
+async fn life(plan: Plan, neighbours: Neighbours, mut orders: Receiver<Order>, ended: EndedOnDrop) {
     let reports = &ended.reports;
     let tell = |news| reports(Report { shard: plan.index, news });
     let desk = Rc::new(Desk {
         view: View::new(plan.index, plan.seed),
-        services: Services { http: Service::start(), tcp: Tcp::start(), udp: Udp::start() },
+        entrance: Entrance {
+            services: Services { http: Service::start(), tcp: Tcp::start(), udp: Udp::start() },
+            outbox: Rc::new(neighbours.outbox),
+            accepting: Rc::default(),
+        },
         doors: RefCell::default(),
-        accepting: Rc::default(),
         growing: Cell::new(false),
         draining: Cell::new(None),
     });
     let (shard, suspects) = (plan.index, Arc::clone(reports));
     desk.view.on_suspects(move |one| suspects(Report { shard, news: News::Suspect(one) }));
+    rt::spawn(take_over(Rc::clone(&desk), neighbours.inbox));
     tell(News::Ready);
     while let Some(order) = orders.recv().await {
         match order {
@@ -243,11 +254,9 @@ async fn life(plan: Plan, mut orders: Receiver<Order>, ended: EndedOnDrop) {
 /// What one shard has.
 struct Desk {
     view: View,
-    services: Services,
+    entrance: Entrance,
     /// Several of one place where a process with more shards has handed over.
     doors: RefCell<HashMap<Place, Vec<Door>>>,
-    /// Accept tasks that run, and connections that begin with a PROXY header.
-    accepting: Rc<Cell<usize>>,
     /// A task looks after slow starts.
     growing: Cell<bool>,
     /// It drains: how long an accept queue has to stay empty.
@@ -257,14 +266,6 @@ struct Desk {
 /// Does it change who gets traffic, and nothing else?
 fn is_health(change: &Change) -> bool {
     matches!(change, Change::Health { .. } | Change::Ejected { .. })
-}
-
-/// What serves connections, by protocol.
-#[derive(Clone)]
-struct Services {
-    http: Rc<Service>,
-    tcp: Rc<Tcp>,
-    udp: Rc<Udp>,
 }
 
 /// A listening socket, and whose clients come by it.
@@ -283,16 +284,20 @@ impl Door {
 }
 
 impl Desk {
+    fn services(&self) -> &Services {
+        &self.entrance.services
+    }
+
     /// Goes the way of an update within this turn. Returns the version that is in effect now, and
     /// what could not be done. The update is dropped here, before control hears of it, so that the
     /// last reference to what it replaces is control's.
     fn follow(&self, update: Update) -> (u64, Vec<String>) {
         let Update { diff, board, doors, settled } = update;
         let unusable = self.view.apply(&diff, &board, rt::now(), settled);
-        self.services.http.retire(&unusable);
+        self.services().http.retire(&unusable);
         if diff.changes.iter().any(|change| !is_health(change)) {
-            self.services.tcp.follow();
-            self.services.udp.follow();
+            self.services().tcp.follow();
+            self.services().udp.follow();
         }
         let keepalive = self.follow_keepalive();
         let failed = |(place, why): (Place, io::Error)| format!("{place}: {why}");
@@ -303,8 +308,8 @@ impl Desk {
     /// TCP keep-alive as the table has it, for connections of both sides from now on.
     fn follow_keepalive(&self) -> Vec<(Place, io::Error)> {
         let times = self.view.keepalive();
-        self.services.http.set_keepalive(times);
-        self.services.tcp.set_keepalive(times);
+        self.services().http.set_keepalive(times);
+        self.services().tcp.set_keepalive(times);
         let doors = self.doors.borrow();
         let set = |(place, door): (&Place, &Door)| match door {
             Door::Tcp { listener, .. } => {
@@ -371,7 +376,7 @@ impl Desk {
             Transport::Tcp => self.open_tcp(site, socket)?,
             Transport::Udp => {
                 let socket = Rc::new(UdpSocket::from_fd(socket, false)?);
-                let door = self.services.udp.open(&site, Rc::clone(&socket));
+                let door = self.services().udp.open(&site, Rc::clone(&socket));
                 Door::Udp { socket, door, site }
             }
         };
@@ -383,12 +388,7 @@ impl Desk {
         let listener = Rc::new(TcpListener::from_fd(socket)?);
         listener.set_keepalive(self.view.keepalive())?;
         let site = Rc::new(RefCell::new(site));
-        rt::spawn(accept(
-            Rc::clone(&listener),
-            Rc::clone(&site),
-            self.services.clone(),
-            FallOnDrop::rise(&self.accepting),
-        ));
+        self.entrance.open(Rc::clone(&listener), Rc::clone(&site));
         Ok(Door::Tcp { listener, site })
     }
 
@@ -397,8 +397,8 @@ impl Desk {
         match door {
             Door::Tcp { site, .. } => drop(site.replace(next)),
             Door::Udp { socket, door, site } => {
-                self.services.udp.close(*door);
-                *door = self.services.udp.open(&next, Rc::clone(socket));
+                self.services().udp.close(*door);
+                *door = self.services().udp.open(&next, Rc::clone(socket));
                 *site = next;
             }
         }
@@ -408,7 +408,7 @@ impl Desk {
         match door {
             Door::Tcp { listener, .. } => listener.stop_accepting(QUIET),
             Door::Udp { door, .. } => {
-                self.services.udp.close(door);
+                self.services().udp.close(door);
                 Ok(())
             }
         }
@@ -416,7 +416,7 @@ impl Desk {
 
     /// Takes no new connections. UDP flows go on by their doors, as long as they are not silent.
     fn close_all(&self, quiet: Duration) {
-        self.services.udp.begin_drain();
+        self.services().udp.begin_drain();
         self.doors.borrow_mut().retain(|place, doors| {
             doors.retain(|door| {
                 let Door::Tcp { listener, .. } = door else { return true };
@@ -435,7 +435,10 @@ impl Desk {
             return;
         }
         self.close_all(quiet);
-        self.services.http.begin_drain();
+        if let Some(share) = self.entrance.outbox.share() {
+            share.close();
+        }
+        self.services().http.begin_drain();
         rt::spawn(drained(index, Rc::clone(self), Arc::clone(reports)));
     }
 
@@ -459,7 +462,7 @@ impl Desk {
             for door in mine {
                 match door {
                     Door::Tcp { listener, .. } => listener.hand_over(),
-                    Door::Udp { door, .. } => self.services.udp.close(door),
+                    Door::Udp { door, .. } => self.services().udp.close(door),
                 }
             }
         }
@@ -473,89 +476,30 @@ fn each<'a>(
     doors.iter().map(move |door| (place, door))
 }
 
-impl Services {
-    /// Has a connection served, as a task of its own.
-    fn serve(&self, ticket: Ticket, stream: TcpStream, peer: SocketAddr) {
-        match ticket.site().protocol() {
-            Protocol::Tcp => {
-                rt::spawn(Rc::clone(&self.tcp).serve(ticket, stream, Origin::of(peer)));
-            }
-            _ => drop(rt::spawn(Rc::clone(&self.http).serve(ticket, stream, peer))),
+/// Serves what other shards have accepted and hand over, as if it had been accepted here.
+async fn take_over(desk: Rc<Desk>, mut inbox: Receiver<Handed>) {
+    while let Some(Handed { socket, peer, listener }) = inbox.recv().await {
+        match desk.view.site(listener) {
+            Some(site) => desk.entrance.let_in(&site, socket, peer),
+            // Deleted meanwhile: the client fares as one who came a moment later.
+            None => TcpStream::from_fd(socket).reset(),
+        }
+        if let Some(share) = desk.entrance.outbox.share() {
+            share.arrived();
         }
     }
 }
 
-/// Accepts until the door is closed. Each connection is a task of its own.
-async fn accept(
-    listener: Rc<TcpListener>,
-    site: Rc<RefCell<Rc<Site>>>,
-    services: Services,
-    done: FallOnDrop,
-) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let admitted = site.borrow().admit(peer.ip(), rt::now());
-                match admitted {
-                    Ok(ticket) if !ticket.site().begins_at_once() => {
-                        let until_served = FallOnDrop::rise(&done.0);
-                        let services = services.clone();
-                        rt::spawn(begin_and_serve(services, ticket, stream, peer, until_served));
-                    }
-                    Ok(ticket) => services.serve(ticket, stream, peer),
-                    // C19: no answer; members never hear of it (R2.1-6).
-                    Err(_counted) => stream.reset(),
-                }
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotConnected => return,
-            Err(e) => {
-                tracing::warn!("accept: {e}");
-                rt::sleep(ACCEPT_REST).await;
-            }
-        }
-    }
-}
-
-/// Serves a connection that begins with a PROXY header, a TLS handshake, or both. `_until_served`
-/// keeps a drain waiting, since the services know nothing of the connection until then.
-async fn begin_and_serve(
-    services: Services,
-    mut ticket: Ticket,
-    stream: TcpStream,
-    peer: SocketAddr,
-    _until_served: FallOnDrop,
-) {
-    let Greeting { client, values } = if ticket.site().expects_proxy_header() {
-        match Box::pin(greet(&mut ticket, &stream, peer)).await {
-            Ok(greeting) => greeting,
-            Err(_counted) => return stream.reset(),
-        }
-    } else {
-        Greeting { client: peer, values: Box::default() }
-    };
-    match ticket.site().protocol() {
-        Protocol::Tcp => {
-            let origin = Origin { peer, source: client, values };
-            services.tcp.serve(ticket, stream, origin).await;
-        }
-        Protocol::Https => {
-            if let Some(stream) = Box::pin(secure(&ticket, stream, client)).await {
-                // In a task of its own: this one is larger than an idle connection should be.
-                rt::spawn(services.http.serve(ticket, stream, client));
-            }
-        }
-        _ => services.http.serve(ticket, stream, client).await,
-    }
-}
-
-/// Waits until no accept task and no connection is left.
+/// Waits until no accept task and no connection is left, and none can come from another shard.
 async fn drained(shard: usize, desk: Rc<Desk>, reports: Reports) {
-    while desk.accepting.get() > 0 {
+    let entrance = &desk.entrance;
+    let is_expecting = || entrance.outbox.share().is_some_and(Share::is_expecting);
+    while entrance.accepting.get() > 0 || is_expecting() {
         rt::sleep(DRAIN_TICK).await;
     }
-    desk.services.http.idle().await;
-    desk.services.tcp.idle().await;
-    desk.services.udp.idle().await;
+    desk.services().http.idle().await;
+    desk.services().tcp.idle().await;
+    desk.services().udp.idle().await;
     reports(Report { shard, news: News::Drained });
 }
 
@@ -571,26 +515,9 @@ impl Drop for EndedOnDrop {
     }
 }
 
-/// Counts a task out, also when it is dropped half-way.
-struct FallOnDrop(Rc<Cell<usize>>);
-
-impl FallOnDrop {
-    /// Counts a task in.
-    fn rise(count: &Rc<Cell<usize>>) -> FallOnDrop {
-        count.set(count.get() + 1);
-        FallOnDrop(Rc::clone(count))
-    }
-}
-
-impl Drop for FallOnDrop {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
     use std::sync::mpsc::{Receiver, channel};
 
     use weir_core::control::State;
@@ -608,7 +535,9 @@ mod tests {
             let _test_is_over = tell.lock().map(|tell| tell.send(report.news));
         });
         let core = weir_core::net::sys::allowed_cores().unwrap()[0];
-        let shard = start(Plan { index: 0, core, seed: 1 }, Arc::default(), reports).unwrap();
+        let plan = Plan { index: 0, core, seed: 1 };
+        let neighbours = Neighbours::of(1, &Arc::default()).remove(0);
+        let shard = start(plan, neighbours, Arc::default(), reports).unwrap();
         assert_eq!(told.recv_timeout(LIMIT).unwrap(), News::Ready);
         (shard, told)
     }

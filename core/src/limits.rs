@@ -21,6 +21,8 @@ pub const MAX_LOCATION_BYTES: usize = 131_072;
 pub const STICKY_BINDINGS: usize = 131_072;
 /// Places of that table that one session may stand in.
 pub const STICKY_WAYS: usize = 8;
+/// Connections that other shards have accepted, waiting to be taken over by one shard.
+pub const HANDED_OVER: usize = 256;
 /// Requests that one client connection may have answered before its task yields to the others.
 pub const REQUESTS_PER_TURN: usize = 16;
 /// Pieces that one relay moves before the other tasks have a turn.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use weir_core::acl::Refusal;
+use weir_core::acl::{House, Refusal};
 use weir_core::control::{Listener, State};
 use weir_core::model::{Handle, Protocol};
 use weir_core::net::sys;
@@ -45,6 +45,8 @@ pub(super) struct Page {
     pub(super) listeners: Vec<ListenerRow>,
     pub(super) members: Vec<MemberRow>,
     pub(super) logs: Vec<LogRow>,
+    /// The process' connections.
+    pub(super) house: Arc<House>,
 }
 
 /// A listener.
@@ -102,6 +104,7 @@ impl Book {
             listeners: listener_rows(state, board),
             members: member_rows(state, board),
             logs: traffic::log_rows(board),
+            house: Arc::clone(board.house()),
         };
         self.memory.keep_gone(&get(&self.page), &page);
         set(&self.page, Arc::new(page));

@@ -95,6 +95,12 @@ fn two_shards() -> Scene {
     let handles: Vec<Handle> = state.members().map(|(_, m)| m.handle).collect();
     let listeners = state.listeners().map(|(handle, _)| handle);
     let board = Board::default().next(2, listeners, handles.iter().copied());
+    let spread = &board.house().spread;
+    spread.prepare(2);
+    for _ in 0..3 {
+        spread.shares()[1].open.rise();
+        spread.shares()[0].handed_over.add(1);
+    }
     let book = Book::new(vec![Arc::default(), Arc::default()]);
     book.show(&state, &board);
     Scene {
@@ -120,6 +126,9 @@ fn every_metric_is_rendered_and_the_text_is_well_formed() {
     assert!(series["process_start_time_seconds"] > 1.6e9);
     assert_eq!(series["weir_config_version"], 1.0);
     assert_eq!(series["weir_config_effective_version"], 0.0);
+    assert_eq!(series[r#"weir_shard_active_connections{shard="1"}"#], 3.0);
+    assert_eq!(series[r#"weir_shard_handed_over_connections_total{shard="0"}"#], 3.0);
+    assert_eq!(series["weir_shard_connection_skew"], 2.0);
     scene.book.set_draining();
     scene.book.effective(1);
     let series = parse(&scene.book.render());

@@ -189,6 +189,12 @@ metrics! {
         "Part of about the last minute that the shard did not sleep, 0 to 1.";
     SHARD_SKEW Gauge "weir_shard_skew" [],
         "Requests of the busiest shard over the mean of all, about the last minute; 1 = even.";
+    SHARD_CONNECTIONS Gauge "weir_shard_active_connections" ["shard"],
+        "Client connections open on the shard, flows of UDP left out.";
+    SHARD_CONNECTION_SKEW Gauge "weir_shard_connection_skew" [],
+        "Open client connections of the busiest shard over the mean of all; 1 = even.";
+    SHARD_HANDED_OVER Counter "weir_shard_handed_over_connections_total" ["shard"],
+        "Connections that the shard accepted and handed over to another (max_skew_percent).";
 
     RING_TURNS Counter "weir_ring_turns_total" ["shard"],
         "Turns of the shard's loop.";

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use weir_core::acl::Spread;
 use weir_core::control::State;
 use weir_core::model::{Handle, LogTarget};
 use weir_core::obs::{
@@ -99,6 +100,7 @@ impl Memory {
             family.sample(&[&row.label], format_args!("{ms:.3}"));
         }
         shards(text, &now, &before);
+        connections(text, &page.house.spread);
     }
 }
 
@@ -221,6 +223,20 @@ fn shards(text: &mut Text, now: &Sample, before: &Sample) {
     }
     let skew = now.skew(before);
     text.single(&names::SHARD_SKEW, format_args!("{skew:.4}"));
+}
+
+/// Where the open connections are.
+fn connections(text: &mut Text, spread: &Spread) {
+    let mut family = text.family(&names::SHARD_CONNECTIONS);
+    for (shard, share) in spread.shares().iter().enumerate() {
+        family.sample(&[&shard.to_string()], share.open.get());
+    }
+    let skew = spread.skew();
+    text.single(&names::SHARD_CONNECTION_SKEW, format_args!("{skew:.4}"));
+    let mut family = text.family(&names::SHARD_HANDED_OVER);
+    for (shard, share) in spread.shares().iter().enumerate() {
+        family.sample(&[&shard.to_string()], share.handed_over.get());
+    }
 }
 
 /// The logs of a board, by label.

@@ -5,6 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use weir_core::acl;
 use weir_core::model::Handle;
 use weir_core::time::clock::Mono;
 
@@ -70,11 +71,7 @@ impl Sample {
         let old = |shard: usize| before.shards.get(shard).copied().unwrap_or_default().0;
         let new = |(shard, now): (usize, &(u64, u64))| now.0.saturating_sub(old(shard));
         let requests: Vec<u64> = self.shards.iter().enumerate().map(new).collect();
-        let most = requests.iter().max().copied().unwrap_or_default();
-        match requests.iter().sum::<u64>() {
-            0 => 1.0,
-            sum => most as f64 * requests.len() as f64 / sum as f64,
-        }
+        acl::skew(&requests)
     }
 }
 

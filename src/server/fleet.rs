@@ -15,7 +15,7 @@ use weir_core::obs::{Board, ListenerCounters};
 use weir_core::pool::sticky::Secret;
 use weir_core::rt::{RingStats, ShardError};
 
-use crate::shard::{self, DoorChange, Order, Plan, Reports, Shard, Update};
+use crate::shard::{self, DoorChange, Neighbours, Order, Plan, Reports, Shard, Update};
 use crate::upgrade::giver::Lent;
 
 /// Spreads the seeds of neighbouring shards over all bits (2^64 divided by the golden ratio).
@@ -65,9 +65,12 @@ impl Fleet {
             leaving: Vec::new(),
             settled: false,
         };
-        for ((index, &core), ring) in cores.iter().enumerate().zip(fleet.rings.clone()) {
+        let neighbours = Neighbours::of(cores.len(), fleet.board.house());
+        let each = cores.iter().enumerate().zip(fleet.rings.clone()).zip(neighbours);
+        for (((index, &core), ring), neighbours) in each {
             let seed = seed.wrapping_add(SEED_STEP.wrapping_mul(index as u64));
-            match shard::start(Plan { index, core, seed }, ring, Arc::clone(reports)) {
+            let plan = Plan { index, core, seed };
+            match shard::start(plan, neighbours, ring, Arc::clone(reports)) {
                 Ok(shard) => fleet.links.push(Link {
                     shard,
                     told: Arc::default(),

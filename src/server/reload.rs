@@ -305,6 +305,10 @@ impl Control {
         if was != most {
             changes.push(format!("[runtime]: max_connections {was} → {most}"));
         }
+        let (was, most) = (self.config.runtime.max_skew_percent, config.runtime.max_skew_percent);
+        if was != most {
+            changes.push(format!("[runtime]: max_skew_percent {was} → {most}"));
+        }
         self.config = config;
         self.certificates = certificates;
         self.plan = plan;
@@ -316,7 +320,9 @@ impl Control {
     /// Sends what is to be served to the shards, with its doors.
     pub(super) fn put_into_effect(&mut self, next: State, moves: Moves) {
         let most = checks::max_connections(&self.config, self.fleet.count());
-        self.fleet.board().house().set_limit(most);
+        let house = self.fleet.board().house();
+        house.set_limit(most);
+        house.spread.set_bound(self.config.runtime.max_skew_percent);
         if self.fleet.state().diff(&next).changes.is_empty() && !self.fleet.is_new() {
             return;
         }

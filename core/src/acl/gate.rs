@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use super::{Bucket, Sources};
+use super::{Bucket, Sources, Spread};
 
 /// The limits of a listener; 0 = none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,11 +73,13 @@ impl Gate {
     }
 }
 
-/// The whole process: its open client connections, and how many there may be.
+/// The whole process: its open client connections, how many there may be, and where they are.
 #[derive(Debug, Default)]
 pub struct House {
     /// Open client connections of all listeners.
     pub open: Open,
+    /// How the shards share them.
+    pub spread: Spread,
     limit: AtomicU32,
 }
 

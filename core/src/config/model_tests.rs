@@ -135,7 +135,7 @@ fn strings(list: &[&str]) -> Vec<String> {
 fn the_process_is_modelled() {
     let config = model(
         "[runtime]\ncores='0-2'\nsmt='one-per-core'\ncontrol_core=3\nnuma_node=1\nspin='50us'\n\
-         backlog=128\nmax_connections=7\nsource_addresses=['10.0.0.1','::1']\n\
+         backlog=128\nmax_connections=7\nmax_skew_percent=25\nsource_addresses=['10.0.0.1','::1']\n\
          tcp_keepalive={idle=1,interval=2,count=3}\nshutdown_timeout=9\nrun_dir='/run/x'\n\
          [log]\npath='/var/log/w'\nlevel='trace'\nformat='json'\n\
          [compat]\npool_per_policy='shared'\npolicy_conflict='recover'\nl7_ipv6_members=true\n\
@@ -150,6 +150,7 @@ fn the_process_is_modelled() {
         spin: Duration::from_micros(50),
         backlog: 128,
         max_connections: 7,
+        max_skew_percent: 25,
         source_addresses: ["10.0.0.1", "::1"].map(|a| a.parse::<IpAddr>().unwrap()).to_vec(),
         tcp_keepalive: TcpKeepalive { idle: seconds(1), interval: seconds(2), count: 3 },
         shutdown_timeout: seconds(9),

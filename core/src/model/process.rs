@@ -21,6 +21,9 @@ pub struct Runtime {
     pub backlog: u32,
     /// Client connections of the whole process; 0 = what RLIMIT_NOFILE allows.
     pub max_connections: u64,
+    /// By how many percent the open connections of a shard may exceed the mean before it hands new
+    /// ones over (0–1,000); 0 = it never does.
+    pub max_skew_percent: u32,
     /// Source addresses towards members and for probes; empty = the kernel chooses.
     pub source_addresses: Vec<IpAddr>,
     /// TCP keep-alive on both sides (R11.1-2).
@@ -41,6 +44,7 @@ impl Default for Runtime {
             spin: Duration::ZERO,
             backlog: 4096,
             max_connections: 0,
+            max_skew_percent: 0,
             source_addresses: Vec::new(),
             tcp_keepalive: TcpKeepalive::default(),
             shutdown_timeout: Duration::from_secs(30),

@@ -249,13 +249,22 @@ impl TcpListener {
     /// `NotConnected` after `stop_accepting`, once everything has been handed out; else what makes
     /// the socket unusable.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.accept_socket().await.map(|(socket, peer)| (TcpStream::from_fd(socket), peer))
+    }
+
+    /// As [`TcpListener::accept`], of a connection that may go to another shard, as the bare socket
+    /// that [`TcpStream::from_fd`] takes there.
+    ///
+    /// # Errors
+    /// As `accept`.
+    pub async fn accept_socket(&self) -> io::Result<(OwnedFd, SocketAddr)> {
         loop {
             match self.next().await? {
                 Found::Connection(fd) => {
                     self.0.keep_spare();
                     // A peer that has reset already has no address; there is nothing to serve.
                     if let Ok(peer) = sys::peer_addr(fd.as_raw_fd()) {
-                        return Ok((TcpStream::from_fd(fd), peer));
+                        return Ok((fd, peer));
                     }
                 }
                 Found::Exhausted(code) => {

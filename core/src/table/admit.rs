@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::Site;
-use crate::acl::{Claim, Refusal};
+use crate::acl::{Claim, Refusal, Share};
 use crate::control::Access;
+use crate::model::Protocol;
 use crate::time::clock::Mono;
 
 /// A connection that was let in: it counts as open at its listener and in the process until this is
@@ -50,6 +51,23 @@ impl Site {
         Ok(ticket)
     }
 
+    /// The shard to which a connection that this one has just accepted is to be handed over, since
+    /// it has too many; it counts as on its way there. `None` = it is to be served here.
+    #[inline]
+    pub fn other_taker(&self) -> Option<usize> {
+        // Other shards may know no more of a listener that was deleted.
+        let taker = || self.house.spread.reserve(self.shard, &self.shards.borrow());
+        if self.is_gone() { None } else { taker() }
+    }
+
+    /// Where this shard counts its connections; none of UDP, whose flows stay where they come in.
+    fn share(&self) -> Option<&Share> {
+        match self.protocol() {
+            Protocol::Udp => None,
+            _ => self.house.spread.share(self.shard),
+        }
+    }
+
     /// Does a connection begin with a PROXY header? Then [`Ticket::identify`] follows.
     #[inline]
     pub fn expects_proxy_header(&self) -> bool {
@@ -71,6 +89,9 @@ impl Site {
             return Err(Refusal::Connections);
         }
         self.counters.active_connections.rise();
+        if let Some(share) = self.share() {
+            share.open.rise();
+        }
         Ok(Ticket { site: Rc::clone(self), source: Claim::NONE })
     }
 }
@@ -120,6 +141,9 @@ impl Drop for Ticket {
         self.site.gate.open.fall();
         self.site.house.open.fall();
         self.site.counters.active_connections.fall();
+        if let Some(share) = self.site.share() {
+            share.open.fall();
+        }
     }
 }
 
@@ -270,6 +294,34 @@ mod tests {
         assert!(scene.admit(1, "10.0.0.1").is_ok());
         assert_eq!((scene.refused(Refusal::Source), scene.refused(Refusal::Connections)), (1, 1));
         assert_eq!(scene.site(0).house.open.get(), 2);
+    }
+
+    /// A connection counts on the shard that serves it as long as it is open, a flow on none.
+    #[test]
+    fn who_has_too_many_hands_over() {
+        let mut scene = Scene::new(with(|_| {}));
+        scene.board.house().spread.prepare(2);
+        let spread = |scene: &Scene| {
+            let spread = &scene.board.house().spread;
+            [0, 1].map(|shard| spread.share(shard).unwrap().open.get())
+        };
+        let kept: Vec<_> = (0..3).map(|_| scene.admit(0, "10.0.0.1").unwrap()).collect();
+        assert_eq!((spread(&scene), scene.site(0).other_taker()), ([3, 0], None), "off");
+        scene.board.house().spread.set_bound(50);
+        assert_eq!(scene.site(1).other_taker(), None, "it has fewer");
+        let old = scene.site(0);
+        assert_eq!(old.other_taker(), Some(1));
+        scene.board.house().spread.share(1).unwrap().arrived();
+        drop(kept);
+        assert_eq!(spread(&scene), [0, 0]);
+        scene.load(with(|l| {
+            (l.id, l.protocol) = (model::Id::from_u128(9), model::Protocol::Udp);
+        }));
+        let _flows: Vec<_> = (0..3).map(|_| scene.admit(0, "10.0.0.1").unwrap()).collect();
+        assert_eq!(spread(&scene), [0, 0]);
+        scene.board.house().spread.share(0).unwrap().open.rise();
+        scene.board.house().spread.share(0).unwrap().open.rise();
+        assert!(old.is_gone() && old.other_taker().is_none(), "deleted: who knows it there?");
     }
 
     #[test]

@@ -18,6 +18,10 @@ use crate::tls::Server;
 #[derive(Debug)]
 pub struct Site {
     handle: Handle,
+    /// The shard that this is on …
+    pub(super) shard: usize,
+    /// … and those that serve the listener.
+    pub(super) shards: RefCell<Arc<[usize]>>,
     name: RefCell<Rc<str>>,
     /// What this shard counts for it.
     pub counters: Arc<ListenerCounters>,
@@ -48,10 +52,17 @@ pub struct Site {
 }
 
 impl Site {
-    pub(super) fn new(handle: Handle, counters: Arc<ListenerCounters>, board: &Board) -> Site {
+    pub(super) fn new(
+        handle: Handle,
+        shard: usize,
+        counters: Arc<ListenerCounters>,
+        board: &Board,
+    ) -> Site {
         let none = || Cell::new(Duration::ZERO);
         Site {
             handle,
+            shard,
+            shards: RefCell::default(),
             name: RefCell::new("".into()),
             counters,
             access: RefCell::default(),
@@ -80,6 +91,7 @@ impl Site {
 
     pub(super) fn set(&self, settings: &control::Listener, pool: Option<Rc<Pool>>) {
         self.name.replace(settings.name.as_str().into());
+        self.shards.replace(settings.shards.as_slice().into());
         self.keepalive.set(settings.timeouts.keepalive);
         self.client.set(settings.timeouts.client);
         self.member.set(settings.timeouts.member);

@@ -234,7 +234,7 @@ impl View {
         let site = tables
             .sites
             .entry(handle)
-            .or_insert_with(|| Rc::new(Site::new(handle, counters(), board)));
+            .or_insert_with(|| Rc::new(Site::new(handle, self.shard, counters(), board)));
         site.set(settings, settings.pool.and_then(|pool| tables.pools.get(&pool).cloned()));
         site.set_log(SiteLog::of(settings, board, self.shard));
         let former = site.routes();

@@ -36,6 +36,9 @@ keys! {
     "max_connections": Integer(0, 100_000_000), Number(0), ALL, Reload, "", Now,
         "Client connections of the whole process; 0 = what RLIMIT_NOFILE allows, two descriptors \
             each.";
+    "max_skew_percent": Integer(0, 1_000), Number(0), ALL, Reload, "", Now,
+        "A shard whose open connections exceed the mean by more hands new ones over to the least \
+            busy one; 0 = each serves what it accepts.";
     "source_addresses": Addresses, NO_ENTRY, ALL, Reload, "R7.4-1", Now,
         "Addresses of this host that connections to members and probes come from, in turn; empty = \
             the kernel chooses.";

@@ -26,6 +26,7 @@ pub(super) fn runtime(table: &Table<'_, '_>, findings: &mut Findings) -> Runtime
     put(&mut runtime.spin, table.duration("spin", findings));
     put(&mut runtime.backlog, table.number("backlog", findings));
     put(&mut runtime.max_connections, table.number("max_connections", findings));
+    put(&mut runtime.max_skew_percent, table.number("max_skew_percent", findings));
     put(&mut runtime.source_addresses, addresses(table, "source_addresses", findings));
     if let Some(table) = table.table("tcp_keepalive", findings) {
         put(&mut runtime.tcp_keepalive.idle, table.seconds("idle", findings));
