@@ -10,7 +10,9 @@ use weir_loadgen::drill::{self, Deed, Drill, Kind};
 use weir_loadgen::knee::Search;
 use weir_loadgen::sweep::{self, Setup};
 use weir_loadgen::verdict::FailIf;
-use weir_loadgen::{Control, Length, OriginSpec, Origins, Plan, Report, Target, run};
+use weir_loadgen::{
+    Control, Exchange, Length, OriginSpec, OriginTls, Origins, Plan, Report, Speaks, Target, run,
+};
 
 fn members(names: &[&str]) -> Origins {
     Origins::start(None, names.iter().map(|name| OriginSpec::new(name)).collect()).unwrap()
@@ -84,6 +86,31 @@ fn what_limits_refuse_is_told() {
     let text = report.to_text();
     assert!(text.contains("refused connections            connection_limit"), "{text}");
     assert!(report.notes.iter().any(|note| note.contains("connections_per_source")), "{text}");
+}
+
+/// A TCP listener passes TLS on to members that speak it: the handshake is theirs.
+#[test]
+fn bytes_inside_tls_through_a_tcp_listener() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = process::certs::Ca::new("CA of bytes");
+    let [certificate, private_key] = ca.leaf(&["127.0.0.1"], 7).write(folder.path(), "member");
+    process::certs::replace(&folder.path().join("ca.pem"), &ca.pem);
+    let tls = Some(OriginTls { certificate, private_key });
+    let spec = OriginSpec { tls, speaks: Speaks::Echo, ..OriginSpec::new("a") };
+    let origins = Origins::start(None, vec![spec]).unwrap();
+    let text = config("[0]", 5, 0, &[(origins.addrs()[0], 1)]);
+    let server = Server::start(&text.replace("protocol = \"HTTP\"", "protocol = \"TCP\""));
+    let addr = process::address_after(&server.ready, "web tcp://");
+    let mut plan = plan(&server, 60);
+    plan.target = Target::parse(&format!("tls://{addr}")).unwrap();
+    plan.tls.ca = Some(folder.path().join("ca.pem"));
+    let report = run(&plan).unwrap();
+    clean(&report);
+    assert_eq!((report.answers, report.latency.tls.unwrap().count), (60, 4));
+    (plan.exchange, plan.tls.resume) = (Exchange::Connect, true);
+    let report = run(&plan).unwrap();
+    clean(&report);
+    assert!(report.tls_resumed > 40, "{}", report.tls_resumed);
 }
 
 /// R4.3-5: 25 and 75 percent, by the load generator's own test of shares.

@@ -56,8 +56,8 @@ pub enum Command {
 /// Flags of a run.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// What to test: http, https, ws, wss, tcp or udp://HOST:PORT/PATH. Several URLs of one place
-    /// take turns by chance; 3*URL comes three times as often as one without a number
+    /// What to test: http, https, ws, wss, tcp, tls or udp://HOST:PORT/PATH. Several URLs of one
+    /// place take turns by chance; 3*URL comes three times as often as one without a number
     #[arg(value_name = "URL")]
     pub urls: Vec<String>,
     /// Connections of all cores together
@@ -112,10 +112,10 @@ pub struct RunArgs {
     /// Our own addresses, which the connections take in turn, like 127.0.0.1,127.0.0.2
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub source: Vec<IpAddr>,
-    /// What tcp does: echo, connect, upload or download
+    /// What tcp and tls do: echo, connect, upload or download
     #[arg(long, value_name = "WHAT", default_value = "echo", value_parser = parse_exchange)]
     pub exchange: Exchange,
-    /// Bytes of a message of tcp, udp, ws and wss, like 64, 4k, 1M
+    /// Bytes of a message of tcp, tls, udp, ws and wss, like 64, 4k, 1M
     #[arg(long, value_name = "SIZE", default_value = "64", value_parser = units::parse_size)]
     pub size: u64,
     /// Load before the measured window

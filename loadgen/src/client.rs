@@ -197,7 +197,7 @@ impl<O: Observer> Client<O> {
             connecting.set(false);
             let result = match line.wire.scheme {
                 Scheme::Ws | Scheme::Wss => ws::echo(&mut conn, &line.wire, &mut talk.rng).await,
-                Scheme::Tcp => tcp::exchange(&conn, &line.wire).await,
+                Scheme::Tcp | Scheme::Tls => tcp::exchange(&conn, &line.wire).await,
                 _ => http::exchange(&mut conn, &line.wire, talk, &has_begun).await,
             };
             match result {
@@ -297,7 +297,7 @@ impl<O: Observer> Line<O> {
         let conn = self.connect(rng).await?;
         let now = match self.wire.exchange {
             // Then the connection is what was waited for.
-            Exchange::Connect if self.wire.scheme == Scheme::Tcp => begun,
+            Exchange::Connect if self.wire.scheme.is_bytes() => begun,
             _ => mono(),
         };
         Ok((conn, now))

@@ -63,6 +63,8 @@ pub const LOG_LIMIT: Duration = Duration::from_secs(3);
 pub const MAX_FLIGHTS: usize = 65_536;
 /// Time limit of a datagram unless the command line says otherwise.
 pub const DATAGRAM_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a target may take to end a connection whose session tickets are wanted.
+pub const TICKET_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes of one piece of a long send.
 pub const SEND_PIECE: usize = 65_536;
 

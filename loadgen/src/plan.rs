@@ -59,13 +59,13 @@ pub struct TlsOptions {
 /// What a connection does where no HTTP is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exchange {
-    /// Send so many bytes, and wait for as many back (tcp, ws, wss, udp).
+    /// Send so many bytes, and wait for as many back (tcp, tls, ws, wss, udp).
     Echo,
-    /// Connect and close (tcp).
+    /// Connect, shake hands where TLS is spoken, and close (tcp, tls).
     Connect,
-    /// Send so many bytes, and don't wait for an answer (tcp).
+    /// Send so many bytes, and don't wait for an answer (tcp, tls).
     Upload,
-    /// Receive so many bytes (tcp).
+    /// Receive so many bytes (tcp, tls).
     Download,
 }
 
@@ -123,7 +123,7 @@ pub struct Plan {
     pub admin: Option<Target>,
     /// Weir's access log in its form "json", in which requests are found by their ids.
     pub access_log: Option<PathBuf>,
-    /// What tcp, udp, ws and wss do.
+    /// What tcp, tls, udp, ws and wss do.
     pub exchange: Exchange,
     /// Bytes of their messages, 1–1 GiB (udp: 32–65,507).
     pub size: u64,
@@ -305,11 +305,11 @@ impl Plan {
         };
         let fits = match self.exchange {
             Exchange::Echo => true,
-            Exchange::Connect | Exchange::Upload | Exchange::Download => scheme == Scheme::Tcp,
+            Exchange::Connect | Exchange::Upload | Exchange::Download => scheme.is_bytes(),
         };
         let asks_http = self.pipeline > 1 || self.sticky || !self.templates.is_empty();
         if !fits {
-            Some(format!("{scheme} only echoes; connect, upload and download are for tcp"))
+            Some(format!("{scheme} only echoes; connect, upload and download are for tcp and tls"))
         } else if !scheme.is_http() && asks_http {
             Some(format!("{scheme} knows no pipelining, no cookies and no kinds of requests"))
         } else if !scheme.is_http() && !(least..=most).contains(&self.size) {

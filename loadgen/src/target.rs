@@ -16,13 +16,22 @@ pub enum Scheme {
     Wss,
     /// Bytes over TCP.
     Tcp,
+    /// Bytes over TCP inside TLS.
+    Tls,
     /// Datagrams.
     Udp,
 }
 
 impl Scheme {
-    const ALL: [Scheme; 6] =
-        [Scheme::Http, Scheme::Https, Scheme::Ws, Scheme::Wss, Scheme::Tcp, Scheme::Udp];
+    const ALL: [Scheme; 7] = [
+        Scheme::Http,
+        Scheme::Https,
+        Scheme::Ws,
+        Scheme::Wss,
+        Scheme::Tcp,
+        Scheme::Tls,
+        Scheme::Udp,
+    ];
 
     /// Its name in a URL.
     pub const fn name(self) -> &'static str {
@@ -32,13 +41,14 @@ impl Scheme {
             Scheme::Ws => "ws",
             Scheme::Wss => "wss",
             Scheme::Tcp => "tcp",
+            Scheme::Tls => "tls",
             Scheme::Udp => "udp",
         }
     }
 
     /// Inside TLS.
     pub const fn is_secure(self) -> bool {
-        matches!(self, Scheme::Https | Scheme::Wss)
+        matches!(self, Scheme::Https | Scheme::Wss | Scheme::Tls)
     }
 
     /// Requests and answers of HTTP.
@@ -46,11 +56,16 @@ impl Scheme {
         matches!(self, Scheme::Http | Scheme::Https)
     }
 
+    /// Bytes that mean nothing to anybody, over TCP.
+    pub const fn is_bytes(self) -> bool {
+        matches!(self, Scheme::Tcp | Scheme::Tls)
+    }
+
     const fn port(self) -> Option<u16> {
         match self {
             Scheme::Http | Scheme::Ws => Some(80),
             Scheme::Https | Scheme::Wss => Some(443),
-            Scheme::Tcp | Scheme::Udp => None,
+            Scheme::Tcp | Scheme::Tls | Scheme::Udp => None,
         }
     }
 }
@@ -90,7 +105,7 @@ impl Target {
             Some((name, rest)) => {
                 let known = Scheme::ALL.into_iter().find(|scheme| scheme.name() == name);
                 let known = known.ok_or_else(|| {
-                    wrong(&format!("unknown scheme `{name}`; use http https ws wss tcp or udp"))
+                    wrong(&format!("unknown scheme `{name}`; use http https ws wss tcp tls or udp"))
                 })?;
                 (known, rest)
             }
@@ -102,7 +117,7 @@ impl Target {
         if let Some(bad) = path.chars().find(|c| !c.is_ascii_graphic()) {
             return Err(wrong(&format!("{bad:?} may not stand in a URL; percent-encode it")));
         }
-        if matches!(scheme, Scheme::Tcp | Scheme::Udp) && path != "/" {
+        if (scheme.is_bytes() || scheme == Scheme::Udp) && path != "/" {
             return Err(wrong(&format!("{scheme} has no path; leave it out")));
         }
         let (host, port) = split_authority(authority).map_err(|why| wrong(&why))?;
@@ -215,6 +230,8 @@ mod tests {
         for (url, part) in [
             ("udp://x", "no port"),
             ("tcp://x:1/path", "no path"),
+            ("tls://x:1/path", "no path"),
+            ("tls://x", "no port"),
             ("gopher://x", "unknown scheme"),
             ("http://", "no host"),
             ("http://u:p@x/", "--header"),

@@ -1,6 +1,9 @@
-//! What is done on a raw TCP connection: echo, upload, download, or nothing at all. Called by
-//! `client`.
+//! What is done on a connection of bytes, plain or inside TLS: echo, upload, download, or nothing
+//! at all. Called by `client`.
 
+use std::future::poll_fn;
+
+use weir_core::rt;
 use weir_core::time::clock::{Mono, mono};
 use weir_core::tls::Stream;
 
@@ -20,6 +23,10 @@ pub(crate) async fn exchange(conn: &Open, wire: &Wire) -> Result<(Answer, bool),
         Exchange::Connect => {
             let now = mono();
             (answer.handed, answer.first_byte, answer.done) = (now, now, now);
+            if wire.resume && stream.tls().is_some() {
+                // Who has had no ticket by then is not waited for.
+                let _ = rt::timeout(limits::TICKET_LIMIT, take_tickets(stream)).await;
+            }
         }
         Exchange::Echo => {
             let (read, handed) = both(send_pattern(stream, size), read(stream, size, true)).await?;
@@ -39,6 +46,14 @@ pub(crate) async fn exchange(conn: &Open, wire: &Wire) -> Result<(Answer, bool),
         }
     }
     Ok((answer, wire.per_connection.is_none_or(|n| conn.served + 1 < n)))
+}
+
+/// Ends the connection in order: before the target's end its session tickets have come, without
+/// which the next handshake would be a full one.
+async fn take_tickets(stream: &Stream) {
+    if poll_fn(|cx| stream.poll_shutdown_write(cx)).await.is_ok() {
+        while let Ok(Some(_)) = stream.recv().await {}
+    }
 }
 
 /// Reads `size` bytes; `same`: they must be those that were sent.

@@ -34,7 +34,7 @@ pub(crate) struct Wire {
     pub(crate) http2: bool,
     pub(crate) timeout: Duration,
     trust: Option<Trust>,
-    resume: bool,
+    pub(crate) resume: bool,
     sources: Vec<IpAddr>,
     pub(crate) member_field: String,
     pub(crate) sticky: bool,
@@ -54,7 +54,11 @@ impl Wire {
     pub(crate) fn new(plan: &Plan, addr: SocketAddr) -> Result<Wire, String> {
         let Plan { target, tls, .. } = plan;
         // Whoever knows HTTP/1.1 alone is to say so in words of HTTP, not of TLS.
-        let alpn: &[&[u8]] = if plan.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+        let alpn: &[&[u8]] = match target.scheme {
+            Scheme::Tls => &[],
+            _ if plan.http2 => &[b"h2", b"http/1.1"],
+            _ => &[b"http/1.1"],
+        };
         let is_secure = target.scheme.is_secure();
         let trust = is_secure.then(|| secure::trust(tls, alpn));
         let templates = plan.requests();

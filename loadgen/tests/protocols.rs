@@ -25,6 +25,11 @@ fn members(change: impl Fn(&mut OriginSpec)) -> Origins {
     Origins::start(None, vec![spec]).unwrap()
 }
 
+fn secure_speaker(files: &Files, speaks: Speaks) -> Origins {
+    let tls = OriginTls { certificate: files.chain.clone(), private_key: files.key.clone() };
+    members(|spec| (spec.tls, spec.speaks) = (Some(tls.clone()), speaks))
+}
+
 /// A short plan against the only member by another scheme than http.
 fn plan_of(origins: &Origins, scheme: &str, connections: usize, requests: u64) -> Plan {
     let addr = origins.addrs()[0];
@@ -38,8 +43,7 @@ fn good(report: &Report, requests: u64) {
 }
 
 fn secure(files: &Files) -> Origins {
-    let tls = OriginTls { certificate: files.chain.clone(), private_key: files.key.clone() };
-    members(|spec| spec.tls = Some(tls.clone()))
+    secure_speaker(files, Speaks::Http)
 }
 
 #[test]
@@ -155,6 +159,56 @@ fn kinds_of_requests_and_what_is_expected_of_answers() {
     assert_eq!(report.errors.total, report.errors.check);
     plan.templates = vec![template("/a", 1, Expect { statuses: vec![404], contains: None })];
     assert_eq!(run(&plan).unwrap().errors.status, 200);
+}
+
+/// Each way of using a connection of bytes, inside TLS, with the handshake as a phase of its own.
+#[test]
+fn bytes_inside_tls() {
+    let files = Files::new(&["127.0.0.1"]);
+    let origins = secure_speaker(&files, Speaks::Echo);
+    let verified = |origins: &Origins, connections, requests| {
+        let mut plan = plan_of(origins, "tls", connections, requests);
+        plan.tls.ca = Some(files.ca.clone());
+        plan
+    };
+    for size in [1, 64, 300_000] {
+        let mut plan = verified(&origins, 3, 30);
+        plan.size = size;
+        let report = run(&plan).unwrap();
+        good(&report, 30);
+        assert_eq!(report.latency.tls.unwrap().count, 3);
+        assert_eq!(report.bytes.received, 30 * size);
+    }
+    let sink = secure_speaker(&files, Speaks::Sink);
+    let mut plan = verified(&sink, 2, 20);
+    (plan.exchange, plan.size) = (Exchange::Upload, 200_000);
+    good(&run(&plan).unwrap(), 20);
+    let source = secure_speaker(&files, Speaks::Source);
+    let mut plan = verified(&source, 2, 20);
+    (plan.exchange, plan.size) = (Exchange::Download, 200_000);
+    let report = run(&plan).unwrap();
+    good(&report, 20);
+    assert_eq!(report.bytes.received, 20 * 200_000);
+    // Whoever shows what nobody trusts is told from one that does not answer.
+    let (strangers, mut plan) = (Files::new(&["127.0.0.1"]), plan_of(&origins, "tls", 1, 5));
+    plan.tls.ca = Some(strangers.ca.clone());
+    assert!(matches!(run(&plan).unwrap_err(), RunError::Handshake { .. }));
+}
+
+/// Handshakes alone, full ones and resumed ones.
+#[test]
+fn handshakes_without_a_byte() {
+    let files = Files::new(&["127.0.0.1"]);
+    let origins = secure_speaker(&files, Speaks::Echo);
+    for resume in [false, true] {
+        let mut plan = plan_of(&origins, "tls", 1, 30);
+        plan.exchange = Exchange::Connect;
+        (plan.tls.insecure, plan.tls.resume) = (true, resume);
+        let report = run(&plan).unwrap();
+        good(&report, 30);
+        assert_eq!(report.latency.tls.unwrap().count, 30);
+        assert_eq!(report.tls_resumed, if resume { 29 } else { 0 });
+    }
 }
 
 #[test]
