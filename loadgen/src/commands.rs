@@ -13,13 +13,13 @@ use std::sync::Arc;
 use clap::Parser;
 use weir_core::rt::{self, Signals};
 
+use self::jobs::Around;
 use crate::cli::{Cli, Command, CompareArgs, IdleArgs, RunArgs, ServeArgs};
 use crate::compare::Comparison;
 use crate::control::Control;
 use crate::engine::RunError;
 use crate::idle;
 use crate::live::{Second, Snapshot};
-use crate::origin::{OriginError, Origins};
 use crate::plan::Length;
 use crate::report::{Report, SCHEMA};
 use crate::text;
@@ -97,15 +97,11 @@ fn run(mut args: RunArgs) -> Result<u8, Problem> {
         return jobs::sides(args);
     }
     let outputs = Outputs::open(args.json.take(), args.csv.take(), args.html.take())?;
-    let (quiet, members, seed) = (args.quiet, args.members.clone(), args.seed);
+    let around = Around::new(&args);
     let (plan, fail_if) = args.plan().map_err(usage)?;
-    check_machine(exit::UNTESTABLE)?;
-    let control = stoppable()?;
-    let _members = jobs::members(&members, seed)?;
-    let mut view = Progress::new(quiet, plan.length);
-    let result = control.run(&plan, &mut |second, so_far| view.second("", second, so_far));
-    view.clear();
-    let report = result?;
+    let (report, _) = around.perform(&plan, |control, _, watch| {
+        control.run(&plan, &mut |second, so_far| watch("", second, so_far))
+    })?;
     publish(&report, outputs)?;
     Ok(verdict(&report, &fail_if))
 }
@@ -229,10 +225,7 @@ fn hold(args: IdleArgs) -> Result<u8, Problem> {
 fn serve(args: ServeArgs) -> Result<u8, Problem> {
     check_machine(exit::OTHER)?;
     let signals = block_signals()?;
-    let origins = Origins::start(args.core, args.specs()).map_err(|error| match error {
-        OriginError::Spec(why) => usage(why),
-        other => Problem(exit::OTHER, other.to_string()),
-    })?;
+    let origins = jobs::start_origins(args.core, args.specs())?;
     for (name, addr) in origins.names().iter().zip(origins.addrs()) {
         print(&format!("{name} ready on {addr}\n"))?;
     }

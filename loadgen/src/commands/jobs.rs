@@ -1,25 +1,66 @@
-//! The jobs of several runs as commands: two sides, knee, sweep, drill. Called by `commands`.
+//! The jobs of several runs as commands: two sides, knee, sweep, drill; and what goes on around any
+//! run. Called by `commands`.
 
 use super::{
     Outputs, Problem, Progress, check_machine, exit, print, publish, stoppable, to_json, usage,
     verdict,
 };
 use crate::cli::{DrillArgs, KneeArgs, MemberArgs, RunArgs, SweepArgs};
+use crate::control::Control;
+use crate::engine::RunError;
 use crate::limits;
 use crate::live::{Second, Snapshot};
-use crate::origin::{OriginError, Origins};
+use crate::origin::{OriginError, OriginSpec, Origins};
 use crate::plan::{CpuOf, Plan};
 use crate::sweep::Setup;
 use crate::target::Target;
 use crate::{drill as drills, knee as knees, rounds, sweep as sweeps};
 
-/// Starts members of our own, if there are to be some.
-pub(super) fn members(args: &MemberArgs, seed: u64) -> Result<Option<Origins>, Problem> {
-    let specs = args.specs(seed);
-    if specs.is_empty() {
-        return Ok(None);
+/// What goes on around runs: members of our own, and what is shown of them.
+pub(super) struct Around {
+    quiet: bool,
+    members: MemberArgs,
+    seed: u64,
+}
+
+/// Is told of each second of a run, by the run's label; empty = there is only one.
+type Watch<'w> = &'w mut dyn FnMut(&str, &Second, &Snapshot);
+
+impl Around {
+    /// As the flags say.
+    pub(super) fn new(args: &RunArgs) -> Around {
+        Around { quiet: args.quiet, members: args.members.clone(), seed: args.seed }
     }
-    Origins::start(args.serve_core, specs).map(Some).map_err(|error| match error {
+
+    /// Does `job`, whose runs are as long as that of `plan`, with members that are there for as
+    /// long; a signal stops it. Also says whether one did.
+    pub(super) fn perform<T>(
+        &self,
+        plan: &Plan,
+        job: impl FnOnce(&Control, Option<&Origins>, Watch<'_>) -> Result<T, RunError>,
+    ) -> Result<(T, bool), Problem> {
+        check_machine(exit::UNTESTABLE)?;
+        let control = stoppable()?;
+        let specs = self.members.specs(self.seed);
+        let members = match specs.is_empty() {
+            true => None,
+            false => Some(start_origins(self.members.serve_core, specs)?),
+        };
+        let mut view = Progress::new(self.quiet, plan.length);
+        let done = job(&control, members.as_ref(), &mut |label, second, so_far| {
+            view.second(label, second, so_far);
+        });
+        view.clear();
+        Ok((done?, control.is_stopped()))
+    }
+}
+
+/// Starts members.
+pub(super) fn start_origins(
+    core: Option<usize>,
+    specs: Vec<OriginSpec>,
+) -> Result<Origins, Problem> {
+    Origins::start(core, specs).map_err(|error| match error {
         OriginError::Spec(why) => usage(why),
         other => Problem(exit::OTHER, other.to_string()),
     })
@@ -29,7 +70,7 @@ pub(super) fn members(args: &MemberArgs, seed: u64) -> Result<Option<Origins>, P
 pub(super) fn sides(mut args: RunArgs) -> Result<u8, Problem> {
     let outputs = json_alone(&mut args)?;
     let url = args.direct.take().unwrap_or_default();
-    let (quiet, served, seed, count) = (args.quiet, args.members.clone(), args.seed, args.rounds);
+    let (around, count) = (Around::new(&args), args.rounds);
     if !(1..=limits::MAX_ROUNDS).contains(&count) {
         return Err(usage("there must be 1–10,000 rounds"));
     }
@@ -40,18 +81,11 @@ pub(super) fn sides(mut args: RunArgs) -> Result<u8, Problem> {
     let target = Target::parse(&url).map_err(usage)?;
     let direct = Plan { target, ..through.clone() };
     direct.check().map_err(|error| usage(format!("--direct: {error}")))?;
-    check_machine(exit::UNTESTABLE)?;
-    let control = stoppable()?;
-    let _members = members(&served, seed)?;
-    let mut view = Progress::new(quiet, through.length);
-    let mut watch = |label: &str, second: &Second, so_far: &Snapshot| {
-        view.second(label, second, so_far);
-    };
-    let sides = rounds::run(&through, &direct, count, &control, &mut watch);
-    view.clear();
-    let sides = sides?;
+    let (sides, stopped) = around.perform(&through, |control, _, mut watch| {
+        rounds::run(&through, &direct, count, control, &mut watch)
+    })?;
     outputs.show(&sides, &sides.to_text())?;
-    Ok(if control.is_stopped() { exit::INTERRUPTED } else { exit::FINE })
+    Ok(if stopped { exit::INTERRUPTED } else { exit::FINE })
 }
 
 /// `loadgen knee`.
@@ -59,24 +93,13 @@ pub(super) fn knee(mut args: KneeArgs) -> Result<u8, Problem> {
     let outputs = json_alone(&mut args.run)?;
     let search = args.search.search().map_err(usage)?;
     let slo = args.search.slo;
-    let (quiet, served, seed) = (args.run.quiet, args.run.members.clone(), args.run.seed);
+    let around = Around::new(&args.run);
     let plan = searched(args.run)?;
-    check_machine(exit::UNTESTABLE)?;
-    let control = stoppable()?;
-    let _members = members(&served, seed)?;
-    let mut view = Progress::new(quiet, plan.length);
-    let mut watch = |label: &str, second: &Second, so_far: &Snapshot| {
-        view.second(label, second, so_far);
-    };
-    let knee = knees::search(&plan, &slo, search, &control, &mut watch);
-    view.clear();
-    let knee = knee?;
+    let (knee, stopped) = around.perform(&plan, |control, _, mut watch| {
+        knees::search(&plan, &slo, search, control, &mut watch)
+    })?;
     outputs.show(&knee, &knee.to_text())?;
-    Ok(match (control.is_stopped(), knee.rate) {
-        (true, _) => exit::INTERRUPTED,
-        (false, None) => exit::FAILED,
-        (false, Some(_)) => exit::FINE,
-    })
+    Ok(found(stopped, knee.rate.is_some()))
 }
 
 /// `loadgen sweep`.
@@ -88,32 +111,29 @@ pub(super) fn sweep(mut args: SweepArgs) -> Result<u8, Problem> {
         let read = std::fs::metadata(config);
         read.map_err(|error| usage(format!("--config {}: {error}", config.display())))?;
     }
-    let (quiet, served, seed) = (args.run.quiet, args.run.members.clone(), args.run.seed);
+    let around = Around::new(&args.run);
     let plan = searched(args.run)?;
     if plan.cpu_of != CpuOf::None {
         return Err(usage("sweep measures the balancer that it starts; leave --pid out"));
     }
-    check_machine(exit::UNTESTABLE)?;
-    let control = stoppable()?;
-    let _members = members(&served, seed)?;
-    let mut view = Progress::new(quiet, plan.length);
-    let mut watch = |label: &str, second: &Second, so_far: &Snapshot| {
-        view.second(label, second, so_far);
-    };
-    let sweep = sweeps::run(&plan, &setup, &control, &mut watch);
-    view.clear();
-    let sweep = sweep?;
+    let (sweep, stopped) = around
+        .perform(&plan, |control, _, mut watch| sweeps::run(&plan, &setup, control, &mut watch))?;
     outputs.show(&sweep, &sweep.to_text())?;
     if let (Some(best), Some(place)) = (&sweep.best, &args.write_best) {
         std::fs::copy(best, place).map_err(|error| {
             Problem(exit::OTHER, format!("--write-best {}: {error}", place.display()))
         })?;
     }
-    Ok(match (control.is_stopped(), &sweep.best) {
+    Ok(found(stopped, sweep.best.is_some()))
+}
+
+/// The exit code of a search.
+fn found(stopped: bool, found: bool) -> u8 {
+    match (stopped, found) {
         (true, _) => exit::INTERRUPTED,
-        (false, None) => exit::FAILED,
-        (false, Some(_)) => exit::FINE,
-    })
+        (false, false) => exit::FAILED,
+        (false, true) => exit::FINE,
+    }
 }
 
 /// `loadgen drill`.
@@ -121,17 +141,13 @@ pub(super) fn drill(mut args: DrillArgs) -> Result<u8, Problem> {
     let drill = args.drill().map_err(usage)?;
     let run = &mut args.run;
     let outputs = Outputs::open(run.json.take(), run.csv.take(), run.html.take())?;
-    let (quiet, served, seed) = (run.quiet, run.members.clone(), run.seed);
+    let around = Around::new(run);
     let (plan, fail_if) = args.run.plan().map_err(usage)?;
-    check_machine(exit::UNTESTABLE)?;
-    let control = stoppable()?;
-    let members = members(&served, seed)?;
-    let mut view = Progress::new(quiet, plan.length);
-    let result = drills::run(&plan, &drill, members.as_ref(), &control, &mut |second, so_far| {
-        view.second("", second, so_far);
-    });
-    view.clear();
-    let report = result?;
+    let (report, _) = around.perform(&plan, |control, members, watch| {
+        drills::run(&plan, &drill, members, control, &mut |second, so_far| {
+            watch("", second, so_far);
+        })
+    })?;
     publish(&report, outputs)?;
     match report.drill.as_ref().and_then(|drill| drill.failure.clone()) {
         Some(failure) if !report.stopped_early => {
