@@ -1,14 +1,16 @@
 //! The command line: its flags (fixed by the interface), and what they mean as a [`Plan`]. Does
 //! nothing itself. Called by `commands`.
 
+mod drill;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::drill::DrillArgs;
 use crate::cpu;
-use crate::drill::{Deed, Drill, Kind};
 use crate::knee::Search;
 use crate::limits;
 use crate::origin::{Delay, OriginSpec, Speaks};
@@ -24,8 +26,9 @@ use crate::verdict::FailIf;
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, args_conflicts_with_subcommands = true)]
 #[command(
-    after_help = "Times have a unit: 10s, 250ms, 1m. Exit codes: 0 fine, 2 bad command line, \
-    3 a --fail-if holds, 4 the target could not be tested, 130 interrupted."
+    after_help = "Times have a unit: 10s, 250ms, 1m. Exit codes: 0 fine, 1 something of loadgen's \
+    own failed or a drill could not happen, 2 bad command line, 3 a --fail-if holds, 4 the target \
+    could not be tested, 130 interrupted."
 )]
 pub struct Cli {
     /// Another job than generating load.
@@ -200,7 +203,7 @@ pub struct TlsArgs {
 }
 
 impl TlsArgs {
-    fn options(self) -> TlsOptions {
+    pub(crate) fn options(self) -> TlsOptions {
         let TlsArgs { insecure, ca, server_name, resume } = self;
         TlsOptions { insecure, ca, server_name, resume }
     }
@@ -334,65 +337,6 @@ pub struct SweepArgs {
     /// The load.
     #[command(flatten)]
     pub run: RunArgs,
-}
-
-/// Flags of `drill`.
-#[derive(Debug, Args)]
-pub struct DrillArgs {
-    /// kill-member, reload, rotate-cert, upgrade or drain
-    #[arg(value_name = "WHAT", value_parser = Kind::parse)]
-    pub kind: Kind,
-    /// When it happens, from the beginning of the measured window
-    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = units::parse_duration)]
-    pub at: Duration,
-    /// How long until it is undone, where it can be
-    #[arg(long, value_name = "TIME", default_value = "4s", value_parser = units::parse_duration)]
-    pub undo_after: Duration,
-    /// A command of the shell that does it
-    #[arg(long = "do", value_name = "COMMAND")]
-    pub deed: Option<String>,
-    /// A command of the shell that undoes it
-    #[arg(long, value_name = "COMMAND")]
-    pub undo: Option<String>,
-    /// The load; needs --rate.
-    #[command(flatten)]
-    pub run: RunArgs,
-}
-
-impl DrillArgs {
-    /// The drill that the flags describe.
-    ///
-    /// # Errors
-    /// What is missing.
-    pub fn drill(&self) -> Result<Drill, String> {
-        let has_members = !self.run.members.serve.is_empty();
-        let deed = match (&self.deed, self.kind, self.run.pids.as_slice()) {
-            (Some(command), _, _) => Deed::Shell(command.clone()),
-            (None, Kind::KillMember, _) if has_members => Deed::Kill,
-            (None, Kind::KillMember, _) => {
-                return Err("kill-member needs members of ours (--serve ADDR), or --do".into());
-            }
-            (None, Kind::Reload, [pid, ..]) => Deed::Signal("HUP", *pid),
-            (None, Kind::Reload, []) => return Err("reload needs --pid, or --do".into()),
-            (None, kind, _) => {
-                let name = kind.name();
-                return Err(format!("{name} needs --do COMMAND, which does it"));
-            }
-        };
-        let undo = match (&self.undo, &deed) {
-            (Some(command), _) => Some(Deed::Shell(command.clone())),
-            (None, Deed::Kill) => Some(Deed::Revive),
-            (None, _) => None,
-        };
-        let length = self.run.duration.unwrap_or(Duration::from_secs(10));
-        if !matches!(self.run.rate, Some(Rate(_, None))) || self.run.requests.is_some() {
-            return Err("a drill holds a constant rate: give --rate, and --duration".into());
-        }
-        if self.at >= length {
-            return Err("--at must be within --duration".into());
-        }
-        Ok(Drill { kind: self.kind, deed, at: self.at, undo, after: self.undo_after })
-    }
 }
 
 /// Flags of `compare`.

@@ -1,13 +1,21 @@
 //! `loadgen drill`: something happens to the balancer or a member while a constant rate is held,
 //! and the verdict says what the clients saw of it. [`DrillView::new`] is pure; the rest does what
-//! is to happen, at its time. Called by `commands`.
+//! is to happen, at its time. `change` replaces files of the balancer's, `rotation` and `weights`
+//! say by what. Called by `commands`.
+
+mod change;
+pub(crate) mod rotation;
+pub(crate) mod weights;
 
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use weir_core::time::clock::{Mono, mono};
 
+pub use self::change::{Change, Effect, Program};
 use crate::admin::pause;
 use crate::control::Control;
 use crate::engine::RunError;
@@ -30,7 +38,7 @@ pub enum Kind {
     RotateCert,
     /// The balancer's program is replaced.
     Upgrade,
-    /// The balancer, or a member, is drained.
+    /// A member, or the balancer, is drained.
     Drain,
 }
 
@@ -73,6 +81,9 @@ pub enum Deed {
     Kill,
     /// Our own first member comes back.
     Revive,
+    /// Something of the balancer's is changed. What undoes such a deed is done even when the run
+    /// has ended before its time: nobody's files stay changed.
+    Change(Change),
 }
 
 /// A drill.
@@ -99,8 +110,11 @@ pub struct DrillView {
     pub at: f64,
     /// When it was made good again.
     pub undone_at: Option<f64>,
-    /// How long the command took that did it.
+    /// How long it took to do it.
     pub took: f64,
+    /// What the balancer said of it, where it says something.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub told: Option<String>,
     /// Why it could not be done; then the rest says nothing.
     pub failure: Option<String>,
     /// Requests without a right answer, in the whole window.
@@ -135,6 +149,7 @@ impl DrillView {
             at: at.as_secs_f64(),
             undone_at: None,
             took: 0.0,
+            told: None,
             failure: None,
             lost: slices.iter().map(bad).sum(),
             lost_before: slices[..begun].iter().map(bad).sum(),
@@ -154,8 +169,12 @@ impl DrillView {
         if let Some(undone) = self.undone_at {
             out.push_str(&format!(", undone at {}", time(undone)));
         }
+        out.push('\n');
+        if let Some(told) = &self.told {
+            out.push_str(&format!("    done in         {:>10}  {told}\n", time(self.took)));
+        }
         out + &format!(
-            "\n    lost            {:>10}  requests without a right answer ({} before it)\n    \
+            "    lost            {:>10}  requests without a right answer ({} before it)\n    \
              longest gap     {:>10}  without a right answer\n    \
              time to detect  {:>10}  until no request failed of it any more\n    \
              time to recover {:>10}  until all was as before\n",
@@ -208,13 +227,12 @@ pub fn run(
 ) -> Result<Report, RunError> {
     let plan = Plan { slices: true, ..plan.clone() };
     std::thread::scope(|scope| {
-        let ended = std::sync::atomic::AtomicBool::new(false);
-        let ended = std::sync::Arc::new(ended);
-        let over = std::sync::Arc::clone(&ended);
+        let ended = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&ended);
         let warmup = plan.warmup;
         let doer = scope.spawn(move || act(drill, members, control, warmup, &over));
         let result = control.run(&plan, on_second);
-        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        ended.store(true, Relaxed);
         let done = doer.join().unwrap_or_else(|_| Done::failed("the drill's thread died"));
         let mut report = result?;
         let rate = plan.rate.unwrap_or(1);
@@ -222,6 +240,7 @@ pub fn run(
         let mut view = DrillView::new(drill.kind.name(), at, &report.slices, rate);
         view.undone_at = done.undone_at.map(|at| at.as_secs_f64());
         view.took = done.took.as_secs_f64();
+        view.told = done.told;
         view.failure = done.failure;
         report.drill = Some(view);
         Ok(report)
@@ -233,6 +252,7 @@ pub fn run(
 struct Done {
     at: Option<Duration>,
     took: Duration,
+    told: Option<String>,
     undone_at: Option<Duration>,
     failure: Option<String>,
 }
@@ -248,9 +268,9 @@ fn act(
     members: Option<&Origins>,
     control: &Control,
     warmup: Duration,
-    over: &std::sync::atomic::AtomicBool,
+    over: &AtomicBool,
 ) -> Done {
-    let is_over = || over.load(std::sync::atomic::Ordering::Relaxed);
+    let is_over = || over.load(Relaxed);
     let begun = loop {
         if let Some(begun) = control.present().and_then(|live| live.begun()) {
             break begun.plus(warmup);
@@ -271,33 +291,40 @@ fn act(
     }
     let at = mono();
     let mut done = Done { at: Some(at.since(begun)), ..Done::default() };
-    done.failure = perform(&drill.deed, members).err();
+    match perform(&drill.deed, members) {
+        Ok(told) => done.told = told.filter(|told| !told.is_empty()),
+        Err(why) => done.failure = Some(why),
+    }
     done.took = mono().since(at);
-    if let Some(undo) = &drill.undo
-        && wait(at.plus(drill.after))
-    {
-        done.undone_at = Some(mono().since(begun));
-        done.failure = done.failure.or(perform(undo, members).err());
+    if let Some(undo) = &drill.undo {
+        let in_time = wait(at.plus(drill.after));
+        if in_time || matches!(undo, Deed::Change(_)) {
+            done.undone_at = in_time.then(|| mono().since(begun));
+            done.failure = done.failure.or(perform(undo, members).err());
+        }
     }
     done
 }
 
-fn perform(deed: &Deed, members: Option<&Origins>) -> Result<(), String> {
+/// Does it; gives what was told of it.
+fn perform(deed: &Deed, members: Option<&Origins>) -> Result<Option<String>, String> {
     let own = || members.ok_or_else(|| "there are no members of ours".to_string());
     match deed {
         Deed::Shell(command) => {
             let mut shell = Command::new("sh");
             shell.arg("-c").arg(command).stdin(Stdio::null()).stdout(Stdio::null());
-            succeed(shell, command)
+            succeed(shell, command)?;
         }
         Deed::Signal(name, pid) => {
             let mut kill = Command::new("kill");
             kill.arg(format!("-{name}")).arg(pid.to_string());
-            succeed(kill, &format!("kill -{name} {pid}"))
+            succeed(kill, &format!("kill -{name} {pid}"))?;
         }
-        Deed::Kill => own()?.kill(0).map_err(|error| error.to_string()),
-        Deed::Revive => own()?.revive(0).map_err(|error| error.to_string()),
+        Deed::Kill => own()?.kill(0).map_err(|error| error.to_string())?,
+        Deed::Revive => own()?.revive(0).map_err(|error| error.to_string())?,
+        Deed::Change(change) => return change.make().map(Some),
     }
+    Ok(None)
 }
 
 fn succeed(mut command: Command, words: &str) -> Result<(), String> {

@@ -47,6 +47,12 @@ pub const MAX_MEMBERS: usize = 1_024;
 pub const DATAGRAM_SIZE: (u64, u64) = (48, 65_507);
 /// Slices of 10 ms that a drill looks at: an hour.
 pub const MAX_SLICES: usize = 360_000;
+/// How long a balancer may take to show a certificate that was written over the former one.
+pub const ROTATION_LIMIT: Duration = Duration::from_secs(30);
+/// Handshakes in a row that have to show it: each of the balancer's cores may take one of them.
+pub const ROTATION_SIGHTS: u32 = 32;
+/// How long one of these handshakes may take.
+pub const SIGHT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a balancer that is started may take until it listens.
 pub const START_LIMIT: Duration = Duration::from_secs(10);
 /// How long one that is to end may take before it is killed.

@@ -39,7 +39,11 @@ impl OriginTls {
     }
 }
 
-fn identity(certificate: &Path, private_key: &Path) -> Result<Arc<Identity>, String> {
+/// Reads a certificate and its key.
+///
+/// # Errors
+/// A message with cause and cure.
+pub(crate) fn identity(certificate: &Path, private_key: &Path) -> Result<Arc<Identity>, String> {
     let settings = Certificate {
         id: derive_id("certificate", "", "origin"),
         name: "origin".to_string(),

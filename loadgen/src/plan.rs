@@ -56,6 +56,13 @@ pub struct TlsOptions {
     pub resume: bool,
 }
 
+impl TlsOptions {
+    /// The name, or the address, that the certificate has to be for.
+    pub(crate) fn name<'a>(&'a self, target: &'a Target) -> &'a str {
+        if self.server_name.is_empty() { target.host() } else { &self.server_name }
+    }
+}
+
 /// What a connection does where no HTTP is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exchange {

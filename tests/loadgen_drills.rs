@@ -1,0 +1,125 @@
+//! Drills that loadgen does by itself at a running Weir, from their command lines: a certificate is
+//! rotated, the program replaced, a member drained, the file read anew.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod process;
+
+use std::path::Path;
+use std::process::Command as Program;
+
+use clap::Parser;
+use process::{Server, address_after, config, get, run, weir};
+use weir_loadgen::cli::{Cli, Command};
+use weir_loadgen::drill::{self, DrillView};
+use weir_loadgen::{Control, OriginSpec, Origins, Report};
+
+fn members() -> Origins {
+    Origins::start(None, ["a", "b"].map(OriginSpec::new).to_vec()).unwrap()
+}
+
+/// A configuration in front of them.
+fn text(origins: &Origins) -> String {
+    let members: Vec<_> = origins.addrs().iter().map(|&addr| (addr, 1)).collect();
+    config("[0]", 5, 0, &members)
+}
+
+/// `loadgen drill` with these arguments, for four seconds; something happens after the first.
+fn drill(args: &[&str]) -> (Report, DrillView) {
+    let program = weir().get_program().to_str().unwrap().to_string();
+    let load = ["--rate", "100", "--connections", "4", "--duration", "4s", "--warmup", "0s"];
+    let times = ["--at", "1s", "--undo-after", "2s", "--weir", &program];
+    let all = [&["loadgen", "drill"], args, &load[..], &times[..]].concat();
+    let Some(Command::Drill(args)) = Cli::try_parse_from(all).unwrap().command else {
+        panic!("no drill")
+    };
+    let drill = args.drill().unwrap();
+    let (plan, _) = args.run.plan().unwrap();
+    let report = drill::run(&plan, &drill, None, &Control::default(), &mut |_, _| {}).unwrap();
+    let view = report.drill.clone().unwrap();
+    (report, view)
+}
+
+fn good(view: &DrillView, told: &str) {
+    assert_eq!((view.failure.as_deref(), view.lost), (None, 0), "{view:?}");
+    assert!(view.took > 0.0 && view.told.as_ref().unwrap().contains(told), "{view:?}");
+    assert!(view.to_text().contains(told), "{}", view.to_text());
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn a_member_is_drained_and_comes_back() {
+    let origins = members();
+    let server = Server::start(&text(&origins));
+    let file = read(&server.file.path);
+    let url = format!("http://{}/", server.web);
+    let config = server.file.path.to_str().unwrap();
+    let (report, view) = drill(&["drain", &url, "--config", config, "--member", "m0"]);
+    good(&view, "effective on all shards");
+    assert!(view.undone_at.unwrap() > view.at + 1.9, "{view:?}");
+    let answers =
+        |name: &str| report.members.iter().find(|member| member.name == name).unwrap().answers;
+    // They take turns but for the two seconds.
+    assert!(answers("a") + 2 < answers("b"), "{:?}", report.members);
+    assert_eq!(read(&server.file.path), file);
+    let before = origins.requests(0);
+    (0..4).for_each(|_| assert_eq!(get(server.web, "/").status, 200));
+    assert_eq!(origins.requests(0) - before, 2, "it has its share again");
+}
+
+#[test]
+fn a_certificate_is_rotated_and_comes_back() {
+    let (origins, folder) = (members(), tempfile::tempdir().unwrap());
+    let gencert = ["gencert", "server", "localhost", "127.0.0.1", "--dir"];
+    let (code, _, err) = run(weir().args(gencert).arg(folder.path()));
+    assert_eq!(code, Some(0), "{err}");
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (certificate, key) = (path("localhost.pem"), path("localhost.key"));
+    let listener = format!(
+        "[[listener]]\nname = \"secure\"\nloadbalancer = \"front\"\nprotocol = \"HTTPS\"\n\
+         protocol_port = 0\ndefault_pool = \"app\"\ndefault_certificate = \"site\"\n\
+         [[certificate]]\nname = \"site\"\ncertificate = {certificate:?}\nprivate_key = {key:?}\n"
+    );
+    let server = Server::start(&(text(&origins) + &listener));
+    let url = format!("https://{}/", address_after(&server.ready, "secure https://"));
+    let former = [&certificate, &key].map(|path| read(Path::new(path)));
+    let ca = path("ca.pem");
+    let files = ["--certificate", &certificate, "--private-key", &key, "--ca", &ca, "--close"];
+    // Every handshake of the run is verified: by the former certificate, and by the new one.
+    let (report, view) = drill(&[&["rotate-cert", url.as_str()], &files[..]].concat());
+    good(&view, "is shown");
+    assert!(report.latency.tls.unwrap().count >= 400, "{report:?}");
+    assert_eq!([&certificate, &key].map(|path| read(Path::new(path))), former);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4, "nothing else is left");
+}
+
+#[test]
+fn the_program_is_upgraded() {
+    let origins = members();
+    let server = Server::start(&text(&origins));
+    let (url, config) = (format!("http://{}/", server.web), server.file.path.to_str().unwrap());
+    let (_, view) = drill(&["upgrade", &url, "--config", config, "--close"]);
+    let told = view.told.clone().unwrap_or_else(|| panic!("{view:?}"));
+    let pid = told.strip_prefix("process ").and_then(|rest| rest.split(' ').next()).unwrap();
+    assert_ne!(pid, server.pid().to_string());
+    let status = get(server.web, "/").status;
+    let ended = Program::new("sh").args(["-c", "kill -KILL $0", pid]).status().unwrap();
+    assert!(ended.success() && status == 200, "{status}");
+    good(&view, "serves after");
+}
+
+#[test]
+fn what_the_balancer_refuses_is_a_drill_that_did_not_happen() {
+    let origins = members();
+    let server = Server::start(&text(&origins));
+    let (url, pid) = (format!("http://{}/", server.web), server.pid().to_string());
+    let (_, view) = drill(&["upgrade", &url, "--pid", &pid, "--program", "/bin/false"]);
+    let failure = view.failure.as_ref().unwrap();
+    assert!(failure.contains("the running process serves on"), "{failure}");
+    assert_eq!((view.told.as_deref(), view.lost), (None, 0), "{view:?}");
+    let config = server.file.path.to_str().unwrap();
+    let (_, view) = drill(&["reload", &url, "--config", config]);
+    good(&view, "effective on all shards");
+}
