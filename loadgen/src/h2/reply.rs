@@ -1,6 +1,8 @@
 //! Pure: the answer on one stream, judged (RFC 9113, 8.1 to 8.3): heads, the body's length,
 //! trailers. Used by `session`.
 
+use super::fields::{self, Length};
+
 /// How far an answer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -30,7 +32,7 @@ pub(super) struct Reply {
 #[derive(Debug, Default)]
 pub(super) struct Fields {
     status: Option<u16>,
-    length: Option<u64>,
+    length: Length,
     regular: bool,
     fault: Option<&'static str>,
 }
@@ -51,29 +53,12 @@ impl Fields {
             return false;
         }
         self.regular = true;
-        match name {
-            _ if name.iter().any(u8::is_ascii_uppercase) || name.is_empty() => {
-                self.fault = Some("the name of a field with capital letters, or without any");
-            }
-            b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding"
-            | b"upgrade" => self.fault = Some("a field about connections, which HTTP/2 forbids"),
-            b"content-length" if !is_trailer => self.length(value),
-            _ => {}
-        }
+        let wrong = match name {
+            b"content-length" if !is_trailer => self.length.take(value).err(),
+            _ => fields::fault(name),
+        };
+        self.fault = self.fault.or(wrong);
         !is_trailer && self.status.is_some_and(|status| status >= 200)
-    }
-
-    fn length(&mut self, value: &[u8]) {
-        let digits = !value.is_empty() && value.len() < 20 && value.iter().all(u8::is_ascii_digit);
-        let text = std::str::from_utf8(value).ok().filter(|_| digits);
-        let length = text.and_then(|text| text.parse().ok());
-        match (length, self.length) {
-            (None, _) => self.fault = Some("Content-Length is not a number"),
-            (Some(new), Some(old)) if new != old => {
-                self.fault = Some("two Content-Length fields that differ");
-            }
-            (length, _) => self.length = length,
-        }
     }
 }
 
@@ -106,7 +91,7 @@ impl Reply {
                 Ok(false)
             }
             Some(status) => {
-                (self.stage, self.status, self.length) = (Stage::Body, status, fields.length);
+                (self.stage, self.status, self.length) = (Stage::Body, status, fields.length.0);
                 Ok(true)
             }
         }

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
+use super::super::frame::{self, flag, kind};
 use super::super::hpack;
+use super::super::link::code_name;
 use super::*;
 
 /// What an ear heard, in words.
@@ -86,7 +88,7 @@ fn session(places: usize, requests: usize) -> Session<'static> {
         session.open(&[0x82], b"", false).unwrap();
     }
     session.feed(&Target::greeting(&[]).0, &mut Heard::default()).unwrap();
-    session.out.clear();
+    session.out().clear();
     session
 }
 
@@ -98,7 +100,7 @@ fn heard(session: &mut Session<'_>, target: &Target) -> Result<Vec<String>, &'st
 }
 
 fn said(session: &mut Session<'_>) -> Vec<(u8, u32, usize)> {
-    let out = std::mem::take(&mut session.out);
+    let out = std::mem::take(session.out());
     let (mut rest, mut found) = (out.strip_prefix(PREFACE).unwrap_or(&out), Vec::new());
     while let Some((&[a, b, c, kind, _, s0, s1, s2, s3], after)) = rest.split_first_chunk() {
         let length = u32::from_be_bytes([0, a, b, c]) as usize;
@@ -168,7 +170,7 @@ fn bodies_keep_to_both_windows() {
     assert_eq!((sum(&first, 1), sum(&first, 3)), (40_000, 25_535));
     assert!(first.iter().all(|frame| frame.2 <= 16_384));
     session.pump();
-    assert!(session.out.is_empty() && !session.is_said(0) && !session.has_more());
+    assert!(session.out().is_empty() && !session.is_said(0) && !session.has_more());
     let more = |stream: u32, by: u32| {
         Target::default().frame(kind::WINDOW_UPDATE, 0, stream, &by.to_be_bytes())
     };
@@ -201,7 +203,7 @@ fn an_early_answer_ends_the_request() {
     assert_eq!(words.last().unwrap(), "0 ended 413");
     assert_eq!(said(&mut session).last().unwrap(), &(kind::RST_STREAM, 1, 4));
     session.pump();
-    assert!(session.out.is_empty());
+    assert!(session.out().is_empty());
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::time::Duration;
 use weir_core::rt::SendBuf;
 use weir_core::time::clock::{Mono, mono};
 
-use super::session::{Ear, Ended, Lost, Session, code_name};
+use super::link::code_name;
+use super::session::{Ear, Ended, Lost, Session};
 use crate::client::{Client, Failure, Observer, Open};
 use crate::pace::Ticket;
 use crate::record::Answer;
@@ -158,12 +159,12 @@ impl Streams<'_, '_> {
     /// Posts what the session has to say.
     fn send(&mut self) -> io::Result<()> {
         self.session.pump();
-        if self.session.out.is_empty() {
+        if self.session.out().is_empty() {
             return Ok(());
         }
         let mut buffer = SendBuf::new();
-        buffer.extend_from_slice(&self.session.out);
-        self.session.out.clear();
+        buffer.extend_from_slice(self.session.out());
+        self.session.out().clear();
         self.conn.stream.post(buffer)?;
         let handed = mono();
         for (place, flight) in self.under_way.flights.iter_mut().enumerate() {
