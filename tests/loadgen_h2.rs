@@ -13,8 +13,8 @@ use process::certs::{Ca, replace};
 use process::{Server, address_after, config, count, until};
 use socket2::{Domain, Socket, Type};
 use weir_loadgen::{
-    Delay, ErrorClass, Length, Live, OriginSpec, Origins, Plan, Report, Reuse, RunError, Target,
-    run as load, run_with,
+    Delay, ErrorClass, Length, Live, OriginSpec, OriginTls, Origins, Plan, Report, Reuse, RunError,
+    Target, run as load, run_with,
 };
 
 /// A CA, and a certificate for 127.0.0.1 in files.
@@ -64,10 +64,15 @@ fn good(report: &Report, requests: u64) {
 
 /// Weir with an HTTPS listener in front of `origins`.
 fn weir(place: &Place, origins: &Origins, lines: &str) -> (Server, SocketAddr) {
+    weir_of(place, origins, &format!("default_pool = \"app\"\n{lines}"), "")
+}
+
+/// The same with more lines of the listener, which name its pool, and more tables.
+fn weir_of(place: &Place, origins: &Origins, lines: &str, tables: &str) -> (Server, SocketAddr) {
     let text = config("[0]", 5, 0, &[(origins.addrs()[0], 1)])
         + &format!(
             "[[listener]]\nname = \"secure\"\nloadbalancer = \"front\"\nprotocol = \"HTTPS\"\n\
-             protocol_port = 0\ndefault_pool = \"app\"\ndefault_certificate = \"site\"\n{lines}\n\
+             protocol_port = 0\ndefault_certificate = \"site\"\n{lines}\n{tables}\n\
              [[certificate]]\nname = \"site\"\ncertificate = {:?}\nprivate_key = {:?}\n",
             place.certificate, place.key
         );
@@ -106,6 +111,30 @@ fn large_bodies_both_ways() {
     plan.expect.contains = Some(weir_loadgen::search::Needle::new(b"not in it"));
     plan.length = Length::Requests(4);
     assert_eq!(load(&plan).unwrap().errors.check, 4);
+}
+
+/// A pool of protocol GRPC asks its members in HTTP/2 whatever the request is, and loadgen's own
+/// can be among them, in clear text and inside TLS.
+#[test]
+fn through_weir_to_members_that_speak_it() {
+    let place = Place::new();
+    let (certificate, private_key) = (place.certificate.clone(), place.key.clone());
+    let tls = OriginTls { certificate, private_key };
+    for (tls, lines) in [(None, ""), (Some(tls), "tls = { verify = false }")] {
+        let spec = OriginSpec { tls, http2: true, body_size: 100_000, ..OriginSpec::new("a") };
+        let origins = Origins::start(None, vec![spec]).unwrap();
+        let (ip, port) = (origins.addrs()[0].ip(), origins.addrs()[0].port());
+        let pool = format!(
+            "[[pool]]\nname = \"streams\"\nprotocol = \"GRPC\"\n{lines}\n\
+             [[pool.members]]\naddress = \"{ip}\"\nprotocol_port = {port}"
+        );
+        let (_server, addr) = weir_of(&place, &origins, "default_pool = \"streams\"", &pool);
+        let mut plan = place.plan(&format!("https://{addr}/"), 10, 200);
+        plan.body = vec![b'x'; 50_000];
+        good(&load(&plan).unwrap(), 200);
+        assert_eq!(origins.requests(0), 200);
+        assert!(origins.connections(0) <= 2, "few carry all: {}", origins.connections(0));
+    }
 }
 
 /// A constant rate, warm-up, connections of so many requests, ids and cookies.

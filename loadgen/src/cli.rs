@@ -230,6 +230,9 @@ pub struct IdleArgs {
     /// Time limit of opening a connection and the request on it
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::parse_duration)]
     pub timeout: Duration,
+    /// Speak HTTP/2: agreed on inside TLS (https), with prior knowledge otherwise (http)
+    #[arg(long)]
+    pub http2: bool,
     /// Write the report as JSON; - is stdout
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -384,7 +387,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SIZE", default_value = "0", value_parser = units::parse_size)]
     #[arg(hide_default_value = true)]
     pub bytes_per_second: u64,
-    /// http (with WebSocket), echo, sink or source over TCP, or udp
+    /// http (with WebSocket), echo, sink or source over TCP or TLS, or udp
     #[arg(long, value_name = "WHAT", default_value = "http", value_parser = parse_speaks)]
     pub speaks: Speaks,
     /// Speak TLS with the certificate of this PEM file
@@ -393,6 +396,9 @@ pub struct ServeArgs {
     /// Its key
     #[arg(long, value_name = "FILE", requires = "certificate")]
     pub private_key: Option<PathBuf>,
+    /// Speak HTTP/2, too: agreed on inside TLS, with prior knowledge otherwise
+    #[arg(long)]
+    pub http2: bool,
     /// Seed of delays and errors
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -543,10 +549,14 @@ impl IdleArgs {
             connections: self.connections,
             cores: self.core.into_iter().collect(),
             timeout: self.timeout,
+            http2: self.http2,
             tls: self.tls.clone().options(),
             ..Plan::new(Target::parse(&self.url)?)
         };
         plan.check().map_err(|error| error.to_string())?;
+        if plan.target.scheme == Scheme::Udp {
+            return Err("udp has no connections to hold; use another scheme".to_string());
+        }
         self.pid.map_or(Ok(()), check_pid)?;
         Ok(plan)
     }
@@ -571,6 +581,7 @@ impl ServeArgs {
             bytes_per_second: self.bytes_per_second,
             speaks: self.speaks,
             tls: tls.clone(),
+            http2: self.http2,
             seed: self.seed,
         };
         self.listen.iter().enumerate().map(spec).collect()

@@ -1,5 +1,6 @@
-//! `loadgen idle`: opens many connections, makes one request on each, holds them, and says what
-//! each costs the target in resident memory. Called by `commands`.
+//! `loadgen idle`: opens many connections, inside TLS or not, of HTTP/1.1, HTTP/2 or what else the
+//! scheme says, makes one request on each, holds them, and says what each costs the target in
+//! resident memory. Called by `commands`.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -8,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use weir_core::rt::{self, ShardConfig};
+use weir_core::rt::{self, SendBuf, ShardConfig};
 use weir_core::time::clock::mono;
 
-use crate::client::{Client, Observer, Opening};
+use crate::client::{Client, Failure, Observer, Opening, late};
 use crate::cpu;
 use crate::engine::{RunError, check_descriptors};
 use crate::gate::{Flag, Permits};
+use crate::h2::single::Single;
 use crate::limits;
 use crate::plan::{Plan, Reuse};
 use crate::seed::Rng;
@@ -30,6 +32,9 @@ pub struct IdleReport {
     pub url: String,
     /// The address it stands for.
     pub address: SocketAddr,
+    /// They speak HTTP/2.
+    #[serde(default)]
+    pub http2: bool,
     /// Connections asked for.
     pub connections: usize,
     /// Connections that got an answer and then were kept open by the target.
@@ -112,6 +117,7 @@ pub fn run(plan: &Plan, hold: Duration, pid: Option<u32>) -> Result<IdleReport, 
         schema: "weir-loadgen-idle/1".to_string(),
         url: plan.target.url.clone(),
         address: addr,
+        http2: plan.http2,
         connections: count,
         held,
         open_after_hold: quiet,
@@ -147,25 +153,70 @@ async fn open_all(wire: &Arc<Wire>, count: usize) -> Rc<Shared> {
 }
 
 async fn hold_one(shared: Rc<Shared>, mut client: Client<Unwatched>) {
-    let permit = shared.opening.acquire().await;
-    let now = mono();
-    match client.exchange(now, now).await {
-        Ok(_) if client.is_open() => shared.held.set(shared.held.get() + 1),
-        Ok(_) => {}
-        Err(failure) => {
-            shared.error.borrow_mut().get_or_insert_with(|| failure.to_string());
-        }
-    }
-    drop(permit);
-    if count_down(&shared.left) {
-        shared.all_opened.open();
-    }
-    shared.release.wait().await;
-    if client.is_quiet() {
+    let still_open = match client.line.wire.http2 {
+        true => Box::pin(hold_http2(&shared, &mut client)).await,
+        false => hold(&shared, &mut client).await,
+    };
+    if still_open {
         shared.quiet.set(shared.quiet.get() + 1);
     }
     if count_down(&shared.leaving) {
         shared.all_left.open();
+    }
+}
+
+/// A connection with one exchange at a time; true when it is open after the hold.
+async fn hold(shared: &Shared, client: &mut Client<Unwatched>) -> bool {
+    let permit = shared.opening.acquire().await;
+    let now = mono();
+    let opened = client.exchange(now, now).await.map(|_| client.is_open());
+    drop(permit);
+    shared.opened(opened);
+    shared.release.wait().await;
+    client.is_quiet()
+}
+
+/// The same of HTTP/2, where the target may ask something at any time.
+async fn hold_http2(shared: &Shared, client: &mut Client<Unwatched>) -> bool {
+    let permit = shared.opening.acquire().await;
+    let (line, _, talk) = client.parts();
+    let opened = rt::timeout(line.wire.timeout, async {
+        let mut single = Single::new(line.connect(&mut talk.rng).await?);
+        let request = line.wire.choose(&mut talk.rng);
+        let request = request.ok_or_else(|| Failure::closed("there is nothing to send"))?;
+        let mut block = SendBuf::new();
+        talk.write_block(&mut block, &line.wire, request);
+        single.exchange(request, &block).await?;
+        Ok::<_, Failure>(single)
+    });
+    let opened = opened.await.unwrap_or_else(|rt::Elapsed| Err(late()));
+    drop(permit);
+    match opened {
+        Ok(mut single) => {
+            shared.opened(Ok(true));
+            single.hold(shared.release.wait()).await
+        }
+        Err(failure) => {
+            shared.opened(Err(failure));
+            shared.release.wait().await;
+            false
+        }
+    }
+}
+
+impl Shared {
+    /// A connection was opened, and can be held, or can't.
+    fn opened(&self, opened: Result<bool, Failure>) {
+        match opened {
+            Ok(true) => self.held.set(self.held.get() + 1),
+            Ok(false) => {}
+            Err(failure) => {
+                self.error.borrow_mut().get_or_insert_with(|| failure.to_string());
+            }
+        }
+        if count_down(&self.left) {
+            self.all_opened.open();
+        }
     }
 }
 
@@ -180,10 +231,11 @@ impl IdleReport {
     pub fn to_text(&self) -> String {
         let n = |n| units::count(n);
         let mut text = format!(
-            "{}  {} connections held for {}\n\n  held         {:>12}  of {}, opened in {}\n  \
+            "{}  {} connections{} held for {}\n\n  held         {:>12}  of {}, opened in {}\n  \
              still open   {:>12}  after the hold\n",
             self.url,
             n(self.held),
+            if self.http2 { " of HTTP/2" } else { "" },
             units::seconds(self.hold),
             n(self.held),
             n(self.connections as u64),

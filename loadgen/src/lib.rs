@@ -12,7 +12,7 @@
 //! | [`pace`], [`ramp`] | who sends when (pure): closed loop, constant or changing rate, quota |
 //! | `wire`, `secure` | what all connections share; TLS towards the target |
 //! | `client`, `slot`, `pipeline` | one connection: connect, TLS, one exchange at a time or many |
-//! | `h2` | the same over HTTP/2, with its own HPACK and frames |
+//! | `h2` | the same over HTTP/2, with its own HPACK and frames; and the member's side of it |
 //! | `http`, `tcp`, `ws`, `udp` | what is said on a connection, or in a flow |
 //! | [`response`], [`chunked`], `head`, `noted`, [`search`] | what came back (pure parsers) |
 //! | `websocket`, `datagram`, `jar`, `pattern` | what else goes out and comes back (pure) |
@@ -64,6 +64,7 @@ mod noted;
 pub mod origin;
 mod origin_bytes;
 mod origin_conn;
+mod origin_h2;
 mod origin_tls;
 mod origin_udp;
 pub mod pace;

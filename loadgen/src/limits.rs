@@ -106,6 +106,8 @@ pub const LATENCY_DIGITS: u8 = 3;
 pub const MAX_ORIGINS: usize = 1_024;
 /// Accept queue of an origin.
 pub const ORIGIN_BACKLOG: i32 = 4_096;
+/// Streams that an origin takes at once on a connection of HTTP/2.
+pub const ORIGIN_STREAMS: u32 = 1_000;
 /// Commands that may wait for the origins' shard.
 pub const ORIGIN_COMMANDS: usize = 64;
 /// How long `kill` and `revive` wait for the shard's answer.

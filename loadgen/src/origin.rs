@@ -23,7 +23,7 @@ use weir_core::tls::{self, Server, Stream};
 
 use crate::limits;
 use crate::origin_bytes;
-use crate::origin_conn::{self, End};
+use crate::origin_conn::{self, End, Prepared};
 use crate::origin_tls::OriginTls;
 use crate::origin_udp;
 use crate::seed::Rng;
@@ -86,7 +86,7 @@ impl Delay {
 /// What an origin speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Speaks {
-    /// HTTP/1.1, and WebSocket where it is asked for: messages come back.
+    /// HTTP/1.1, WebSocket where it is asked for (messages come back), and HTTP/2 if it is to be.
     #[default]
     Http,
     /// Bytes over TCP come back.
@@ -124,6 +124,8 @@ pub struct OriginSpec {
     pub speaks: Speaks,
     /// Inside TLS.
     pub tls: Option<OriginTls>,
+    /// HTTP/2, too: with whom agrees on it inside TLS, and with whom begins so otherwise.
+    pub http2: bool,
     /// Seed of delays and errors.
     pub seed: u64,
 }
@@ -142,6 +144,7 @@ impl OriginSpec {
             bytes_per_second: 0,
             speaks: Speaks::Http,
             tls: None,
+            http2: false,
             seed: 1,
         }
     }
@@ -165,6 +168,9 @@ impl OriginSpec {
         }
         if self.tls.is_some() && self.speaks == Speaks::Udp {
             return Err("datagrams have no TLS".to_string());
+        }
+        if self.http2 && self.speaks != Speaks::Http {
+            return Err("HTTP/2 is for origins that speak HTTP".to_string());
         }
         Ok(())
     }
@@ -354,8 +360,8 @@ struct Seat {
 impl Seat {
     fn reserve(spec: OriginSpec) -> Result<Seat, OriginError> {
         let fail = |addr| move |error| OriginError::Listen { addr, error };
-        let tls =
-            spec.tls.as_ref().map(OriginTls::server).transpose().map_err(OriginError::Spec)?;
+        let tls = spec.tls.as_ref().map(|tls| tls.server(spec.http2));
+        let tls = tls.transpose().map_err(OriginError::Spec)?;
         if spec.speaks == Speaks::Udp {
             let socket = std::net::UdpSocket::bind(spec.listen).map_err(fail(spec.listen))?;
             let addr = socket.local_addr().map_err(fail(spec.listen))?;
@@ -396,7 +402,7 @@ pub(crate) struct Member {
     pub(crate) spec: OriginSpec,
     pub(crate) stats: Arc<OriginStats>,
     pub(crate) answers: origin_conn::Answers,
-    pub(crate) rng: RefCell<Rng>,
+    rng: RefCell<Rng>,
     addr: SocketAddr,
     tls: Option<Server>,
     _holder: Option<Socket>,
@@ -519,6 +525,19 @@ impl Member {
         chance > 0.0 && self.rng.borrow_mut().unit() < chance
     }
 
+    /// The next answer: the usual one, or by chance an error.
+    pub(crate) fn draw_answer(&self) -> &Prepared {
+        match self.happens(self.spec.error_rate) {
+            true => &self.answers.error,
+            false => &self.answers.normal,
+        }
+    }
+
+    /// How long the next request waits for its answer.
+    pub(crate) fn draw_delay(&self) -> Duration {
+        self.spec.delay.draw(&mut self.rng.borrow_mut())
+    }
+
     async fn kill(&self) {
         if !self.alive.replace(false) {
             return;
@@ -617,6 +636,7 @@ mod tests {
         };
         assert!(OriginSpec::new("a").check().is_ok());
         assert!(wrong(|s| s.name = "a\r\nb".into()).contains("name"));
+        assert!(wrong(|s| (s.http2, s.speaks) = (true, Speaks::Echo)).contains("HTTP/2"));
         assert!(wrong(|s| s.status = 101).contains("status"));
         assert!(wrong(|s| s.error_rate = 1.5).contains("error rate"));
         assert!(wrong(|s| s.error_rate = f64::NAN).contains("error rate"));

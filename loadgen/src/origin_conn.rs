@@ -1,5 +1,6 @@
-//! One connection of an origin: reads requests, waits its delay, answers. The answers' bytes are
-//! made once. Called by `origin`, which also ends it when the origin is killed.
+//! One connection of an origin that speaks HTTP: reads requests, waits its delay, answers; what is
+//! to be HTTP/2 is `origin_h2`'s. The answers' bytes are made once. Called by `origin`, which also
+//! ends it when the origin is killed.
 
 use std::io;
 use std::time::Duration;
@@ -8,9 +9,12 @@ use weir_core::rt::{self, SendBuf};
 use weir_core::time::clock::mono;
 use weir_core::tls::Stream;
 
+use crate::h2::hpack;
+use crate::h2::service::Service;
 use crate::limits::INLINE_BODY;
 use crate::origin::{Member, OriginSpec};
 use crate::origin_bytes::echo_messages;
+use crate::origin_h2;
 use crate::pattern::piece;
 use crate::request::{RequestHead, RequestReader, Step};
 use crate::sending::{send, send_pattern};
@@ -18,14 +22,15 @@ use crate::websocket::accept;
 
 /// The prepared answers of one origin. One per origin.
 pub(crate) struct Answers {
-    normal: Prepared,
-    error: Prepared,
+    pub(crate) normal: Prepared,
+    pub(crate) error: Prepared,
 }
 
-/// One answer: its head in two variants, and a body.
-struct Prepared {
+/// One answer: its head in two variants and as a block of HTTP/2, and a body.
+pub(crate) struct Prepared {
     keep: Vec<u8>,
     close: Vec<u8>,
+    block: Vec<u8>,
     body: u64,
 }
 
@@ -61,7 +66,19 @@ impl Prepared {
             )
             .into_bytes()
         };
-        Prepared { keep: head(""), close: head("Connection: close\r\n"), body }
+        let mut block = Vec::new();
+        hpack::write(&mut block, ":status", &status.to_string());
+        hpack::write(&mut block, "x-origin", name);
+        hpack::write(&mut block, "content-type", "text/plain");
+        if status != 204 {
+            hpack::write(&mut block, "content-length", &size.to_string());
+        }
+        Prepared { keep: head(""), close: head("Connection: close\r\n"), block, body }
+    }
+
+    /// Its head in HTTP/2, and the bytes of the body that follows.
+    pub(crate) fn block(&self, is_head: bool) -> (&[u8], u64) {
+        (&self.block, if is_head { 0 } else { self.body })
     }
 }
 
@@ -93,6 +110,9 @@ impl End {
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(member: &Member, stream: &Stream) -> End {
+    if member.spec.http2 && is_http2(stream).await {
+        return Box::pin(origin_h2::serve(member, stream)).await;
+    }
     let mut reader = RequestReader::default();
     loop {
         match next_request(stream, &mut reader).await {
@@ -119,6 +139,17 @@ pub(crate) async fn serve(member: &Member, stream: &Stream) -> End {
             }
         }
     }
+}
+
+/// Is HTTP/2 agreed on, or begun with without being asked?
+async fn is_http2(stream: &Stream) -> bool {
+    if stream.tls().is_some() {
+        return stream.alpn() == Some(b"h2");
+    }
+    let Ok(Some(first)) = stream.recv().await else { return false };
+    let is_meant = Service::is_meant(&first);
+    stream.unread(first);
+    is_meant
 }
 
 enum Next {
@@ -151,18 +182,14 @@ async fn next_request(stream: &Stream, reader: &mut RequestReader) -> Next {
 }
 
 async fn wait(member: &Member) {
-    let delay = member.spec.delay.draw(&mut member.rng.borrow_mut());
+    let delay = member.draw_delay();
     if !delay.is_zero() {
         rt::sleep_exact(mono().plus(delay)).await;
     }
 }
 
 async fn answer(member: &Member, stream: &Stream, request: RequestHead) -> io::Result<()> {
-    let answer = if member.happens(member.spec.error_rate) {
-        &member.answers.error
-    } else {
-        &member.answers.normal
-    };
+    let answer = member.draw_answer();
     let body = if request.is_head { 0 } else { answer.body };
     let mut buffer = SendBuf::new();
     buffer.extend_from_slice(if request.keep_alive { &answer.keep } else { &answer.close });

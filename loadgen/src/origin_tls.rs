@@ -23,17 +23,18 @@ pub struct OriginTls {
 }
 
 impl OriginTls {
-    /// Reads the files; what handshakes need.
+    /// Reads the files; what handshakes need, in which HTTP/2 may be agreed on.
     ///
     /// # Errors
     /// A message with cause and cure.
-    pub(crate) fn server(&self) -> Result<Server, String> {
+    pub(crate) fn server(&self, http2: bool) -> Result<Server, String> {
         let id = derive_id("listener", "", "origin");
         let shown = vec![identity(&self.certificate, &self.private_key)?];
         let tickets = Tickets::fresh(Context::new(id, None), tickets::now());
         let tickets = tickets.ok_or("no random numbers are to be had for session tickets")?;
         let certificates = Certificates { shown, client_ca: None };
-        let config = server_config(&ListenerTls::default(), &certificates, &Arc::new(tickets));
+        let settings = ListenerTls { http2, ..ListenerTls::default() };
+        let config = server_config(&settings, &certificates, &Arc::new(tickets));
         let config = config.map_err(|error| format!("TLS can't be set up: {error}"))?;
         Ok(Server::new(config, HANDSHAKE))
     }

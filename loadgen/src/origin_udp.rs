@@ -10,7 +10,7 @@ use crate::origin::Member;
 pub(crate) async fn serve(member: &Member, socket: &UdpSocket) {
     while let Ok(arrival) = socket.recv().await {
         let Arrival::Datagram(datagram) = arrival else { continue };
-        let delay = member.spec.delay.draw(&mut member.rng.borrow_mut());
+        let delay = member.draw_delay();
         if !delay.is_zero() {
             rt::sleep_exact(mono().plus(delay)).await;
         }

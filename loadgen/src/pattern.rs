@@ -22,6 +22,12 @@ pub(crate) fn piece(left: u64) -> &'static [u8] {
     &BYTES[..length]
 }
 
+/// At most `length` bytes of the text from `offset` on; some, unless `length` is 0.
+pub(crate) fn piece_at(offset: u64, length: usize) -> &'static [u8] {
+    let rest = &BYTES[(offset % PATTERN as u64) as usize..];
+    &rest[..length.min(rest.len())]
+}
+
 /// Whether `data` stands at `offset` of the text.
 pub(crate) fn stands_at(offset: u64, data: &[u8]) -> bool {
     let mut at = (offset % PATTERN as u64) as usize;
@@ -56,5 +62,6 @@ mod tests {
         assert!(stands_at(PATTERN as u64 + 3, &all[3..70]));
         assert!(!stands_at(1, &all));
         assert!(stands_at(5, b""));
+        assert_eq!((piece_at(7, 3), piece_at(PATTERN as u64 - 1, 9)), (&b"789"[..], &b"\n"[..]));
     }
 }

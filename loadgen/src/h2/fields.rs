@@ -1,5 +1,5 @@
 //! Pure: rules that hold for the header fields of requests and answers alike (RFC 9113, 8.2 and
-//! 8.1.1). Used by `reply`.
+//! 8.1.1). Used by `reply` and `asked`.
 
 /// What is wrong with a field that isn't a pseudo-field.
 pub(super) fn fault(name: &[u8]) -> Option<&'static str> {

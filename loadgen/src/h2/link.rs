@@ -1,6 +1,7 @@
 //! Pure: what both ends of a connection of HTTP/2 (RFC 9113) do alike, sans IO: frames and header
 //! blocks are put together, SETTINGS and PING answered, the connection's windows kept. What
-//! concerns streams is told as an [`Event`] to whoever keeps them, as `session` does. Written for judging: what the peer must not send is an error.
+//! concerns streams is told as an [`Event`] to whoever keeps them: `session`, which asks, and
+//! `service`, which answers. Written for judging: what the peer must not send is an error.
 
 use super::frame::{self, Frames, HEAD, Item, flag, kind};
 use super::hpack::{Decoder, TABLE};
@@ -15,6 +16,7 @@ const DEFAULT_PAYLOAD: usize = 16_384;
 const MAX_WINDOW: i64 = (1 << 31) - 1;
 /// Error codes that loadgen sends (RFC 9113, section 7).
 pub(super) const PROTOCOL_ERROR: u32 = 1;
+pub(super) const REFUSED_STREAM: u32 = 7;
 pub(super) const CANCEL: u32 = 8;
 
 /// Settings that loadgen sends (RFC 9113, 6.5.2).

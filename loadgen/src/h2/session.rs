@@ -1,6 +1,6 @@
 //! Pure: one connection of HTTP/2 from the client's side (RFC 9113), sans IO: what arrives goes in,
 //! what is to be sent stands in `out`, and an [`Ear`] hears what came of each stream. Streams have
-//! places, which are used again. Owned by `slot`.
+//! places, which are used again. Owned by `slot` and `single`.
 
 use super::link::{CANCEL, Event, Link, PREFACE, PROTOCOL_ERROR, setting, widen};
 use super::reply::{self, Reply, Stage};
