@@ -361,3 +361,36 @@ fn answers_survive_everything_at_once() {
         ..FaultPlan::default()
     });
 }
+
+/// Another process may receive by the very same socket: what has arrived is handed out here, what
+/// comes while the socket is held up waits for the other one, or for this one again.
+#[test]
+fn what_a_held_socket_gets_waits_for_who_goes_on() {
+    on_shard(|| async {
+        let (server, at) = socket("127.0.0.1:0");
+        let (client, _) = socket("127.0.0.1:0");
+        let send = |word: &[u8]| assert!(client.send(bytes(word), at, None));
+        for word in [b"one", b"two"] {
+            send(word);
+            assert_eq!(*datagram(&server).await.data, word[..]);
+        }
+        let until_still = async |socket: &UdpSocket| {
+            socket.hold();
+            while !socket.is_still() {
+                if let Some(got) = maybe(socket, Duration::from_millis(1)).await {
+                    panic!("{got:?}");
+                }
+            }
+        };
+        until_still(&server).await;
+        let same = std::os::fd::AsFd::as_fd(&server).try_clone_to_owned().unwrap();
+        let other = UdpSocket::from_fd(same, true).unwrap();
+        send(b"three");
+        assert_eq!(*datagram(&other).await.data, b"three"[..]);
+        until_still(&other).await;
+        send(b"four");
+        assert!(maybe(&server, Duration::from_millis(20)).await.is_none(), "nobody receives");
+        server.go_on();
+        assert_eq!(*datagram(&server).await.data, b"four"[..]);
+    });
+}

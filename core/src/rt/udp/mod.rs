@@ -188,6 +188,23 @@ impl UdpSocket {
         self.0.poll_recv(cx)
     }
 
+    /// Receives nothing from now on: another process is to receive from the very same socket.
+    /// `recv` hands out what has arrived here already; what comes later waits in the kernel, as
+    /// much as the socket's buffer holds. Sends go on as ever.
+    pub fn hold(&self) {
+        shard::with(|shard| self.0.recv.hold(shard));
+    }
+
+    /// Receives again after [`UdpSocket::hold`], what has waited first.
+    pub fn go_on(&self) {
+        self.0.recv.go_on();
+    }
+
+    /// After [`UdpSocket::hold`]: has the last datagram been handed out, and none can come?
+    pub fn is_still(&self) -> bool {
+        self.0.recv.is_still()
+    }
+
     /// Sends one datagram to `to`, from `from` if given (an address of this host; the port is the
     /// socket's). It leaves with this turn, or never: what the kernel does not take at once is
     /// dropped and counted. `false` when it was dropped already, since too many wait for this turn.

@@ -1,6 +1,7 @@
 //! The receiving half of a UDP socket: keeps a receive armed while somebody waits, queues what
 //! arrives, and stops receiving when too much waits, so that the kernel's socket buffer, not ours,
-//! overflows under a flood.
+//! overflows under a flood. It may be held up altogether: another process is to receive from the
+//! very same socket.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -79,6 +80,8 @@ pub(super) struct RecvHalf {
     op: Flight,
     multishot: Cell<bool>,
     starved: Cell<bool>,
+    /// Nothing is to be received until it may go on.
+    held: Cell<bool>,
     message: Place<Box<Message>>,
     queue: RefCell<VecDeque<Arrival>>,
     /// What makes the socket unusable, until somebody has seen it.
@@ -104,6 +107,27 @@ impl RecvHalf {
         self.waiter.wake();
     }
 
+    /// Receives nothing any more.
+    pub(super) fn hold(&self, shard: &Shard) {
+        self.held.set(true);
+        self.op.cancel(shard);
+    }
+
+    /// Receives again, as soon as somebody asks.
+    pub(super) fn go_on(&self) {
+        self.held.set(false);
+        self.waiter.wake();
+    }
+
+    /// It is held up, the ring has let go, and all that had arrived is handed out.
+    pub(super) fn is_still(&self) -> bool {
+        self.held.get() && !self.in_flight() && !self.has_event()
+    }
+
+    fn may_receive(&self) -> bool {
+        !self.starved.get() && !self.held.get()
+    }
+
     fn has_event(&self) -> bool {
         self.error.get().is_some() || !self.queue.borrow().is_empty()
     }
@@ -119,7 +143,7 @@ impl UdpInner {
             return Poll::Ready(Err(io::Error::from_raw_os_error(code)));
         }
         half.waiter.set(cx.waker());
-        if !half.in_flight() && !half.starved.get() {
+        if !half.in_flight() && half.may_receive() {
             shard::with(|shard| self.arm(shard));
         }
         Poll::Pending
@@ -157,7 +181,8 @@ impl UdpInner {
     pub(in crate::rt) fn feed(self: &Rc<Self>, shard: &Shard) {
         let half = &self.recv;
         half.starved.set(false);
-        if !self.closing.get() && !half.in_flight() && !half.has_event() && half.waiter.is_set() {
+        let wanted = half.waiter.is_set() && !half.has_event() && half.may_receive();
+        if !self.closing.get() && !half.in_flight() && wanted {
             self.arm(shard);
         }
     }
@@ -197,7 +222,7 @@ impl UdpInner {
             if !last && half.queue.borrow().len() >= limits::DATAGRAM_QUEUE {
                 half.op.cancel(shard);
             }
-        } else if last && half.waiter.is_set() && !half.starved.get() {
+        } else if last && half.waiter.is_set() && half.may_receive() {
             self.arm(shard);
         }
     }
