@@ -5,6 +5,7 @@
 
 mod accept;
 mod neighbours;
+mod passing;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -29,6 +30,8 @@ use weir_l4::{Tcp, Udp, udp};
 use weir_l7::Service;
 
 pub use self::neighbours::Neighbours;
+pub use self::passing::Outlet;
+use crate::upgrade::flows::Parcel;
 use crate::upgrade::giver::Lent;
 use accept::{Entrance, Services};
 use neighbours::Handed;
@@ -68,6 +71,15 @@ pub enum Order {
     },
     /// Send its number and its listening sockets once more, with their places.
     Lend(mpsc::Sender<Lent>),
+    /// Receive nothing any more for the listeners of these UDP doors, and send their flows.
+    PassFlows {
+        /// The doors.
+        places: Arc<BTreeSet<Place>>,
+        /// Where they go.
+        outlet: Outlet,
+    },
+    /// There is no other process: receive again.
+    GoOn,
     /// Another process serves by these doors, on the very same sockets: let nobody in any more,
     /// and then as [`Order::Drain`].
     HandOver {
@@ -113,6 +125,14 @@ pub enum DoorChange {
         place: Place,
         /// Whose connections come by it.
         listener: Handle,
+    },
+    /// Go on with flows of the process that is replaced by this one, by doors that were opened
+    /// before.
+    Adopt {
+        /// Whose flows they are.
+        listener: Handle,
+        /// The flows; doors are named as this process counts them.
+        parcels: Vec<Parcel>,
     },
     /// TCP: take no new handshakes, serve the accept queue, close; connections live on (R6.3-2).
     /// UDP: close; the flows end with it.
@@ -238,6 +258,8 @@ async fn life(plan: Plan, neighbours: Neighbours, mut orders: Receiver<Order>, e
                 // Who asked may have gone.
                 let _unheard = reply.send((plan.index, desk.lend()));
             }
+            Order::PassFlows { places, outlet } => desk.pass_flows(plan.index, &places, outlet),
+            Order::GoOn => desk.go_on(),
             Order::HandOver { taken, quiet } => {
                 desk.hand_over(&taken);
                 desk.drain(quiet, plan.index, reports);
@@ -360,6 +382,10 @@ impl Desk {
                 }
                 None
             }
+            DoorChange::Adopt { listener, parcels } => {
+                self.adopt_flows(listener, parcels);
+                None
+            }
             DoorChange::Close { place } => {
                 let doors = self.doors.borrow_mut().remove(&place)?;
                 let closed = doors.into_iter().map(|door| self.close(door));
@@ -462,10 +488,11 @@ impl Desk {
             for door in mine {
                 match door {
                     Door::Tcp { listener, .. } => listener.hand_over(),
-                    Door::Udp { door, .. } => self.services().udp.close(door),
+                    Door::Udp { door, .. } => self.services().udp.leave(door),
                 }
             }
         }
+        self.go_on();
     }
 }
 

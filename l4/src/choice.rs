@@ -4,6 +4,7 @@
 //! Pure but for the tables it reads.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use weir_core::control::{By, Stickiness};
 use weir_core::model::{Algorithm, Handle, ProxyHeader};
 use weir_core::obs::Sticky;
 use weir_core::pool::{hash_address, hash_bytes};
-use weir_core::table::{Held, Pool, Site};
+use weir_core::table::{Held, Member, Pool, Site};
 use weir_core::time::clock::Mono;
 
 use crate::quic::{self, Aim};
@@ -43,10 +44,7 @@ pub(crate) fn choose(
         let held = pool.pick_family(hash_address(source), ipv6, tried).ok()?;
         return Some(Choice { held, sticky: Sticky::None, bond: None });
     };
-    let session = match source {
-        IpAddr::V4(ip) => stickiness.key.session(&ip.octets()),
-        IpAddr::V6(ip) => stickiness.key.session(&ip.octets()),
-    };
+    let session = session_of(&stickiness, source);
     let was_tried = |handle| tried.clone().any(|other| other == handle);
     let mark = bindings.find(session, seconds(now));
     let bound = mark.and_then(|mark| pool.bound(&stickiness, u64::from(mark)));
@@ -66,6 +64,27 @@ pub(crate) fn choose(
 }
 
 impl Choice {
+    /// One that was made in another process, for a client at `source`; `binds` as that one said.
+    pub(crate) fn again(
+        pool: &Pool,
+        member: &Rc<Member>,
+        source: IpAddr,
+        sticky: Sticky,
+        binds: bool,
+    ) -> Choice {
+        let known = table(pool).filter(|_| binds);
+        let bond = known.map(|(stickiness, _)| {
+            let session = session_of(&stickiness, source);
+            (stickiness, session)
+        });
+        Choice { held: Held::again(member), sticky, bond }
+    }
+
+    /// Is the source to be bound to the member once that has answered?
+    pub(crate) fn binds(&self) -> bool {
+        self.bond.is_some()
+    }
+
     /// The member has taken the connection: the source is bound to it from `now` on, for the pool's
     /// `persistence_timeout` (R2.2-6).
     pub(crate) fn bind(&self, now: Mono) {
@@ -133,6 +152,14 @@ pub(crate) fn header_for(site: &Site, pool: &Pool) -> ProxyHeader {
     }
 }
 
+/// What stands for a source in bindings.
+fn session_of(stickiness: &Stickiness, source: IpAddr) -> u64 {
+    match source {
+        IpAddr::V4(ip) => stickiness.key.session(&ip.octets()),
+        IpAddr::V6(ip) => stickiness.key.session(&ip.octets()),
+    }
+}
+
 fn table(pool: &Pool) -> Option<(Arc<Stickiness>, Arc<weir_core::pool::sticky::Bindings>)> {
     let stickiness = pool.stickiness()?;
     match &stickiness.by {
@@ -152,7 +179,6 @@ pub(crate) fn seconds(now: Mono) -> u32 {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::rc::Rc;
 
     use weir_core::control::State;
     use weir_core::model::{

@@ -14,6 +14,9 @@ pub const FLOW_SOCKETS: u32 = 8_192;
 pub const EVICTION_REACH: usize = 64;
 /// Connection ids of its member that a flow to a QUIC pool keeps bound.
 pub const FLOW_IDS: usize = 4;
+/// Upstream sockets of the flows that are handed to another process at once: as many as one message
+/// takes.
+pub const PASSED_SOCKETS: usize = 250;
 /// After so much silence a flow ends while the process drains.
 pub const DRAIN_IDLE: Duration = Duration::from_secs(1);
 /// How long a socket rests after an error that the runtime did not handle itself.

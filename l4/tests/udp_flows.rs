@@ -90,7 +90,8 @@ impl World {
             70..75 => self.stray_answer(),
             75..80 => self.member_refuses(),
             80..82 => self.member_goes(),
-            82..84 => {
+            82 => self.another_process(),
+            83 => {
                 self.idle = Duration::from_secs(10 + self.dice.below(300));
                 self.table.set_idle(self.idle);
             }
@@ -194,6 +195,29 @@ impl World {
         assert!(self.model.values().all(|known| known.member != gone));
     }
 
+    /// Another process takes the flows over, from one shard or from two: all stays as it was, but
+    /// for the numbers of the sockets.
+    fn another_process(&mut self) {
+        let mut next = Table::new(self.most, self.idle);
+        let parts = 1 + self.dice.below(2) as u32;
+        let mut numbers: HashMap<SocketId, SocketId> = HashMap::new();
+        for part in 0..parts {
+            let flows = self.table.end_where(|flow| flow.socket.number() % parts == part);
+            let count = flows.len();
+            let adopted = next.adopt(flows);
+            assert!(adopted.left.is_empty() && adopted.sockets.len() <= count);
+            numbers.extend(adopted.sockets);
+        }
+        assert!(self.table.is_empty());
+        self.table = next;
+        for known in self.model.values_mut() {
+            known.socket = numbers[&known.socket];
+        }
+        // What comes by sockets that carry nothing finds nobody.
+        self.under_way.retain(|answer| numbers.contains_key(&answer.socket));
+        self.under_way.iter_mut().for_each(|answer| answer.socket = numbers[&answer.socket]);
+    }
+
     fn pass(&mut self, time: Duration) {
         self.now = self.now.plus(time);
         while let Some(ended) = self.table.expire(self.now) {
@@ -277,4 +301,29 @@ fn many_flows_share_few_sockets() {
     // Two indices at their emptiest, with a byte a place, and the list of free places.
     let rest = 2 * (size_of::<u32>() + 1) * 16 / 7 + size_of::<u32>();
     assert!(flow + rest <= 320, "{flow} + {rest}");
+}
+
+/// A client that has a flow already keeps it, and a table takes no more than it may.
+#[test]
+fn flows_for_which_there_is_no_room_are_given_back() {
+    let begin = |clients: std::ops::Range<u64>, most| {
+        let mut table = Table::new(most, Duration::from_secs(300));
+        for n in clients {
+            let begun = table.begin(client(n), member(n), false, n, Mono::from_nanos(n));
+            assert!(matches!(begun, Begun::Flow(_, None)));
+        }
+        table
+    };
+    let mut former = begin(0..8, 10);
+    let mut table = begin(6..12, 10);
+    let adopted = table.adopt(former.end_where(|_| true));
+    assert_eq!((table.len(), adopted.left.len()), (10, 4));
+    let twice = adopted.left.iter().filter(|flow| flow.payload >= 6).count();
+    assert_eq!(twice, 2, "clients 6 and 7");
+    let ended = |table: &mut Table<u64>| {
+        let flow = table.expire(Mono::from_nanos(1 << 60));
+        flow.map(|flow| flow.payload)
+    };
+    let order: Vec<u64> = std::iter::from_fn(|| ended(&mut table)).collect();
+    assert!(order.is_sorted() && order.len() == 10, "the longest silent first: {order:?}");
 }

@@ -243,7 +243,7 @@ impl Control {
         };
         let staged = self.stage_start(&health);
         // An address that can't be had is told before anybody waits.
-        let moves = self.doors.plan(&staged.next, clock::mono(), &mut stock)?;
+        let mut moves = self.doors.plan(&staged.next, clock::mono(), &mut stock)?;
         // Sockets that this configuration doesn't want.
         drop(stock);
         for warning in &moves.warnings {
@@ -258,7 +258,7 @@ impl Control {
             }
         }
         if let Some(waiting) = waiting
-            && let Some(end) = self.inherit(waiting).await?
+            && let Some(end) = self.inherit(waiting, &mut moves).await?
         {
             return Ok(Some(end));
         }

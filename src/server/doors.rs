@@ -14,7 +14,9 @@ use weir_core::model::{Handle, Id};
 use weir_core::net::{self, Joining, Place, Transport, Wanted};
 use weir_core::time::clock::Mono;
 
+use super::seats::Seats;
 use crate::shard::DoorChange;
+use crate::upgrade::flows::Parcel;
 use crate::upgrade::heir::Group;
 
 /// Listening sockets that another process has handed over.
@@ -50,6 +52,8 @@ pub struct Moves {
     next: Doors,
     changes: Vec<Vec<DoorChange>>,
     joining: Vec<(Handle, Vec<usize>, Joining)>,
+    /// UDP sockets that were handed over.
+    seats: Seats,
     /// What the user should know.
     pub warnings: Vec<String>,
 }
@@ -74,6 +78,11 @@ impl Doors {
     pub fn of(&self, listener: Handle) -> impl Iterator<Item = SocketAddr> {
         let mine = move |(_, door): &(&Place, &Door)| door.listener == listener;
         self.open.iter().filter(mine).map(|(place, _)| place.address)
+    }
+
+    /// The listener that serves by a place.
+    pub fn listener(&self, place: Place) -> Option<Handle> {
+        self.open.get(&place).map(|door| door.listener)
     }
 
     /// All open doors.
@@ -103,6 +112,7 @@ impl Doors {
             },
             changes: (0..self.shards).map(|_| Vec::new()).collect(),
             joining: Vec::new(),
+            seats: Seats::default(),
             warnings: Vec::new(),
         };
         moves.next.closed.retain(|_, when| is_closing(*when));
@@ -281,8 +291,12 @@ impl Moves {
     fn deal(&mut self, wish: &Wish, place: Place, group: Group) -> Result<()> {
         let listener = wish.listener;
         let mut idle = wish.shards.clone();
-        for ((_, socket), &shard) in group.sockets.into_iter().zip(wish.shards.iter().cycle()) {
+        for ((former, socket), &shard) in group.sockets.into_iter().zip(wish.shards.iter().cycle())
+        {
             idle.remove(&shard);
+            if place.transport == Transport::Udp {
+                self.seats.note(place.address, former, shard);
+            }
             self.tell(shard, DoorChange::Open { place, listener, socket });
         }
         let mut door = wish.door();
@@ -296,6 +310,20 @@ impl Moves {
         }
         self.next.open.insert(place, door);
         Ok(())
+    }
+
+    /// The UDP doors that were handed over, each with its listener.
+    pub fn handed_over(&self) -> impl Iterator<Item = (SocketAddr, Handle)> {
+        let listener = |address| Some((address, self.next.listener(udp_place(address))?));
+        self.seats.addresses().into_iter().filter_map(listener)
+    }
+
+    /// Has flows that came by doors which were handed over go on where these are now.
+    pub fn adopt(&mut self, parcels: Vec<Parcel>) {
+        let listener_at = |address| self.next.listener(udp_place(address));
+        for ((shard, listener), parcels) in self.seats.deal(parcels, listener_at) {
+            self.tell(shard, DoorChange::Adopt { listener, parcels });
+        }
     }
 
     fn tell(&mut self, shard: usize, change: DoorChange) {
@@ -367,6 +395,11 @@ fn take_over(wish: &mut Wish, stock: &mut Stock, moves: &mut Moves) -> Result<()
         free.for_each(|address| address.set_port(port));
     }
     Ok(())
+}
+
+/// An address of a UDP listener.
+fn udp_place(address: SocketAddr) -> Place {
+    Place { transport: Transport::Udp, address }
 }
 
 /// What its sockets speak.

@@ -15,7 +15,7 @@ use weir_core::obs::{Board, ListenerCounters};
 use weir_core::pool::sticky::Secret;
 use weir_core::rt::{RingStats, ShardError};
 
-use crate::shard::{self, DoorChange, Neighbours, Order, Plan, Reports, Shard, Update};
+use crate::shard::{self, DoorChange, Neighbours, Order, Outlet, Plan, Reports, Shard, Update};
 use crate::upgrade::giver::Lent;
 
 /// Spreads the seeds of neighbouring shards over all bits (2^64 divided by the golden ratio).
@@ -182,6 +182,18 @@ impl Fleet {
     /// Has every shard send its listening sockets.
     pub fn lend(&self, reply: &mpsc::Sender<Lent>) {
         self.order_all(|| Order::Lend(reply.clone()));
+    }
+
+    /// Has every shard hold the UDP listeners of these doors up, and send their flows.
+    pub fn pass_flows(&self, places: BTreeSet<Place>, outlet: &Outlet) {
+        let places = Arc::new(places);
+        let order = || Order::PassFlows { places: Arc::clone(&places), outlet: outlet.clone() };
+        self.order_all(order);
+    }
+
+    /// Has every shard go on with what it has held up.
+    pub fn go_on(&self) {
+        self.order_all(|| Order::GoOn);
     }
 
     /// Has every shard leave these doors to another process, and drain.

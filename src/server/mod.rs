@@ -15,6 +15,7 @@ mod fleet;
 mod life;
 mod passthrough;
 mod reload;
+mod seats;
 mod secret;
 mod sources;
 mod upgrade;

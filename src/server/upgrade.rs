@@ -2,24 +2,26 @@
 //! is to be one, what is handed over and when it stops to serve; the new one gets ready with what
 //! it was handed, and waits for the word. Threads of [`crate::upgrade`] do what may block.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use weir_core::control::{State, Verdict};
-use weir_core::net::Place;
+use weir_core::net::{Place, Transport};
 use weir_core::pool::sticky::Secret;
 use weir_core::time::clock::{self, Mono};
 
 use super::checking;
 use super::control::{Control, Event, millis_since};
-use super::doors::Stock;
+use super::doors::{Moves, Stock};
 use super::life::End;
 use crate::admin;
 use crate::notify;
 use crate::remote::desk;
-use crate::shard::QUIET;
+use crate::shard::{Outlet, QUIET};
 use crate::upgrade::Upgraded;
 use crate::upgrade::giver::{Job, Parting, Progress};
 use crate::upgrade::heir::{Legacy, Waiting};
@@ -27,6 +29,12 @@ use crate::upgrade::wire::{Manifest, PROTOCOL};
 
 /// How long a new process may take to get ready, beside the first answers of its members.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long UDP flows may be held up before the new process has them: datagrams wait in the
+/// sockets' buffers meanwhile. Those that are left then end.
+const FLOWS_LIMIT: Duration = Duration::from_secs(5);
+/// Parcels of flows that may wait to be sent: so many times 250 sockets are open twice.
+const PARCELS: usize = 4;
 
 /// What a user asks for.
 #[derive(Clone, Debug, Default)]
@@ -56,8 +64,8 @@ pub struct Front {
 pub struct Upgrading {
     started: Mono,
     reply: Option<mpsc::Sender<Upgraded>>,
-    /// The new process was told to serve: until it does, or fails, nothing else may happen.
-    told: bool,
+    /// When the new process was told to serve: until it does, or fails, nothing else may happen.
+    told: Option<Mono>,
     /// Signals that came meanwhile.
     signals: Vec<i32>,
 }
@@ -85,7 +93,7 @@ impl Control {
         match self.job(wanted) {
             Ok(()) => {
                 notify::reloading();
-                let (told, signals) = (false, Vec::new());
+                let (told, signals) = (None, Vec::new());
                 self.upgrading = Some(Upgrading { started, reply, told, signals });
             }
             Err(e) => answer(reply.as_ref(), &Upgraded::refused(format!("{e:#}"))),
@@ -145,13 +153,13 @@ impl Control {
     pub(super) fn upgrade(&mut self, progress: Progress) -> Vec<i32> {
         match progress {
             // Who waits for it hears that it is dropped.
-            Progress::Prepared(_) if self.is_draining() => Vec::new(),
-            Progress::Prepared(reply) => {
+            Progress::Prepared { .. } if self.is_draining() => Vec::new(),
+            Progress::Prepared { flows_of, reply } => {
                 if let Some(upgrading) = &mut self.upgrading {
-                    upgrading.told = true;
+                    upgrading.told = Some(clock::mono());
                 }
                 // The thread waits for it.
-                let _unheard = reply.send(self.parting());
+                let _unheard = reply.send(self.parting(&flows_of));
                 Vec::new()
             }
             Progress::Done { pid, taken } => self.hand_over(pid, taken),
@@ -159,10 +167,26 @@ impl Control {
         }
     }
 
-    /// What is handed over last.
-    fn parting(&self) -> Parting {
+    /// What is handed over last. UDP flows by the doors `flows_of`, as far as those listeners have
+    /// them here, are held up from now on.
+    fn parting(&self, flows_of: &[(SocketAddr, String)]) -> Parting {
         let state = self.fleet.state();
-        Parting { health: state.verdicts(), bindings: state.bindings(seconds()) }
+        let serves = |place, id: &String| {
+            let listener = self.doors.listener(place).and_then(|handle| state.listener(handle));
+            listener.is_some_and(|listener| listener.id.to_string() == *id)
+        };
+        let places = flows_of.iter().filter_map(|(address, id)| {
+            let place = Place { transport: Transport::Udp, address: *address };
+            serves(place, id).then_some(place)
+        });
+        let places: BTreeSet<Place> = places.collect();
+        let flows = (!places.is_empty()).then(|| {
+            let (parcels, flows) = mpsc::sync_channel(PARCELS);
+            let until = clock::mono().plus(FLOWS_LIMIT);
+            self.fleet.pass_flows(places, &Outlet { parcels, until });
+            flows
+        });
+        Parting { health: state.verdicts(), bindings: state.bindings(seconds()), flows }
     }
 
     /// The new process serves: this one stops accepting, and ends when its connections have.
@@ -174,7 +198,11 @@ impl Control {
             effective_ms: millis_since(upgrading.started, clock::mono()),
         };
         let open = self.fleet.active_connections();
-        tracing::info!("process {pid} serves; {open} client connections live on here");
+        let told = upgrading.told.map(|told| millis_since(told, clock::mono())).unwrap_or_default();
+        tracing::info!(
+            "process {pid} serves, {told:.1} ms after it was told to; {open} client connections \
+             were open here"
+        );
         self.life.hand_over();
         self.abandon_staged("the process was replaced");
         self.fleet.hand_over(taken.into_iter().collect(), QUIET);
@@ -191,6 +219,7 @@ impl Control {
     /// There is no upgrade: everything stays as it was.
     fn serve_on(&mut self, error: String) -> Vec<i32> {
         let Some(upgrading) = self.upgrading.take() else { return Vec::new() };
+        self.fleet.go_on();
         if !self.is_draining() {
             notify::ready();
         }
@@ -200,23 +229,38 @@ impl Control {
 
     /// Puts a signal off that would get in the way of a new process that was told to serve.
     pub(super) fn puts_off(&mut self, signal: i32) -> bool {
-        let told = self.upgrading.as_mut().filter(|upgrading| upgrading.told);
+        let told = self.upgrading.as_mut().filter(|upgrading| upgrading.told.is_some());
         told.map(|upgrading| upgrading.signals.push(signal)).is_some()
     }
 
     /// Of a process that takes another one's place: says that it could serve, and waits for the
-    /// last things that it is handed. They go into what is to be served. `Some` when a signal or a
-    /// lost shard ended it before.
-    pub(super) async fn inherit(&mut self, waiting: Waiting) -> Result<Option<End>> {
+    /// last things that it is handed. They go into what is to be served, and into `moves`. `Some`
+    /// when a signal or a lost shard ended it before.
+    pub(super) async fn inherit(
+        &mut self,
+        waiting: Waiting,
+        moves: &mut Moves,
+    ) -> Result<Option<End>> {
         let sender = self.sender.clone();
         // Lost only when the process ends.
         let tell = move |legacy| drop(sender.try_send(Event::Inherited(Box::new(legacy))));
-        waiting.prepared(tell)?;
+        let flows_of = match &self.staged {
+            Some(staged) => moves
+                .handed_over()
+                .filter_map(|(address, listener)| {
+                    Some((address, staged.next.listener(listener)?.id.to_string()))
+                })
+                .collect(),
+            None => Vec::new(),
+        };
+        waiting.prepared(flows_of, tell)?;
         loop {
             if !self.is_draining()
                 && let Some(legacy) = self.legacy.take()
             {
-                self.adopt(legacy?);
+                let mut legacy = legacy?;
+                moves.adopt(std::mem::take(&mut legacy.flows));
+                self.adopt(legacy);
                 return Ok(None);
             }
             if let Some(end) = self.turn().await {

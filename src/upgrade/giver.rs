@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufRead, BufReader};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,11 +20,13 @@ use weir_core::model::Id;
 use weir_core::net::Place;
 use weir_core::time::clock;
 
+use super::flows::{Flows, Parcel};
 use super::heir;
 use super::wire::{Channel, Doors, Manifest, Message};
 use crate::logging;
 
-/// A shard that has not handed over its sockets after this long will not.
+/// A shard that has not handed over its sockets or flows after this long will not; so long may the
+/// new process leave flows untaken.
 const LEND_LIMIT: Duration = Duration::from_secs(5);
 /// How long the new process may take to serve, once it was told to.
 const SERVE_LIMIT: Duration = Duration::from_secs(15);
@@ -64,8 +67,13 @@ pub struct Job {
 /// How far an upgrade is.
 #[derive(Debug)]
 pub enum Progress {
-    /// The new process could serve now: it waits for the last things. Dropped = it is not to.
-    Prepared(Sender<Parting>),
+    /// The new process could serve now: it waits for the last things.
+    Prepared {
+        /// The UDP doors whose flows it would go on with, each with its listener's id.
+        flows_of: Vec<(SocketAddr, String)>,
+        /// Takes the last things. Dropped = it is not to serve.
+        reply: Sender<Parting>,
+    },
     /// The new process is told to serve: what comes now can't be taken back by this one.
     Done {
         /// Its id.
@@ -84,6 +92,8 @@ pub struct Parting {
     pub health: Vec<Verdict>,
     /// What is bound.
     pub bindings: Vec<Bound>,
+    /// UDP flows, until all who send them have gone.
+    pub flows: Option<Receiver<Parcel>>,
 }
 
 /// Starts the thread.
@@ -194,22 +204,48 @@ impl Heir {
 
     /// From its start until it serves; the doors that it has taken.
     fn follow(&mut self, job: &Job) -> Result<Vec<Place>> {
-        let Message::Prepared = self.hear(job.patience, "ready")? else {
+        let Message::Prepared { flows_of } = self.hear(job.patience, "ready")? else {
             bail!("the new process speaks another language");
         };
         let (reply, parting) = channel();
-        (job.tell)(Progress::Prepared(reply));
+        (job.tell)(Progress::Prepared { flows_of, reply });
         let refused = || anyhow!("this process has begun to drain");
         let parting: Parting = parting.recv().map_err(|_| refused())?;
         for bound in &parting.bindings {
             self.say(&Message::Bindings(bound.into()), &[])?;
         }
+        self.hand_over_flows(parting.flows)?;
         let health = parting.health.iter().map(Into::into).collect();
         self.say(&Message::Go { health }, &[])?;
         match self.hear(SERVE_LIMIT, "serving")? {
             Message::Serving { taken } => Ok(taken.into_iter().map(Into::into).collect()),
             _ => bail!("the new process speaks another language"),
         }
+    }
+
+    /// Passes UDP flows on, as shards send them.
+    fn hand_over_flows(&mut self, parcels: Option<Receiver<Parcel>>) -> Result<()> {
+        let Some(parcels) = parcels else { return Ok(()) };
+        // Clients wait meanwhile.
+        self.channel.set_limit(LEND_LIMIT)?;
+        let start = clock::mono();
+        let (mut count, mut sockets) = (0, 0);
+        loop {
+            let parcel = match parcels.recv_timeout(LEND_LIMIT) {
+                Ok(parcel) => parcel,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => bail!("a shard did not hand over its UDP flows"),
+            };
+            let (flows, rights) = Flows::of(&parcel);
+            self.say(&Message::Flows(flows), &rights)?;
+            count += parcel.flows.len();
+            sockets += parcel.sockets.len();
+        }
+        let took = clock::mono().since(start).as_secs_f64() * 1e3;
+        tracing::info!(
+            "upgrade: {count} UDP flows over {sockets} sockets went over in {took:.1} ms"
+        );
+        Ok(())
     }
 
     /// Ends it; what went wrong, with its last words.

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use weir_core::control::{Bound, Verdict};
 use weir_core::net::{Place, sys};
 
+use super::flows::Parcel;
 use super::wire::{Channel, Manifest, Message, PROTOCOL};
 
 /// Set for a process that takes over: standard input is where it is handed everything.
@@ -52,6 +53,8 @@ pub struct Legacy {
     pub health: Vec<Verdict>,
     /// What is bound.
     pub bindings: Vec<Bound>,
+    /// UDP flows; doors are named as the former process counts them.
+    pub flows: Vec<Parcel>,
 }
 
 impl Heir {
@@ -140,14 +143,19 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Says that this process could serve; `tell` gets the rest, from another thread, once it is
-    /// all there, or hears that the former process serves on.
+    /// Says that this process could serve, and go on with the UDP flows that came by the doors
+    /// `flows_of`, of these listeners; `tell` gets the rest, from another thread, once it is all
+    /// there, or hears that the former process serves on.
     ///
     /// # Errors
     /// The former process is gone; the thread can't be made.
-    pub fn prepared(self, tell: impl FnOnce(Result<Legacy>) + Send + 'static) -> Result<()> {
+    pub fn prepared(
+        self,
+        flows_of: Vec<(SocketAddr, String)>,
+        tell: impl FnOnce(Result<Legacy>) + Send + 'static,
+    ) -> Result<()> {
         let mut channel = self.channel;
-        channel.send(&Message::Prepared, &[]).context("the former process")?;
+        channel.send(&Message::Prepared { flows_of }, &[]).context("the former process")?;
         channel.set_limit(PARTING_LIMIT)?;
         let run = move || tell(read(channel).context("the former process serves on"));
         std::thread::Builder::new().name("weir-heir".into()).spawn(run).context("thread")?;
@@ -158,9 +166,13 @@ impl Waiting {
 fn read(mut channel: Channel) -> Result<Legacy> {
     let mut legacy = Legacy::default();
     loop {
-        let (message, _rights) = channel.recv()?;
+        let (message, rights) = channel.recv()?;
         match message {
             Message::Bindings(bindings) => legacy.bindings.extend(bindings.bound()),
+            Message::Flows(flows) => {
+                let unclear = || anyhow!("it hands over flows that can't be understood");
+                legacy.flows.push(flows.parcel(rights).ok_or_else(unclear)?);
+            }
             Message::Go { health } => {
                 legacy.health = health.iter().filter_map(|health| health.verdict()).collect();
                 return Ok(legacy);

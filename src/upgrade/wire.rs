@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use super::flows::Flows;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use weir_core::control::{Bound, Verdict};
@@ -17,7 +18,7 @@ use weir_core::net::sys::{MAX_RIGHTS, recv_rights, send_rights};
 use weir_core::net::{Place, Transport};
 
 /// The version of the messages.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// Longest message, in bytes: the bindings of one pool, or a part of the flows of one listener.
 const MAX_MESSAGE: u32 = 64 * 1024 * 1024;
 /// Descriptors beside one message: a million is the most that Linux lets a process have by default.
@@ -31,9 +32,14 @@ pub enum Message {
     /// admin listener if there is one, those of the doors in their order.
     Manifest(Box<Manifest>),
     /// The new process could serve now.
-    Prepared,
+    Prepared {
+        /// The UDP doors whose flows it would go on with, each with its listener's id.
+        flows_of: Vec<(SocketAddr, String)>,
+    },
     /// The bindings of a pool.
     Bindings(Bindings),
+    /// Flows of a listener. Descriptors: the sockets that carry them, in their order.
+    Flows(Flows),
     /// All has been said: serve.
     Go {
         /// The health of members, as it is now.

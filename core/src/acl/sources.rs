@@ -45,6 +45,9 @@ impl Default for Sources {
 }
 
 impl Sources {
+    /// The most that is counted of one address.
+    pub const MOST: u32 = COUNT_MASK as u32;
+
     fn with_keys(keys: RandomState) -> Sources {
         Sources { lines: (0..SOURCE_LINES).map(|_| Line::default()).collect(), keys }
     }

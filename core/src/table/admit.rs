@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::Site;
-use crate::acl::{Claim, Refusal, Share};
+use crate::acl::{Claim, Refusal, Share, Sources};
 use crate::control::Access;
 use crate::model::Protocol;
 use crate::time::clock::Mono;
@@ -28,6 +28,20 @@ impl Site {
         let ticket = self.try_admit(peer, now);
         if let Err(refusal) = &ticket {
             self.counters.refused.count(*refusal);
+        }
+        ticket
+    }
+
+    /// Lets in a connection that another process had let in, whose place this one takes: it counts
+    /// as open, and nothing refuses it. It has been counted where it began.
+    #[must_use]
+    pub fn readmit(self: &Rc<Self>, peer: IpAddr) -> Ticket {
+        let _unlimited = self.house.open.rise(0) && self.gate.open.rise(0);
+        self.counters.active_connections.rise();
+        let mut ticket = Ticket { site: Rc::clone(self), source: Claim::NONE };
+        if self.access.borrow().caps.per_source > 0 {
+            // Only the most that can be counted keeps it from counting.
+            let _uncounted = ticket.claim(peer, Sources::MOST);
         }
         ticket
     }

@@ -228,6 +228,14 @@ impl Held {
         Held(member)
     }
 
+    /// Holds a member that was picked in another process, whose connection this one goes on with:
+    /// whether it may get anything new doesn't matter.
+    #[must_use]
+    pub fn again(member: &Rc<Member>) -> Held {
+        member.load.rise();
+        Held(Rc::clone(member))
+    }
+
     /// The member.
     #[inline]
     pub fn member(&self) -> &Rc<Member> {

@@ -41,6 +41,25 @@ impl Ids {
         Ids { connections, sessions: [0; FLOW_IDS], next: 0, unknown: 0, renewal: now }
     }
 
+    /// For another process: the ones it keeps, and the one that was nobody's.
+    #[must_use]
+    pub fn pack(&self) -> Vec<u64> {
+        self.sessions.iter().copied().chain([self.unknown]).collect()
+    }
+
+    /// Of a flow that another process has packed. What is bound is told by the bindings; its next
+    /// datagram renews them.
+    #[must_use]
+    pub fn unpack(connections: Arc<Connections>, packed: &[u64], now: Mono) -> Ids {
+        let mut ids = Ids::new(connections, now);
+        let (sessions, unknown) = packed.split_at(packed.len().min(FLOW_IDS));
+        ids.sessions.iter_mut().zip(sessions).for_each(|(place, session)| *place = *session);
+        ids.unknown = unknown.first().copied().unwrap_or_default();
+        // The free places first.
+        ids.next = sessions.iter().position(|session| *session == 0).unwrap_or_default();
+        ids
+    }
+
     /// What stands for the connection that a client's datagram is about; 0 = nothing does.
     #[must_use]
     pub fn session(&self, aim: Aim<'_>) -> u64 {

@@ -1,13 +1,16 @@
 //! UDP forwarding. [`Table`] says which flow a datagram belongs to (pure, as is `sockets`, which
 //! shares the upstream sockets out); a `room` is one listener with its sockets; [`Udp`] holds the
-//! rooms of a shard.
+//! rooms of a shard; `passing` and `adopting` have another process go on with its flows.
 
+mod adopting;
+mod passing;
 mod room;
 mod service;
 mod sockets;
 mod table;
 
+pub use passing::{Batch, Facts, Passed, Passing};
 pub use service::{Door, Udp};
 use sockets::BySocket;
 pub use sockets::SocketId;
-pub use table::{Begun, Client, Flow, FlowId, Table};
+pub use table::{Adopted, Begun, Client, Flow, FlowId, Table};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use weir_core::model::{Handle, ProxyHeader};
 use weir_core::net::relay::Moved;
 use weir_core::net::source::{self, Shortage};
-use weir_core::obs::{DatagramDrop, Ending};
+use weir_core::obs::{DatagramDrop, Ending, Sticky};
 use weir_core::proxy;
 use weir_core::rt::{
     self, Arrival, Datagram, Payload, Refusal, SendBuf, TaskHandle, UdpOptions, UdpSocket,
@@ -28,24 +28,36 @@ use crate::record::Record;
 
 /// What is kept with a flow.
 #[derive(Debug)]
-struct Kept {
-    choice: Choice,
+pub(super) struct Kept {
+    pub(super) choice: Choice,
     /// Of a QUIC pool's flow.
-    ids: Option<Box<Ids>>,
-    pool: Rc<Pool>,
-    _ticket: Ticket,
-    begun: Mono,
-    moved: Moved,
+    pub(super) ids: Option<Box<Ids>>,
+    pub(super) pool: Rc<Pool>,
+    pub(super) _ticket: Ticket,
+    pub(super) begun: Mono,
+    pub(super) moved: Moved,
     /// A datagram has gone to the member, and with it what it is told of the client.
-    told: bool,
+    pub(super) told: bool,
     /// The member has answered.
-    answered: bool,
+    pub(super) answered: bool,
+    /// Another process goes on with it, once that serves.
+    pub(super) passed: bool,
+}
+
+/// What the connection log says of a flow.
+pub(super) struct Ended<'a> {
+    pub(super) source: SocketAddr,
+    pub(super) member: Option<&'a Member>,
+    pub(super) pool: Option<&'a Pool>,
+    pub(super) begun: Mono,
+    pub(super) moved: Moved,
+    pub(super) sticky: Sticky,
 }
 
 /// A socket and the task that receives from it.
 #[derive(Debug)]
-struct Open {
-    socket: Rc<UdpSocket>,
+pub(super) struct Open {
+    pub(super) socket: Rc<UdpSocket>,
     task: TaskHandle,
 }
 
@@ -59,14 +71,16 @@ impl Drop for Open {
 #[derive(Debug)]
 pub(super) struct Room {
     pub(super) site: Rc<Site>,
-    flows: RefCell<Table<Kept>>,
-    doors: RefCell<HashMap<u32, Open>>,
-    upstream: RefCell<BySocket<Option<Open>>>,
+    pub(super) flows: RefCell<Table<Kept>>,
+    pub(super) doors: RefCell<HashMap<u32, Open>>,
+    pub(super) upstream: RefCell<BySocket<Option<Open>>>,
     /// Until when flows of members that leave may run.
     leaving: RefCell<HashMap<Handle, Mono>>,
     /// The task that ends flows when their time comes.
-    reaper: Cell<Option<TaskHandle>>,
+    pub(super) reaper: Cell<Option<TaskHandle>>,
     draining: Cell<bool>,
+    /// Nothing is received, since another process is to go on with the flows.
+    pub(super) held: Cell<bool>,
 }
 
 impl Room {
@@ -80,6 +94,7 @@ impl Room {
             leaving: RefCell::default(),
             reaper: Cell::new(None),
             draining: Cell::new(false),
+            held: Cell::new(false),
         })
     }
 
@@ -306,6 +321,7 @@ impl Room {
             moved,
             told: false,
             answered: false,
+            passed: false,
         };
         let alone = self.site.keeps_client(address.ip());
         let begun = self.flows.borrow_mut().begin(client, address, alone, kept, now);
@@ -361,6 +377,14 @@ impl Room {
             true => bind(client.ip(), true)?,
             false => bind_towards(member)?,
         });
+        if self.held.get() {
+            socket.hold();
+        }
+        Ok(self.receive_from(id, socket))
+    }
+
+    /// Receives the answers that come by this socket.
+    pub(super) fn receive_from(self: &Rc<Self>, id: SocketId, socket: Rc<UdpSocket>) -> Open {
         let (room, own) = (Rc::clone(self), Rc::clone(&socket));
         let task = rt::spawn(async move {
             loop {
@@ -371,7 +395,7 @@ impl Room {
                 }
             }
         });
-        Ok(Open { socket, task })
+        Open { socket, task }
     }
 
     fn member_says(&self, socket: SocketId, got: Datagram) {
@@ -429,15 +453,25 @@ impl Room {
         }
     }
 
-    fn end_where(&self, which: impl Fn(&Flow<Kept>) -> bool, ending: Ending) {
+    pub(super) fn end_where(&self, which: impl Fn(&Flow<Kept>) -> bool, ending: Ending) {
         let ended = self.flows.borrow_mut().end_where(which);
         ended.into_iter().for_each(|flow| self.ended(flow, ending));
     }
 
-    /// Counts the end of a flow, and closes its socket when that carries no other.
+    /// The end of a flow that was in the table until now.
     fn ended(&self, flow: Flow<Kept>, ending: Ending) {
+        self.note_end(&flow, ending);
+        self.let_go(flow);
+    }
+
+    /// Counts and logs the end of a flow.
+    pub(super) fn note_end(&self, flow: &Flow<Kept>, ending: Ending) {
         self.site.counters.endings.count(ending);
-        self.log(&flow, ending);
+        self.log(flow, ending);
+    }
+
+    /// A flow that is in the table no more; its socket closes when that carries no other.
+    pub(super) fn let_go(&self, flow: Flow<Kept>) {
         flow.payload.choice.held.member().counters.active_connections.fall();
         // A socket with a client's address carries no flow of another one.
         if (flow.socket.is_alone() || self.flows.borrow().users(flow.socket) == 0)
@@ -449,27 +483,38 @@ impl Room {
 
     /// Writes the line of the connection log, if there is one.
     fn log(&self, flow: &Flow<Kept>, ending: Ending) {
-        let Some(log) = self.site.log() else { return };
         let kept = &flow.payload;
+        let (member, pool) = (Some(&**kept.choice.held.member()), Some(&*kept.pool));
+        let (begun, moved, sticky) = (kept.begun, kept.moved, kept.choice.sticky);
+        self.log_end(
+            &Ended { source: flow.client.peer, member, pool, begun, moved, sticky },
+            ending,
+        );
+    }
+
+    /// The same for one that need not have a member here.
+    pub(super) fn log_end(&self, ended: &Ended<'_>, ending: Ending) {
+        let Some(log) = self.site.log() else { return };
         let record = Record {
             log: &log,
-            source: flow.client.peer,
-            member: Some(kept.choice.held.member()),
-            pool: Some(&kept.pool),
-            moved: kept.moved,
-            duration: rt::now().since(kept.begun),
+            source: ended.source,
+            member: ended.member,
+            pool: ended.pool,
+            moved: ended.moved,
+            duration: rt::now().since(ended.begun),
             connect_time: None,
             rtt_us: None,
             attempts: 1,
-            sticky: kept.choice.sticky,
+            sticky: ended.sticky,
             ending,
         };
         log.pipe.line(|out| record.write(out));
     }
 
     /// Sees to it that flows end when their time comes, as long as there are some.
-    fn reap(self: &Rc<Self>) {
-        if self.reaper.get().is_some() || self.flows.borrow().is_empty() {
+    pub(super) fn reap(self: &Rc<Self>) {
+        let needless = self.held.get() || self.flows.borrow().is_empty();
+        if self.reaper.get().is_some() || needless {
             return;
         }
         let room = Rc::clone(self);

@@ -2,7 +2,7 @@
 //! that they are for, and says when the tables have changed.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,16 +11,17 @@ use weir_core::obs::Ending;
 use weir_core::rt::{self, UdpSocket};
 use weir_core::table::Site;
 
+use super::passing::{Batch, Passing};
 use super::room::Room;
 
 /// How often it is looked whether the last flow has ended.
 const IDLE_TICK: Duration = Duration::from_millis(20);
 
 /// Names one listening socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Door {
-    listener: Handle,
-    number: u32,
+    pub(super) listener: Handle,
+    pub(super) number: u32,
 }
 
 /// UDP forwarding on one shard. One per shard; it and its futures stay there.
@@ -56,6 +57,40 @@ impl Udp {
         if let Some(room) = room {
             room.close(door.number);
         }
+    }
+
+    /// Receives nothing any more for the listeners of these doors, so that another process can go
+    /// on with their flows.
+    pub fn hold(&self, doors: &[Door]) -> Vec<Passing> {
+        let listeners: BTreeSet<Handle> = doors.iter().map(|door| door.listener).collect();
+        let rooms = self.rooms.borrow();
+        let held = listeners.iter().filter_map(|listener| rooms.get(listener)).map(|room| {
+            room.hold();
+            Passing::of(Rc::clone(room))
+        });
+        held.collect()
+    }
+
+    /// There is no other process: all flows go on here.
+    pub fn go_on(&self) {
+        self.rooms.borrow().values().for_each(Room::go_on);
+    }
+
+    /// Another process serves by this door, and goes on with the flows that it was passed.
+    pub fn leave(&self, door: Door) {
+        let room = self.rooms.borrow().get(&door.listener).cloned();
+        if let Some(room) = room.filter(|room| room.held.get()) {
+            room.release();
+        }
+        self.close(door);
+    }
+
+    /// Goes on with flows of `listener` that another process had; `None` is a door that they can't
+    /// come by here. Call it before the doors receive. Returns how many go on.
+    pub fn adopt(&self, listener: Handle, batches: Vec<Batch<Option<Door>>>) -> usize {
+        let Some(room) = self.rooms.borrow().get(&listener).cloned() else { return 0 };
+        let own = |door: Option<Door>| Some(door.filter(|door| door.listener == listener)?.number);
+        room.adopt(batches.into_iter().map(|batch| batch.map_doors(own)).collect())
     }
 
     /// Listeners, pools or members have changed. What came by a listener that was deleted ends at

@@ -20,7 +20,7 @@ pub struct SocketId(u32);
 const KINDS: usize = 4;
 
 impl SocketId {
-    fn new(number: u32, alone: bool, v6: bool) -> SocketId {
+    pub(super) fn new(number: u32, alone: bool, v6: bool) -> SocketId {
         SocketId(number * KINDS as u32 + u32::from(alone) * 2 + u32::from(v6))
     }
 
@@ -152,6 +152,25 @@ impl Sockets {
         Some(socket)
     }
 
+    /// The lowest number of a kind from which on none has ever been used; `None` = there is none
+    /// left.
+    pub(super) fn unused(&self, alone: bool, v6: bool) -> Option<SocketId> {
+        let first = SocketId::new(0, alone, v6);
+        let number = u32::try_from(self.users.0.get(first.kind())?.len()).ok()?;
+        (number < FLOW_SOCKETS).then(|| SocketId::new(number, alone, v6))
+    }
+
+    /// Gives a certain socket to a flow to `member`, which has none of this number or above yet.
+    pub(super) fn assign(&mut self, socket: SocketId, member: SocketAddr) {
+        let places = self.members.entry(sharing(member, socket.is_alone())).or_default();
+        places.free.extend((places.next..socket.number()).map(Reverse));
+        places.next = socket.number() + 1;
+        places.used += 1;
+        if let Some(users) = self.users.place(socket) {
+            *users += 1;
+        }
+    }
+
     /// The flow over `socket` to `member` has ended.
     pub(super) fn give_back(&mut self, socket: SocketId, member: SocketAddr) {
         if let Some(users) = self.users.get_mut(socket) {
@@ -211,6 +230,27 @@ mod tests {
         let member = SocketAddr::from(([10, 0, 0, 1], 1));
         let taken = (0..FLOW_SOCKETS + 5).filter_map(|_| sockets.take(member, false)).count();
         assert_eq!(taken, FLOW_SOCKETS as usize);
+    }
+
+    /// Sockets of another process keep who uses them; what they leave free is taken first.
+    #[test]
+    fn assigned_sockets_leave_the_others_free() {
+        let mut sockets = Sockets::default();
+        let member = |n: u16| SocketAddr::from(([10, 0, 0, 1], n));
+        sockets.take(member(1), false).unwrap();
+        let next = sockets.unused(false, false).unwrap();
+        assert_eq!(next.number(), 1);
+        sockets.assign(next, member(2));
+        let third = sockets.unused(false, false).unwrap();
+        sockets.assign(third, member(2));
+        assert_eq!((third.number(), sockets.users(next), sockets.users(third)), (2, 1, 1));
+        let taken: Vec<u32> =
+            (0..3).map(|_| sockets.take(member(2), false).unwrap().number()).collect();
+        assert_eq!(taken, [0, 3, 4]);
+        assert_eq!(sockets.take(member(1), false), Some(next));
+        assert_eq!(sockets.unused(true, true).map(SocketId::number), Some(0));
+        sockets.assign(SocketId::new(FLOW_SOCKETS - 1, false, false), member(3));
+        assert_eq!(sockets.unused(false, false), None);
     }
 
     /// A socket with an address that may be used no more carries on what it has, and gets nothing

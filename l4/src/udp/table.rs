@@ -53,6 +53,20 @@ pub struct Flow<P> {
     older: u32,
 }
 
+impl<P> Flow<P> {
+    /// A flow that stands in no table yet.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        member: SocketAddr,
+        socket: SocketId,
+        used: Mono,
+        payload: P,
+    ) -> Flow<P> {
+        Flow { client, member, socket, used, payload, newer: NONE, older: NONE }
+    }
+}
+
 /// Places of flows by a key that the flows hold themselves.
 #[derive(Debug, Default)]
 struct Index {
@@ -96,6 +110,15 @@ impl Index {
             entry.remove();
         }
     }
+}
+
+/// What came of taking flows over.
+#[derive(Debug)]
+pub struct Adopted<P> {
+    /// The sockets that carry some: the number that each had, and the one that it has here.
+    pub sockets: Vec<(SocketId, SocketId)>,
+    /// Flows for which there is no room, or whose client has one already.
+    pub left: Vec<Flow<P>>,
 }
 
 /// What came of beginning a flow.
@@ -192,6 +215,20 @@ impl<P> Table<P> {
         self.flows.get_mut(flow.0 as usize)?.as_mut()
     }
 
+    /// The places of all flows by the sockets that carry them.
+    #[must_use]
+    pub fn by_socket(&self) -> Vec<(SocketId, FlowId)> {
+        let entry = |(at, flow): (u32, &Option<Flow<P>>)| Some((flow.as_ref()?.socket, FlowId(at)));
+        let mut all: Vec<_> = (0..).zip(&self.flows).filter_map(entry).collect();
+        all.sort_unstable_by_key(|(socket, _)| *socket);
+        all
+    }
+
+    /// All flows, to change what the caller keeps with them, in no order.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flow<P>> {
+        self.flows.iter_mut().flatten()
+    }
+
     /// All flows, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Flow<P>> {
         self.flows.iter().flatten()
@@ -222,12 +259,55 @@ impl<P> Table<P> {
             socket = self.sockets.take(member, alone);
         }
         let Some(socket) = socket else { return Begun::Full(payload, evicted) };
-        let flow = Flow { client, member, socket, used: now, payload, newer: NONE, older: NONE };
+        let at = self.insert(Flow::new(client, member, socket, now, payload));
+        self.link(at);
+        Begun::Flow(FlowId(at), evicted)
+    }
+
+    /// Takes over flows of one other table, with the sockets that carry them, each of which gets a
+    /// number that none has had here. Costs O(flows × log(flows)), with those that are there.
+    pub fn adopt(&mut self, mut flows: Vec<Flow<P>>) -> Adopted<P> {
+        let mut adopted = Adopted { sockets: Vec::new(), left: Vec::new() };
+        flows.sort_by_key(|flow| flow.socket);
+        for flow in flows {
+            let known =
+                self.by_client.find(&flow.client, &self.flows, |it| it.client == flow.client);
+            let latest = adopted.sockets.last().filter(|(theirs, _)| *theirs == flow.socket);
+            let socket = match latest {
+                Some((_, ours)) => Some(*ours),
+                None => self.sockets.unused(flow.socket.is_alone(), flow.socket.is_ipv6()),
+            };
+            let is_taken = |socket| self.refused(socket, flow.member).is_some();
+            let socket = socket.filter(|&socket| !is_taken(socket));
+            let Some(socket) = socket.filter(|_| known.is_none() && self.len() < self.most) else {
+                adopted.left.push(flow);
+                continue;
+            };
+            if latest.is_none() {
+                adopted.sockets.push((flow.socket, socket));
+            }
+            self.sockets.assign(socket, flow.member);
+            self.insert(Flow { socket, ..flow });
+        }
+        self.link_by_age();
+        adopted
+    }
+
+    /// A flow that is in no list yet.
+    fn insert(&mut self, flow: Flow<P>) -> u32 {
         let at = self.place(flow);
         self.by_client.insert(at, &self.flows, |flow| flow.client);
         self.by_member.insert(at, &self.flows, |flow| (flow.socket, flow.member));
-        self.link(at);
-        Begun::Flow(FlowId(at), evicted)
+        at
+    }
+
+    /// Makes the list anew.
+    fn link_by_age(&mut self) {
+        let age = |(at, flow): (u32, &Option<Flow<P>>)| Some((flow.as_ref()?.used, at));
+        let mut places: Vec<(Mono, u32)> = (0..).zip(&self.flows).filter_map(age).collect();
+        places.sort_unstable();
+        (self.newest, self.oldest) = (NONE, NONE);
+        places.into_iter().for_each(|(_, at)| self.link(at));
     }
 
     /// Ends a flow.

@@ -2,7 +2,13 @@
 //! under way goes on. Issue 7 asks for 50 in a row, which `WEIR_COUNTS=full` does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
+#[path = "../flows/echo.rs"]
+#[allow(dead_code, reason = "of these members and clients only UDP's are needed")]
+mod echo;
+#[path = "../process/mod.rs"]
 mod process;
+
+mod flows;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
