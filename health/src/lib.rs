@@ -19,7 +19,8 @@ mod state;
 mod turns;
 
 pub use counters::ProberCounters;
-pub use outliers::{Outliers, Verdict};
+pub use outliers::{Ejection, Outliers, Verdict};
 pub use probe::{AskGrpc, GrpcAnswering, GrpcCall};
 pub use prober::{First, Prober, Target};
 pub use reason::{Code, Local, Reason};
+pub use state::Past;

@@ -13,17 +13,17 @@ use crate::limits::MAX_EJECTION;
 
 /// The members that are out, and those that were lately.
 #[derive(Debug, Default)]
-pub struct Outliers(HashMap<Handle, Record>);
+pub struct Outliers(HashMap<Handle, Ejection>);
 
 /// A member that was left out at least once.
-#[derive(Debug)]
-struct Record {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejection {
     /// Ejections in a row.
-    row: u32,
+    pub row: u32,
     /// It is out now.
-    out: bool,
+    pub out: bool,
     /// When its last ejection ends, or ended.
-    until: Mono,
+    pub until: Mono,
 }
 
 /// What came of a report.
@@ -74,7 +74,7 @@ impl Outliers {
         let base = rules.base_ejection;
         let row = self.0.get(&member).map_or(0, |record| record.row_at(now, base)) + 1;
         let time = base.saturating_mul(row).min(MAX_EJECTION.max(base));
-        self.0.insert(member, Record { row, out: true, until: now.plus(time) });
+        self.0.insert(member, Ejection { row, out: true, until: now.plus(time) });
         Verdict::Ejected { time, row }
     }
 
@@ -101,6 +101,16 @@ impl Outliers {
         self.0.retain(|member, _| watched.contains(member));
     }
 
+    /// All that is remembered: for another process.
+    pub fn ejections(&self) -> impl Iterator<Item = (Handle, Ejection)> {
+        self.0.iter().map(|(member, ejection)| (*member, *ejection))
+    }
+
+    /// Remembers what another process has handed over.
+    pub fn adopt(&mut self, member: Handle, ejection: Ejection) {
+        self.0.insert(member, ejection);
+    }
+
     /// When the next one comes back.
     #[must_use]
     pub fn next(&self) -> Option<Mono> {
@@ -111,7 +121,7 @@ impl Outliers {
         self.0.get(&member).is_some_and(|record| record.out)
     }
 
-    fn end_where(&mut self, over: impl Fn(Handle, &Record) -> bool) -> Vec<Handle> {
+    fn end_where(&mut self, over: impl Fn(Handle, &Ejection) -> bool) -> Vec<Handle> {
         let due = self.0.iter_mut().filter(|(member, record)| record.out && over(**member, record));
         let back = due.map(|(member, record)| {
             record.out = false;
@@ -121,7 +131,7 @@ impl Outliers {
     }
 }
 
-impl Record {
+impl Ejection {
     /// Each `base` that it has been in since makes the row one shorter.
     fn row_at(&self, now: Mono, base: Duration) -> u32 {
         let good = now.since(self.until).as_nanos() / base.as_nanos().max(1);

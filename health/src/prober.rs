@@ -19,7 +19,7 @@ use crate::limits;
 use crate::probe::{self, AskGrpc, Outcome, Question};
 use crate::reason::{Local, Reason};
 use crate::schedule;
-use crate::state::State;
+use crate::state::{Past, State};
 use crate::turns::Turns;
 
 /// This host's own trouble is logged at most so often.
@@ -62,6 +62,8 @@ pub struct Prober {
     /// Hears of first verdicts and of changes: key, up.
     tell: Box<dyn Fn(Handle, bool)>,
     checks: RefCell<HashMap<Handle, Rc<Check>>>,
+    /// What another process has found of targets that are to come.
+    past: RefCell<HashMap<Handle, Past>>,
     counters: Arc<ProberCounters>,
     turns: Rc<Turns>,
     lots: Cell<u64>,
@@ -94,6 +96,7 @@ impl Prober {
         Rc::new(Prober {
             tell: Box::new(tell),
             checks: RefCell::default(),
+            past: RefCell::default(),
             counters,
             turns: Turns::new(at_once.min(limits::MAX_PROBES)),
             lots: Cell::new(seed),
@@ -129,6 +132,18 @@ impl Prober {
         self.counters.forget(old.keys());
     }
 
+    /// What has been found of each target that has had a verdict, for another process.
+    pub fn past(&self) -> Vec<(Handle, Past)> {
+        let checks = self.checks.borrow();
+        let judged = checks.iter().filter(|(_, check)| check.state.get().is_judged());
+        judged.map(|(key, check)| (*key, check.state.get().past())).collect()
+    }
+
+    /// The next targets with these keys have been checked by another process, which found that.
+    pub fn go_on_from(&self, past: impl IntoIterator<Item = (Handle, Past)>) {
+        self.past.replace(past.into_iter().collect());
+    }
+
     /// Those targets that have had no verdict yet.
     pub fn unjudged(&self, among: impl Iterator<Item = Handle>) -> usize {
         let checks = self.checks.borrow();
@@ -141,8 +156,13 @@ impl Prober {
         let now = rt::now();
         let delay = target.monitor.delay;
         let due = schedule::first(now, delay, target.first == First::Soon, self.lot());
+        let past = self.past.borrow_mut().remove(&target.key);
+        let state = match past {
+            Some(past) => State::after(target.up, past),
+            None => State::new(target.up),
+        };
         let check = Rc::new(Check {
-            state: Cell::new(State::new(target.up)),
+            state: Cell::new(state),
             since: Cell::new(now),
             turn: Cell::new(0),
             target: RefCell::new(target),

@@ -1,5 +1,14 @@
 //! Pure: what a member's successes and failures come to.
 
+/// What a member's checks have come to beside whether it is up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// It has been up.
+    pub known: bool,
+    /// Outcomes in a row that speak against its present state.
+    pub against: u32,
+}
+
 /// The state of one member's check.
 ///
 /// A member that was never found up is up after its first success (R7.10-1); from then on it takes
@@ -20,6 +29,16 @@ impl State {
     /// they find otherwise; else it is down until its first success (C36).
     pub(crate) fn new(up: bool) -> State {
         State { up, known: up, judged: false, against: 0 }
+    }
+
+    /// Before the first probe here of a member that another process has checked before.
+    pub(crate) fn after(up: bool, past: Past) -> State {
+        State { up, known: up || past.known, judged: false, against: past.against }
+    }
+
+    /// For another process.
+    pub(crate) fn past(&self) -> Past {
+        Past { known: self.known, against: self.against }
     }
 
     /// Takes one outcome; the new state if that changed it.
@@ -76,6 +95,20 @@ mod tests {
         assert_eq!(run(&mut state, "-"), [Some(false)]);
         assert_eq!(run(&mut state, "++-++"), [None; 5], "in a row");
         assert_eq!(run(&mut state, "+"), [Some(true)]);
+    }
+
+    /// Another process goes on counting.
+    #[test]
+    fn outcomes_in_a_row_go_over() {
+        let mut down = State::new(true);
+        assert_eq!(run(&mut down, "--++"), [None, Some(false), None, None]);
+        let mut down = State::after(down.is_up(), down.past());
+        assert!(!down.is_judged());
+        assert_eq!(run(&mut down, "+-"), [Some(true), None]);
+        let mut up = State::after(down.is_up(), down.past());
+        assert_eq!(run(&mut up, "-"), [Some(false)]);
+        let mut never_up = State::after(false, State::new(false).past());
+        assert_eq!(run(&mut never_up, "+"), [Some(true)]);
     }
 
     /// C36: who served before stays up until `fall` failures.

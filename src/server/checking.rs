@@ -1,16 +1,16 @@
 //! Between the desired state and the prober: who is to be checked, and what came of it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_core::control::{Member, State};
+use weir_core::control::{Member, MemberName, State};
 use weir_core::model::Handle;
 use weir_core::rt::Sender;
 use weir_core::tls::Stream;
-use weir_health::{First, GrpcAnswering, GrpcCall, Prober, ProberCounters, Target};
+use weir_health::{First, GrpcAnswering, GrpcCall, Past, Prober, ProberCounters, Target};
 
 use super::checks;
 use super::control::Event;
@@ -62,6 +62,21 @@ impl Checks {
         all.extend(targets(state, First::AtRandom, |member| !is_awaited(member)));
         all.extend(targets(next, First::Soon, |m| is_awaited(m) && !served.contains(&m)));
         self.prober.set_targets(all);
+    }
+
+    /// What the checks have found of members, for another process.
+    pub fn past(&self, state: &State) -> Vec<(MemberName, Past)> {
+        let past: HashMap<Handle, Past> = self.prober.past().into_iter().collect();
+        let names = state.members_by_name().into_iter();
+        names.filter_map(|(name, member)| Some((name, *past.get(&member)?))).collect()
+    }
+
+    /// Goes on with what another process has found, for the members of the state that is to be
+    /// served; to be called before they are checked.
+    pub fn go_on_from(&self, past: &[(MemberName, Past)], next: &State) {
+        let members = next.members_by_name();
+        let known = past.iter().filter_map(|(name, past)| Some((*members.get(name)?, *past)));
+        self.prober.go_on_from(known);
     }
 
     /// The verdicts since the last time.

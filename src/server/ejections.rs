@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_core::control::{Pool, State};
+use weir_core::control::{MemberName, Pool, State};
 use weir_core::model::Handle;
 use weir_core::rt::{Receiver, Sender};
 use weir_core::table::Suspect;
 use weir_core::time::clock::{self, Mono};
-use weir_health::{Outliers, Verdict};
+use weir_health::{Ejection, Outliers, Verdict};
 
 use super::control::{Control, Event};
 
@@ -53,6 +53,27 @@ impl Ejections {
                 told.set(told.get() || events.try_send(Event::Suspects).is_ok());
             }
         }
+    }
+
+    /// Who is left out, or was lately, for another process.
+    pub fn hand_over(&self, state: &State) -> Vec<(MemberName, Ejection)> {
+        let named =
+            |(member, ejection): (Handle, Ejection)| Some((state.member_name(member)?, ejection));
+        self.outliers.ejections().filter_map(named).collect()
+    }
+
+    /// Goes on with what another process has handed over, in the state that is to be served.
+    pub fn adopt(&mut self, ejections: &[(MemberName, Ejection)], next: &mut State) {
+        let members = next.members_by_name();
+        let mut out = Vec::new();
+        for (name, ejection) in ejections {
+            if let Some(&member) = members.get(name) {
+                self.outliers.adopt(member, *ejection);
+                out.extend(ejection.out.then_some((member, true)));
+            }
+        }
+        self.outliers.follow(next);
+        next.set_ejected(&out);
     }
 
     /// How long until somebody comes back.

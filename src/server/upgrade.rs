@@ -186,7 +186,9 @@ impl Control {
             self.fleet.pass_flows(places, &Outlet { parcels, until });
             flows
         });
-        Parting { health: state.verdicts(), bindings: state.bindings(seconds()), flows }
+        let (health, bindings) = (state.verdicts(), state.bindings(seconds()));
+        let (past, ejections) = (self.checks.past(state), self.ejections.hand_over(state));
+        Parting { health, past, bindings, ejections, flows }
     }
 
     /// The new process serves: this one stops accepting, and ends when its connections have.
@@ -273,6 +275,8 @@ impl Control {
         let Some(next) = self.staged.as_mut().map(|staged| &mut staged.next) else { return };
         let health = next.resolve(&legacy.health);
         next.set_health(health);
+        self.checks.go_on_from(&legacy.past, next);
+        self.ejections.adopt(&legacy.ejections, next);
         let now = seconds();
         legacy.bindings.iter().for_each(|bound| next.adopt_bindings(bound, now));
     }

@@ -15,10 +15,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use weir_core::control::{Bound, Verdict};
+use weir_core::control::{Bound, MemberName, Verdict};
 use weir_core::model::Id;
 use weir_core::net::Place;
 use weir_core::time::clock;
+use weir_health::{Ejection, Past};
 
 use super::flows::{Flows, Parcel};
 use super::heir;
@@ -90,8 +91,12 @@ pub enum Progress {
 pub struct Parting {
     /// The health of members.
     pub health: Vec<Verdict>,
+    /// What else their checks have come to.
+    pub past: Vec<(MemberName, Past)>,
     /// What is bound.
     pub bindings: Vec<Bound>,
+    /// Members that are left out, or were lately.
+    pub ejections: Vec<(MemberName, Ejection)>,
     /// UDP flows, until all who send them have gone.
     pub flows: Option<Receiver<Parcel>>,
 }
@@ -216,7 +221,9 @@ impl Heir {
         }
         self.hand_over_flows(parting.flows)?;
         let health = parting.health.iter().map(Into::into).collect();
-        self.say(&Message::Go { health }, &[])?;
+        let ejections = parting.ejections.iter().map(Into::into).collect();
+        let past = parting.past.iter().map(Into::into).collect();
+        self.say(&Message::Go { health, past, ejections }, &[])?;
         match self.hear(SERVE_LIMIT, "serving")? {
             Message::Serving { taken } => Ok(taken.into_iter().map(Into::into).collect()),
             _ => bail!("the new process speaks another language"),

@@ -9,11 +9,12 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use weir_core::control::{Bound, Verdict};
+use weir_core::control::{Bound, MemberName, Verdict};
 use weir_core::net::{Place, sys};
+use weir_health::{Ejection, Past};
 
 use super::flows::Parcel;
-use super::wire::{Channel, Manifest, Message, PROTOCOL};
+use super::wire::{Channel, Checked, Ejected, Manifest, Message, PROTOCOL};
 
 /// Set for a process that takes over: standard input is where it is handed everything.
 pub const VARIABLE: &str = "WEIR_TAKES_OVER";
@@ -51,8 +52,12 @@ pub struct Heir {
 pub struct Legacy {
     /// The health of members.
     pub health: Vec<Verdict>,
+    /// What else their checks have come to.
+    pub past: Vec<(MemberName, Past)>,
     /// What is bound.
     pub bindings: Vec<Bound>,
+    /// Members that are left out, or were lately.
+    pub ejections: Vec<(MemberName, Ejection)>,
     /// UDP flows; doors are named as the former process counts them.
     pub flows: Vec<Parcel>,
 }
@@ -173,7 +178,9 @@ fn read(mut channel: Channel) -> Result<Legacy> {
                 let unclear = || anyhow!("it hands over flows that can't be understood");
                 legacy.flows.push(flows.parcel(rights).ok_or_else(unclear)?);
             }
-            Message::Go { health } => {
+            Message::Go { health, past, ejections } => {
+                legacy.past = past.iter().filter_map(Checked::past).collect();
+                legacy.ejections = ejections.iter().filter_map(Ejected::ejection).collect();
                 legacy.health = health.iter().filter_map(|health| health.verdict()).collect();
                 return Ok(legacy);
             }

@@ -12,10 +12,12 @@ use std::time::Duration;
 use super::flows::Flows;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use weir_core::control::{Bound, Verdict};
+use weir_core::control::{Bound, MemberName, Verdict};
 use weir_core::model::Id;
 use weir_core::net::sys::{MAX_RIGHTS, recv_rights, send_rights};
 use weir_core::net::{Place, Transport};
+use weir_core::time::clock::Mono;
+use weir_health::{Ejection, Past};
 
 /// The version of the messages.
 pub const PROTOCOL: u32 = 2;
@@ -44,6 +46,10 @@ pub enum Message {
     Go {
         /// The health of members, as it is now.
         health: Vec<Health>,
+        /// What else their checks have come to.
+        past: Vec<Checked>,
+        /// Members that are left out, or were lately.
+        ejections: Vec<Ejected>,
     },
     /// The new process serves.
     Serving {
@@ -98,6 +104,31 @@ pub struct Health {
     up: bool,
 }
 
+/// See [`MemberName`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Name {
+    pool: String,
+    member: String,
+    address: SocketAddr,
+}
+
+/// A member that is left out, or was lately; `until` in nanoseconds of CLOCK_MONOTONIC.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ejected {
+    name: Name,
+    row: u32,
+    out: bool,
+    until: u64,
+}
+
+/// What a member's checks have come to; see [`Past`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Checked {
+    name: Name,
+    known: bool,
+    against: u32,
+}
+
 /// Bindings of a pool; see [`Bound`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Bindings {
@@ -132,6 +163,50 @@ impl Health {
     pub fn verdict(&self) -> Option<Verdict> {
         let (pool, member) = (self.pool.parse().ok()?, self.member.parse().ok()?);
         Some(Verdict { pool, member, address: self.address, up: self.up })
+    }
+}
+
+impl From<&MemberName> for Name {
+    fn from(name: &MemberName) -> Name {
+        let MemberName { pool, member, address } = *name;
+        Name { pool: pool.to_string(), member: member.to_string(), address }
+    }
+}
+
+impl Name {
+    fn member(&self) -> Option<MemberName> {
+        let (pool, member) = (self.pool.parse().ok()?, self.member.parse().ok()?);
+        Some(MemberName { pool, member, address: self.address })
+    }
+}
+
+impl From<&(MemberName, Ejection)> for Ejected {
+    fn from((name, ejection): &(MemberName, Ejection)) -> Ejected {
+        let Ejection { row, out, until } = *ejection;
+        Ejected { name: name.into(), row, out, until: until.nanos() }
+    }
+}
+
+impl Ejected {
+    /// What it says; `None` when its ids are none.
+    pub fn ejection(&self) -> Option<(MemberName, Ejection)> {
+        let (row, out, until) = (self.row, self.out, Mono::from_nanos(self.until));
+        Some((self.name.member()?, Ejection { row, out, until }))
+    }
+}
+
+impl From<&(MemberName, Past)> for Checked {
+    fn from((name, past): &(MemberName, Past)) -> Checked {
+        let Past { known, against } = *past;
+        Checked { name: name.into(), known, against }
+    }
+}
+
+impl Checked {
+    /// What it says; `None` when its ids are none.
+    pub fn past(&self) -> Option<(MemberName, Past)> {
+        let Checked { known, against, .. } = *self;
+        Some((self.name.member()?, Past { known, against }))
     }
 }
 
@@ -247,7 +322,8 @@ mod tests {
         }];
         let manifest = Manifest { protocol: 7, doors, ..Manifest::default() };
         one.send(&Message::Manifest(Box::new(manifest)), &many).unwrap();
-        one.send(&Message::Go { health: Vec::new() }, &[]).unwrap();
+        one.send(&Message::Go { health: Vec::new(), past: Vec::new(), ejections: Vec::new() }, &[])
+            .unwrap();
         let (message, rights) = other.recv().unwrap();
         assert_eq!(rights.len(), many.len());
         let Message::Manifest(manifest) = message else { panic!("{message:?}") };

@@ -435,6 +435,31 @@ fn the_new_process_knows_who_is_down() {
     assert!(asked <= 3 && took < LIMIT, "{asked} probes, {took:?}");
 }
 
+/// Who was left out by `outlier_detection` is left out in the new process, too, and nobody has to
+/// find out again.
+#[test]
+fn members_that_were_left_out_stay_out() {
+    let (well, ill) = (Member::start("well"), TcpListener::bind("127.0.0.1:0").unwrap());
+    let refusing = ill.local_addr().unwrap();
+    drop(ill);
+    let text = config("[0]", 5, 0, &[(well.addr, 1), (refusing, 1)])
+        + "outlier_detection = { enable = true, consecutive_failures = 1, \
+           base_ejection = \"300s\" }\n";
+    let mut line = Line::start(&text);
+    let ejected = r#"weir_member_ejected{pool="app",member="m1"}"#;
+    until("the other one is left out", || {
+        assert_eq!(get(line.server.web, "/").status, 200);
+        line.server.metric(ejected) == 1.0
+    });
+    line.upgrade(&[]);
+    for _ in 0..10 {
+        assert_eq!(get(line.server.web, "/").body, "well");
+    }
+    assert_eq!(line.server.metric(ejected), 1.0);
+    let failures = r#"weir_member_connect_failures_total{pool="app",member="m1"}"#;
+    assert_eq!(line.server.metric(failures), 0.0, "it was asked again");
+}
+
 /// Bindings of an application's cookies are handed over, and so is the secret behind Weir's own.
 #[test]
 fn sticky_sessions_go_on() {

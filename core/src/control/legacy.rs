@@ -11,6 +11,18 @@ use super::{Pool, State};
 use crate::model::{Handle, Id};
 use crate::pool::sticky::Bindings;
 
+/// Names a member where handles are others: in another process. At another address it is another
+/// member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MemberName {
+    /// Its pool.
+    pub pool: Id,
+    /// Its id.
+    pub member: Id,
+    /// Where it is.
+    pub address: SocketAddr,
+}
+
 /// What one member's checks have come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
@@ -48,6 +60,23 @@ impl State {
             Verdict { pool, member: member.id, address: member.address, up }
         };
         checked.map(verdict).collect()
+    }
+
+    /// What another process knows a member by.
+    #[must_use]
+    pub fn member_name(&self, member: Handle) -> Option<MemberName> {
+        let (pool, member) = self.members().find(|(_, other)| other.handle == member)?;
+        Some(MemberName { pool: pool.id, member: member.id, address: member.address })
+    }
+
+    /// All members by what another process knows them by.
+    #[must_use]
+    pub fn members_by_name(&self) -> HashMap<MemberName, Handle> {
+        let name = |(pool, member): (&std::sync::Arc<Pool>, &super::Member)| {
+            let (pool, address) = (pool.id, member.address);
+            (MemberName { pool, member: member.id, address }, member.handle)
+        };
+        self.members().map(name).collect()
     }
 
     /// The members here that `verdicts` of another process are about.
