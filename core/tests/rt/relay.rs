@@ -2,11 +2,12 @@
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use weir_core::net::relay::{End, Moved, Patience, Peer, Relay, Streams};
-use weir_core::rt::{self, ConnectOptions, SendBuf, TcpStream, Timer};
+use weir_core::rt::{self, ConnectOptions, Features, SendBuf, TcpStream, Timer};
 use weir_core::time::clock;
 use weir_core::tls::Stream;
 
@@ -117,6 +118,39 @@ fn half_close_goes_through_and_the_other_way_goes_on() {
             member.send_copy(b"wer").await.unwrap();
             member.shutdown_write().await.unwrap();
             assert_eq!(read_all(&member).await, b"");
+        });
+        assert_eq!(run(&near, &far, || LONG).await.0, End::Finished);
+    });
+}
+
+/// TCP segments that the kernel has received on a connection (`tcpi_segs_in`, at byte 140).
+#[allow(unsafe_code, reason = "there is no safe way to ask for TCP_INFO")]
+fn segments_in(stream: &TcpStream) -> u32 {
+    let mut raw = [0u32; 64];
+    let mut len = size_of_val(&raw) as libc::socklen_t;
+    // SAFETY: the array has room for `len` bytes, and any bytes make valid numbers.
+    let asked = unsafe {
+        let (fd, place) = (stream.as_raw_fd(), raw.as_mut_ptr().cast());
+        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut len)
+    };
+    assert_eq!(asked, 0, "{}", std::io::Error::last_os_error());
+    raw[35]
+}
+
+/// Where the end is known with the last bytes, both go on in one segment: each of them costs a way
+/// through the kernel's stack, and so does its acknowledgement.
+#[test]
+fn the_last_bytes_take_the_fin_along() {
+    let at_once = Features::from_environment().unwrap().multishot_recv;
+    on_shard(move || async move {
+        let Session { client, member, near, far } = Session::new().await;
+        member.send_copy(b"last words").await.unwrap();
+        member.shutdown_write().await.unwrap();
+        let before = segments_in(&client);
+        rt::spawn(async move {
+            assert_eq!(read_all(&client).await, b"last words");
+            let came = segments_in(&client) - before;
+            assert_eq!(came, if at_once { 1 } else { 2 });
         });
         assert_eq!(run(&near, &far, || LONG).await.0, End::Finished);
     });

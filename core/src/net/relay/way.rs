@@ -123,7 +123,7 @@ impl Way {
                 (_, Held::Pipe(pipe)) if pipe.held() > 0 => self.drain(cx, to, pace),
                 (Flow::Open, Held::Pipe(_)) => self.fill(cx, from, pace),
                 (Flow::Open, Held::Nothing) => self.receive(cx, from, pace),
-                (_, Held::Bytes(_)) => self.send(cx, to, pace),
+                (_, Held::Bytes(_)) => self.send(cx, from, to, pace),
                 _ => self.finish(cx, to),
             };
             if !goes_on {
@@ -165,13 +165,22 @@ impl Way {
     }
 
     /// Posts what was received; false while the receiver has to be waited for.
-    fn send(&mut self, cx: &mut Context<'_>, to: &impl Side, pace: &mut Pace) -> bool {
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &impl Side,
+        to: &impl Side,
+        pace: &mut Pace,
+    ) -> bool {
         let Poll::Ready(ready) = to.poll_send_ready(cx) else { return false };
         let posted = match (ready, std::mem::take(&mut self.held)) {
             (Ok(()), Held::Bytes(payload)) => {
                 pace.budget -= 1;
                 self.sent += payload.len() as u64;
-                to.post(payload)
+                match (from.plain(), to.plain()) {
+                    (Some(from), Some(to)) if from.is_through() => to.post_last(payload),
+                    _ => to.post(payload),
+                }
             }
             (ready, _) => ready,
         };

@@ -151,7 +151,17 @@ impl TcpStream {
     /// # Errors
     /// `WouldBlock` while an earlier post is in flight; else that post's error.
     pub fn post(&self, payload: impl Into<Payload>) -> io::Result<()> {
-        self.0.post(payload.into())
+        self.0.post(payload.into(), false)
+    }
+
+    /// As [`TcpStream::post`], of the last bytes: whoever posts them calls `shutdown_write` next,
+    /// or closes. The kernel holds back the last segment for the FIN, so that both go in one;
+    /// without a FIN it would do so for 200 ms.
+    ///
+    /// # Errors
+    /// As `post`.
+    pub fn post_last(&self, payload: impl Into<Payload>) -> io::Result<()> {
+        self.0.post(payload.into(), true)
     }
 
     /// Waits until the kernel has taken everything posted.
@@ -221,6 +231,11 @@ impl TcpStream {
     /// used again.
     pub fn has_event(&self) -> bool {
         self.0.recv.has_event()
+    }
+
+    /// True when the peer has sent FIN and all before it was received: nothing more comes.
+    pub fn is_through(&self) -> bool {
+        self.0.recv.is_through()
     }
 
     /// Until the next `recv`, reports any event (bytes, FIN, error) as `token` to `queue`; keeps a

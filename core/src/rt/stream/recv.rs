@@ -82,6 +82,11 @@ impl RecvHalf {
         self.end.get() != End::Open || !self.queue.borrow().is_empty()
     }
 
+    /// The peer has sent FIN, and all before it was handed out.
+    pub(super) fn is_through(&self) -> bool {
+        self.end.get() == End::Fin && self.queue.borrow().is_empty()
+    }
+
     pub(super) fn unread(&self, lease: Lease) {
         if !lease.is_empty() {
             self.queue.borrow_mut().push_front(lease);

@@ -53,6 +53,8 @@ pub(super) struct SendHalf {
     payload: RefCell<Option<Payload>>,
     /// Bytes of the payload that the kernel has taken.
     taken: Cell<usize>,
+    /// FIN comes right behind the payload.
+    last: Cell<bool>,
     message: Place<Box<Message>>,
     /// The first error; final.
     error: Cell<Option<i32>>,
@@ -117,7 +119,7 @@ impl SendHalf {
 }
 
 impl StreamInner {
-    pub(super) fn post(self: &Rc<Self>, payload: Payload) -> io::Result<()> {
+    pub(super) fn post(self: &Rc<Self>, payload: Payload, last: bool) -> io::Result<()> {
         let half = &self.send;
         if half.in_flight() {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -128,6 +130,7 @@ impl StreamInner {
         }
         *half.payload.borrow_mut() = Some(payload);
         half.taken.set(0);
+        half.last.set(last);
         shard::with(|shard| self.submit_send(shard, shard.features.quiet_sends));
         Ok(())
     }
@@ -187,6 +190,9 @@ impl StreamInner {
             }
         }
         let mut flags = libc::MSG_NOSIGNAL;
+        if self.send.last.get() {
+            flags |= libc::MSG_MORE;
+        }
         if shard.features.send_waitall {
             flags |= libc::MSG_WAITALL;
         }
