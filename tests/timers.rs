@@ -5,10 +5,10 @@
 mod process;
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use process::{Client, LIMIT, Member, Server, config, pass_time, until};
+use process::{Client, LIMIT, Member, Server, address_after, config, pass_time, until};
 use weir_core::time::clock;
 
 /// Timer and its time, in hundredths of a second, of the IPv4 connection from `local` to `remote`:
@@ -75,6 +75,25 @@ fn tcp_keepalive_on_both_sides() {
             let range = seconds * 100 - 3_000..=seconds * 100 + 100;
             assert!(range.contains(&when), "{local} to {remote}: {when} of {seconds} s");
         }
+    }
+}
+
+/// R11.1-2: of a TCP listener, too; towards the member once the connection is a second old.
+#[test]
+fn tcp_sessions_are_probed_on_both_sides() {
+    let member = TcpListener::bind("127.0.0.1:0").unwrap();
+    let member_addr = member.local_addr().unwrap();
+    let text = config("[0]", 1, 0, &[(member_addr, 1)]);
+    let server = Server::start(&with_keepalive(&text.replace("\"HTTP\"", "\"TCP\""), 1_000));
+    let web = address_after(&server.ready, "web tcp://");
+    let client = TcpStream::connect_timeout(&web, LIMIT).unwrap();
+    let (_upstream, member_side) = member.accept().unwrap();
+    let client_side = (web, client.local_addr().unwrap());
+    for (local, remote) in [client_side, (member_side, member_addr)] {
+        until("the keep-alive timer", || {
+            let timer = kernel_timer(local, remote);
+            timer.is_some_and(|(kind, when)| kind == 2 && (97_000..=100_100).contains(&when))
+        });
     }
 }
 

@@ -5,6 +5,10 @@ use std::time::Duration;
 /// Members that one TCP connection tries at most, one after the other.
 pub const TCP_ATTEMPTS: usize = 3;
 
+/// A session's connection to its member gets TCP keep-alive when the session is so old: most are
+/// over by then, and four system calls cheaper.
+pub const PROBES_AFTER: Duration = Duration::from_secs(1);
+
 /// UDP flows of one listener on one shard; with more the one that was silent longest is forgotten.
 pub const FLOWS: usize = 131_072;
 /// Sockets of one family that the flows of one listener share on one shard. A member has at most so

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::channel::Channel;
 use super::facts::Facts;
+use crate::model::TcpKeepalive;
 use crate::rt::{EventQueue, Lease, Payload, TcpInfo, TcpStream};
 
 /// A connection on this shard. As [`TcpStream`] in all that is not said here.
@@ -139,6 +140,14 @@ impl Stream {
     /// false while a post is in flight, too.
     pub fn say_end(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.say_end(&self.tcp))
+    }
+
+    /// Switches TCP keep-alive on with these times.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_keepalive(&self, times: TcpKeepalive) -> io::Result<()> {
+        self.tcp.set_keepalive(times)
     }
 
     /// Closes with RST; what has not gone out is dropped.

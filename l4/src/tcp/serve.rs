@@ -23,7 +23,7 @@ use weir_core::tls::Stream;
 use super::Tcp;
 use super::session::{Close, Event, Look, Outside, Session, Step};
 use crate::choice::{self, Choice, header_for, is_own_client};
-use crate::limits::TCP_ATTEMPTS;
+use crate::limits::{PROBES_AFTER, TCP_ATTEMPTS};
 use crate::record::Record;
 
 /// What came of connecting to a member.
@@ -71,6 +71,8 @@ struct Live {
     timer: Timer,
     /// Runs while the member leaves, and flows of such a member are limited.
     drain: Option<Timer>,
+    /// TCP keep-alive is on towards the member.
+    probed: bool,
     /// The change of the tables that was looked at last.
     epoch: u32,
     close: Option<Close>,
@@ -134,6 +136,7 @@ impl Live {
             connect_time: None,
             timer: Timer::new(),
             drain: None,
+            probed: false,
             close: None,
         }
     }
@@ -188,7 +191,7 @@ impl Live {
             source,
             transparent: source.is_some(),
             timeout: Some(self.ticket.site().connect_timeout()),
-            keepalive: Some(self.service.keepalive.get()),
+            ..ConnectOptions::default()
         };
         Box::pin(async move {
             match options.transparent {
@@ -280,7 +283,12 @@ impl Live {
         };
         let streams = Streams { client: &self.client, member: &upstream.stream };
         let limit = self.ticket.site().keepalive_timeout();
-        let patience = Patience { limit, look: limit };
+        if !self.probed && rt::now().since(self.begun) >= PROBES_AFTER {
+            self.probed = true;
+            // A connection that refuses it is about to tell why.
+            let _ = upstream.stream.set_keepalive(self.service.keepalive.get());
+        }
+        let patience = Patience { limit, look: if self.probed { limit } else { PROBES_AFTER } };
         let epoch = self.service.epoch.get();
         if epoch != self.epoch {
             self.epoch = epoch;

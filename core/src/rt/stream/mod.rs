@@ -26,6 +26,7 @@ use super::shard::{self, Shard};
 use super::sys::{self, TcpInfo};
 use super::timer;
 use crate::limits;
+use crate::model::TcpKeepalive;
 
 use recv::RecvHalf;
 pub(super) use send::Message;
@@ -195,6 +196,14 @@ impl TcpStream {
     pub fn poll_shutdown_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_send_ready(cx)
             .map(|flushed| flushed.and_then(|()| sys::shutdown_write(self.0.fd)))
+    }
+
+    /// Switches TCP keep-alive on with these times (R11.1-2).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_keepalive(&self, times: TcpKeepalive) -> io::Result<()> {
+        sys::set_keepalive(self.0.fd, times)
     }
 
     /// Closes with RST; what has not gone out is dropped.
