@@ -6,7 +6,7 @@ use std::time::Duration;
 use weir_core::time::clock;
 
 use crate::process::{Client, count, get, pass_time, until};
-use crate::site::{HTTP, Site, TCP, UDP, WEBSOCKET};
+use crate::site::{DRAIN, HTTP, Site, TCP, UDP, WEBSOCKET};
 use crate::table::{Cost, Table};
 
 /// R3.8-1, R5.12-1, R7.14-1: random files, one after another.
@@ -106,4 +106,49 @@ pub fn weights(site: &mut Site, table: &mut Table) {
     });
     stray.iter().for_each(|what| table.fault("weight to 0 and back", what));
     table.add("weight to 0 and back", times, Cost::NOTHING, &seen);
+}
+
+/// R7.14-4: with `connection_drain` sessions and flows of a member of weight 0 run on for so long,
+/// and no longer: then what they have under way may be lost, and only that.
+pub fn drained(site: &mut Site, table: &mut Table) {
+    const DRILL: &str = "weight to 0 with connection_drain";
+    let times = count(1, 3);
+    site.wish.drain = true;
+    site.reload();
+    let ended = |site: &Site, listener: &str| {
+        let series = "weir_ended_connections_total";
+        site.server.metric(&format!("{series}{{listener=\"{listener}\",how=\"drained\"}}"))
+    };
+    let members = |at: usize| [("tcp", TCP[at]), ("udp", UDP[at])];
+    let held = |site: &Site, (pool, member): (&str, usize)| {
+        let series = "weir_member_active_connections";
+        site.server.metric(&format!("{series}{{pool=\"{pool}\",member=\"m{member}\"}}"))
+    };
+    let mut early = false;
+    let seen = site.under_load(|site, deeds| {
+        for _ in 0..times {
+            let at = site.roll(2) as usize;
+            until("sessions and flows", || members(at).iter().all(|one| held(site, *one) > 0.0));
+            let before = ["stream", "flows"].map(|listener| ended(site, listener));
+            (site.wish.weights[TCP[at]], site.wish.weights[UDP[at]]) = (0, 0);
+            let start = clock::mono();
+            deeds.push(start);
+            site.reload();
+            until("drained ones to end", || {
+                let now = ["stream", "flows"].map(|listener| ended(site, listener));
+                early |= clock::mono().since(start) < DRAIN && now != before;
+                now.iter().zip(before).all(|(now, before)| *now > before)
+            });
+            until("none to be left", || members(at).iter().all(|one| held(site, *one) == 0.0));
+            site.wish.weights.fill(1);
+            deeds.push(clock::mono());
+            site.reload();
+        }
+    });
+    if early {
+        table.fault(DRILL, "some ended before the time was over");
+    }
+    table.add(DRILL, times, Cost::of(&["TCP", "UDP"], 10, 2.0 * DRAIN.as_secs_f64()), &seen);
+    site.wish.drain = false;
+    site.reload();
 }

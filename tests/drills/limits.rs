@@ -85,7 +85,7 @@ pub fn descriptors(site: &mut Site, table: &mut Table) {
     if shortages(site) == before {
         table.fault("descriptors run out", "they did not");
     }
-    let cost = Cost::of(&["keep-alive", "new", "HTTPS", "WebSocket", "TCP"], 80, 10.0);
+    let cost = Cost::of(&["keep-alive", "new", "HTTPS", "HTTP/2", "WebSocket", "TCP"], 80, 10.0);
     table.add("descriptors run out for 3 s", 1, cost, &seen);
 }
 

@@ -1,5 +1,5 @@
-//! The mixed load: six runs of the load generator at constant rates, started and stopped together,
-//! and what each of them says. What happens meanwhile belongs to the drills.
+//! The mixed load: seven runs of the load generator at constant rates, started and stopped
+//! together, and what each of them says. What happens meanwhile belongs to the drills.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -14,12 +14,13 @@ use crate::process::until;
 use crate::site::Site;
 
 /// Names of the loads, in the order of all tables.
-pub const NAMES: [&str; KINDS] = ["keep-alive", "new", "HTTPS", "WebSocket", "TCP", "UDP"];
-pub const KINDS: usize = 6;
+pub const NAMES: [&str; KINDS] =
+    ["keep-alive", "new", "HTTPS", "HTTP/2", "WebSocket", "TCP", "UDP"];
+pub const KINDS: usize = 7;
 /// Requests a second of each.
-const RATES: [u64; KINDS] = [60, 30, 30, 40, 40, 40];
+const RATES: [u64; KINDS] = [60, 30, 30, 40, 40, 40, 40];
 /// Connections, or flows, of each.
-const CONNECTIONS: [usize; KINDS] = [8, 8, 8, 8, 8, 8];
+const CONNECTIONS: [usize; KINDS] = [8, 8, 8, 2, 8, 8, 8];
 /// A request that waits longer is lost.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What is unanswered at the end counts as lost when it has waited for longer than this.
@@ -32,7 +33,7 @@ pub fn described() -> String {
     format!("load: {}", parts.join(", "))
 }
 
-/// All six, running.
+/// All of them, running.
 pub struct Load {
     runs: Vec<(Arc<Control>, JoinHandle<Report>)>,
 }
@@ -45,6 +46,8 @@ pub struct Seen {
     /// Seconds: without a right answer; from a deed until nothing failed of it any more; until all
     /// was as before. The longest of all deeds.
     pub gap: f64,
+    /// When the longest time without a right answer began.
+    pub gap_at: Option<Mono>,
     pub detect: f64,
     pub recover: f64,
     /// Why requests were lost, with one example of each kind.
@@ -56,6 +59,7 @@ fn plans(site: &Site) -> [Plan; KINDS] {
     let urls = [
         format!("http://{}/", site.web),
         format!("http://{}/", site.web),
+        format!("https://{}/", site.secure),
         format!("https://{}/", site.secure),
         format!("ws://{}/ws", site.web),
         format!("tcp://{}", site.stream),
@@ -73,13 +77,17 @@ fn plans(site: &Site) -> [Plan; KINDS] {
         plan.slices = true;
         plan
     });
-    // As a resolver or a game would; a lost datagram is sent again by nobody.
-    plans[5].timeout = Duration::from_secs(3);
-    plans[1].reuse = Reuse::Requests(1);
+    let [_, new, https, http2, _, _, udp] = &mut plans;
+    new.reuse = Reuse::Requests(1);
     // Some requests a connection: there are handshakes all the time, and kept sessions as well.
-    plans[2].reuse = Reuse::Requests(5);
-    plans[2].tls.ca = Some(site.authority());
-    plans[2].tls.server_name = "www.example.com".to_owned();
+    https.reuse = Reuse::Requests(5);
+    (http2.http2, http2.streams) = (true, 4);
+    for inside in [https, http2] {
+        inside.tls.ca = Some(site.authority());
+        inside.tls.server_name = "www.example.com".to_owned();
+    }
+    // As a resolver or a game would; a lost datagram is sent again by nobody.
+    udp.timeout = Duration::from_secs(3);
     plans
 }
 
@@ -124,6 +132,20 @@ fn answers(control: &Control) -> u64 {
     control.present().map_or(0, |live| live.snapshot().answers)
 }
 
+/// From the beginning to that of the longest time without a right answer.
+fn gap_start(slices: &[Slice]) -> Option<Duration> {
+    let mut answered = slices.iter().enumerate().filter(|(_, slice)| slice.good > 0);
+    let mut before = answered.next()?.0;
+    let (mut longest, mut start) = (0, before);
+    for (at, _) in answered.chain([(slices.len(), &Slice::default())]) {
+        if at - before > longest {
+            (longest, start) = (at - before, before);
+        }
+        before = at;
+    }
+    Some(SLICE * u32::try_from(start).unwrap())
+}
+
 /// A deed's own window lasts until the next one.
 fn seen(report: &Report, rate: u64, begun: Mono, deeds: &[Mono]) -> Seen {
     let slices = &report.slices[..];
@@ -143,6 +165,7 @@ fn seen(report: &Report, rate: u64, begun: Mono, deeds: &[Mono]) -> Seen {
         asked: report.requests + overdue,
         lost: whole.lost + overdue,
         gap: whole.gap,
+        gap_at: gap_start(slices).map(|at| begun.plus(at)),
         detect: longest(|view| view.detect),
         recover: longest(|view| view.recover),
         causes: causes.collect(),

@@ -13,6 +13,8 @@ mod load;
 mod members;
 mod site;
 mod table;
+mod upgrades;
+mod witness;
 
 use std::time::Duration;
 
@@ -49,13 +51,15 @@ fn round(site: &mut Site, table: &mut Table) {
     happenings::certificates(site, table);
     happenings::listeners(site, table);
     happenings::weights(site, table);
+    happenings::drained(site, table);
+    upgrades::upgrades(site.roll(1 << 32), table);
     limits::full_disk(site, table);
     limits::stalled_log(site, table);
     limits::descriptors(site, table);
 }
 
-/// R4.4-5, R3.8-1, R6.3-2, R7.14-1, R12.4-1: what is broken costs what it must, and no more,
-/// whatever protocol the clients speak; nothing piles up.
+/// R4.4-5, R3.8-1, R6.3-2, R7.14-1, R7.14-4, R12.4-1: what is broken costs what it must, and no
+/// more, whatever protocol the clients speak; nothing piles up.
 #[test]
 fn drills_under_mixed_load() {
     weir_core::net::sys::raise_nofile().unwrap();

@@ -66,7 +66,7 @@ fn until_up(site: &Site, members: [usize; 3], up: bool) {
 pub fn moods(site: &mut Site, table: &mut Table) {
     site.wish.moody = true;
     site.reload();
-    let http = ["keep-alive", "new", "HTTPS"];
+    let http = ["keep-alive", "new", "HTTPS", "HTTP/2"];
     // The checks ask for a status, which comes: what breaks off behind it is lost for as long.
     let late = Mood::Late(Duration::from_millis(300));
     let body = Mood::ResetInBody;

@@ -9,10 +9,12 @@ use std::time::Duration;
 use weir_core::time::clock::{self, Mono};
 use weir_loadgen::{OriginSpec, Origins, Speaks};
 
-use crate::load::{KINDS, Load, Seen};
+use crate::load::{KINDS, Load, NAMES, Seen};
 use crate::process::certs::Ca;
+use crate::process::line::Line;
 use crate::process::moody::{Mood, Moody};
-use crate::process::{RUN_DIR, Server, address_after, count, pass_time, until};
+use crate::process::{RUN_DIR, address_after, count, pass_time, until};
+use crate::witness::Witness;
 
 /// Two members of each kind; their places in [`Site::origins`] and [`Wish::weights`].
 pub const HTTP: [usize; 2] = [0, 1];
@@ -22,6 +24,10 @@ pub const UDP: [usize; 2] = [6, 7];
 const MEMBERS: usize = 8;
 /// Nobody else's address: so no client takes a dead member's port.
 const ADDRESS: [u8; 4] = [127, 0, 0, 78];
+/// The shortest that there is.
+pub const DRAIN: Duration = Duration::from_secs(10);
+/// Seconds without a right answer that are looked into.
+const LONG_GAP: f64 = 0.3;
 /// Before the first deed and after the last one.
 fn quiet() -> Duration {
     Duration::from_millis(count(800, 1_500))
@@ -35,6 +41,8 @@ pub struct Wish {
     pub moody: bool,
     /// Members of HTTP that fail what clients ask are left out.
     pub outliers: bool,
+    /// Sessions and flows of members that are taken out end after [`DRAIN`].
+    pub drain: bool,
     pub log: Option<PathBuf>,
     /// The listener that comes and goes.
     pub side: bool,
@@ -43,7 +51,7 @@ pub struct Wish {
 }
 
 pub struct Site {
-    pub server: Server,
+    pub server: Line,
     pub origins: Origins,
     pub moody: Moody,
     pub web: SocketAddr,
@@ -106,13 +114,14 @@ impl Site {
             weights: [1; MEMBERS],
             moody: false,
             outliers: false,
+            drain: false,
             log: None,
             side: false,
             stir: seed,
         };
         let side = free();
         let text = text(&wish, folder.path(), origins.addrs(), moody.addr, side);
-        let server = Server::start(&text);
+        let server = Line::start(&text);
         let at = |words: &str| address_after(&server.ready, words);
         Site {
             web: at("web http://"),
@@ -146,11 +155,20 @@ impl Site {
     /// Runs all loads while `deeds` are done; each notes the time of what it does.
     pub fn under_load(&mut self, deeds: impl FnOnce(&mut Site, &mut Vec<Mono>)) -> [Seen; KINDS] {
         let load = Load::start(self);
+        let witness = Witness::start(self.server.last());
         pass_time(quiet());
         let mut times = Vec::new();
         deeds(self, &mut times);
         pass_time(quiet());
-        load.stop(&times)
+        let seen = load.stop(&times);
+        let testimony = witness.end();
+        for (name, load) in NAMES.iter().zip(&seen).filter(|(_, load)| load.gap > LONG_GAP) {
+            let lasts = Duration::from_secs_f64(load.gap);
+            let account = load.gap_at.and_then(|start| testimony.of(start, lasts));
+            let account = account.map_or_else(|| "nobody saw it".to_owned(), |a| a.to_string());
+            println!("  {name}: {:.2} s without an answer; {account}", load.gap);
+        }
+        seen
     }
 
     /// A number below `below` (xorshift64*).
@@ -232,6 +250,10 @@ fn text(
         );
         if name == "app" && wish.outliers {
             text += OUTLIERS;
+        }
+        if wish.drain {
+            let seconds = DRAIN.as_secs();
+            text += &format!("connection_drain = {{ enable = true, timeout = {seconds} }}\n");
         }
         for place in places {
             text += &member(&format!("m{place}"), members[place], wish.weights[place]);

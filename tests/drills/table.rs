@@ -69,9 +69,10 @@ impl Table {
     pub fn add(&mut self, drill: &str, times: u64, cost: Cost, seen: &[Seen; KINDS]) {
         let asked: u64 = seen.iter().map(|load| load.asked).sum();
         let lost = seen.each_ref().map(|load| load.lost);
-        println!("{drill}: {times} times, {asked} asked, lost {lost:?}");
+        let gaps = seen.each_ref().map(|load| load.gap);
+        println!("{drill}: {times} times, {asked} asked, lost {lost:?}, gaps {gaps:.2?} s");
         for (name, load) in NAMES.iter().zip(seen).filter(|(_, load)| load.lost > 0) {
-            let Seen { asked, lost, gap, detect, recover, causes } = load;
+            let Seen { asked, lost, gap, detect, recover, causes, .. } = load;
             let times = format!("gap {gap:.2} s, detected {detect:.2} s, recovered {recover:.2} s");
             println!("  {name}: {lost} of {asked}, {times}: {}", causes.join("; "));
         }

@@ -4,6 +4,7 @@
 
 pub mod alive;
 pub mod certs;
+pub mod line;
 pub mod mirror;
 pub mod moody;
 pub mod mortal;
@@ -217,9 +218,7 @@ impl Server {
 
     /// Sends a signal by name ("TERM").
     pub fn signal(&self, name: &str) {
-        let pid = self.pid().to_string();
-        let done = Command::new("sh").args(["-c", "kill -$0 $1", name, &pid]).status().unwrap();
-        assert!(done.success());
+        signal(self.pid(), name);
     }
 
     /// Waits for its end; the exit status, all of stderr, and how long that took.
@@ -254,6 +253,12 @@ impl Server {
     pub fn sum(&self, family: &str) -> f64 {
         sum(&self.metrics(), family)
     }
+}
+
+/// Sends a signal by name ("TERM") to a process.
+pub fn signal(pid: u32, name: &str) {
+    let done = Command::new("sh").args(["-c", "kill -$0 $1", name, &pid.to_string()]).status();
+    assert!(done.unwrap().success());
 }
 
 /// Runs a command to its end; its exit code, stdout and stderr.

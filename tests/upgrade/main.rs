@@ -22,76 +22,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use process::certs::Ca;
+use process::line::{Line, is_alive};
 use process::mortal::Mortal;
 use process::{
-    Client, LIMIT, Member, Server, address_after, config, count, get, pass_time, run, until, weir,
+    Client, LIMIT, Member, Server, address_after, config, count, get, pass_time, run, signal,
+    until, weir,
 };
-
-/// A process that is replaced again and again. All that serve in its place are ended by their ids.
-struct Line {
-    server: Server,
-    /// In the order of their service.
-    pids: Vec<u32>,
-}
-
-impl Line {
-    fn start(text: &str) -> Line {
-        Line::of(Server::start(text))
-    }
-
-    fn of(server: Server) -> Line {
-        let pids = vec![server.pid()];
-        Line { server, pids }
-    }
-
-    /// `weir upgrade` with these arguments, too; exit code, stdout and stderr.
-    fn try_upgrade(&self, args: &[&str]) -> (Option<i32>, String, String) {
-        let mut command = weir();
-        command.args(["upgrade", "--config"]).arg(&self.server.file.path).args(args);
-        run(&mut command)
-    }
-
-    /// The next process, which serves.
-    fn upgrade(&mut self, args: &[&str]) -> u32 {
-        let (code, out, err) = self.try_upgrade(args);
-        assert_eq!(code, Some(0), "{out}{err}");
-        let pid = pid_in(&out);
-        assert!(!self.pids.contains(&pid) && is_alive(pid), "{out}");
-        self.pids.push(pid);
-        pid
-    }
-
-    fn signal(pid: u32, name: &str) {
-        let done = Command::new("sh").args(["-c", "kill -$0 $1", name, &pid.to_string()]).status();
-        assert!(done.unwrap().success());
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        for &pid in &self.pids {
-            let ours = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let path = self.server.file.path.to_str().unwrap().as_bytes();
-            if ours.windows(path.len()).any(|part| part == path) {
-                // It may have ended meanwhile.
-                let command = ["-c", "kill -KILL $0 2>&-", &pid.to_string()];
-                let _gone = Command::new("sh").args(command).status();
-            }
-        }
-    }
-}
-
-/// `process 123 serves after …`
-fn pid_in(text: &str) -> u32 {
-    let pid = text.split_once("process ").unwrap_or_else(|| panic!("no process in {text}")).1;
-    pid.split(' ').next().unwrap().parse().unwrap()
-}
-
-/// Does it run? What its parent has not looked after is dead all the same.
-fn is_alive(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z"))
-}
 
 /// Work of clients on a thread, again and again until it is told to stop.
 struct Load {
@@ -349,7 +285,7 @@ fn nothing_is_lost_when_the_program_is_replaced() {
     let sockets = run(Command::new("ss").args(["-Hltn", &format!("sport = :{}", web.port())]));
     let shards = line.server.metric("weir_shards") as usize;
     assert_eq!(sockets.1.lines().count(), shards, "{}", sockets.1);
-    Line::signal(*last, "TERM");
+    signal(*last, "TERM");
     until("its end", || !is_alive(*last));
 }
 
@@ -586,7 +522,7 @@ fn the_service_manager_is_told_and_a_drain_is_left_alone() {
     let mut line = Line::of(server);
     assert!(next().contains("READY=1"));
     let first = line.pids[0];
-    Line::signal(first, "USR2");
+    signal(first, "USR2");
     let told = next();
     assert!(told.contains("RELOADING=1") && told.contains("MONOTONIC_USEC="), "{told}");
     let told = next();
@@ -601,7 +537,7 @@ fn the_service_manager_is_told_and_a_drain_is_left_alone() {
     let mut held = Client::connect(line.server.web);
     held.send("/", "");
     member.wait_for(1);
-    Line::signal(pid, "TERM");
+    signal(pid, "TERM");
     assert!(next().contains("STOPPING=1"));
     let (code, _, err) = line.try_upgrade(&[]);
     assert!(code == Some(1) && err.contains("the process drains"), "{err}");
@@ -623,7 +559,7 @@ fn what_lives_on_is_cut_when_the_former_process_is_told_to_end() {
     pass_time(Duration::from_secs(2));
     tunnel.says("still here");
     let first = line.pids[0];
-    Line::signal(first, "TERM");
+    signal(first, "TERM");
     until("its end", || !is_alive(first));
     assert!(!matches!(tunnel.0.get_mut().read(&mut [0; 1]), Ok(1..)));
     assert_eq!(line.server.metric("weir_shards"), 1.0, "the other one serves");
