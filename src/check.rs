@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use weir_core::control::State;
+use weir_core::model::Handles;
 
 use crate::cores::{Machine, Plan};
 use crate::logging;
-use crate::server::{check_sources, settle_passthrough};
+use crate::server::{check_sources, scarce_ports, settle_passthrough};
 
 /// Prints warnings, a summary, and which shard runs where and serves what.
 ///
@@ -20,7 +22,9 @@ pub fn check(path: &Path) -> Result<()> {
     }
     let settled = settle_passthrough(&mut loaded).context("on this machine")?;
     check_sources(&loaded.config).context("on this machine")?;
-    for line in settled {
+    let state = State::default().next(&loaded.config, &|_| vec![0], &mut Handles::default());
+    let scarce = scarce_ports(&state, loaded.config.runtime.max_connections);
+    for line in settled.into_iter().chain(scarce) {
         logging::say(line);
     }
     let config = &loaded.config;

@@ -101,6 +101,23 @@ fn a_good_file_passes_the_check() {
     assert!(stdout.contains("control thread: any core"), "{stdout}");
 }
 
+/// R7.15-1: one address, one member, and more clients than there are ports. A warning, no mistake.
+#[test]
+fn check_tells_of_too_few_ports() {
+    let text = config("[0]", 1, 0, &[(([127, 0, 0, 1], 9).into(), 1)]);
+    let limited = |most: u32| {
+        let file = File::new(
+            &text.replace("cores = [0]", &format!("cores = [0]\nmax_connections = {most}")),
+        );
+        run(&["check", "--config", file.path.to_str().unwrap()])
+    };
+    let (code, _, stderr) = limited(100_000);
+    assert_eq!(code, 0);
+    assert!(stderr.contains("pool app: source addresses × ports allow"), "{stderr}");
+    let (code, _, stderr) = limited(10);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+}
+
 #[test]
 fn a_busy_port_names_port_and_owner() {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -25,6 +25,7 @@ use super::ejections::Ejections;
 use super::fleet::Fleet;
 use super::life::{End, Life, Step};
 use super::reload::{self, Answer, Pending};
+use super::scarce_ports;
 use super::upgrade::{Front, Inherited, Upgrading, Wanted};
 use crate::access_log::Writers;
 use crate::admin::Book;
@@ -246,7 +247,8 @@ impl Control {
         let mut moves = self.doors.plan(&staged.next, clock::mono(), &mut stock)?;
         // Sockets that this configuration doesn't want.
         drop(stock);
-        for warning in &moves.warnings {
+        let scarce = scarce_ports(&staged.next, self.config.runtime.max_connections);
+        for warning in moves.warnings.iter().chain(&scarce) {
             tracing::warn!("{warning}");
         }
         let logs = self.writers.open(&staged.next)?;

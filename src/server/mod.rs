@@ -51,7 +51,7 @@ pub use control::Ready;
 pub use passthrough::settle as settle_passthrough;
 pub use reload::Answer;
 pub use secret::fresh as fresh_secret;
-pub use sources::check_sources;
+pub use sources::{check_sources, scarce_ports};
 pub use upgrade::Wanted;
 
 /// Length of the admin listener's accept queue.

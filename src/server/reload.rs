@@ -21,7 +21,7 @@ use super::checking;
 use super::checks;
 use super::control::{Control, load_apart, millis_since};
 use super::doors::{Moves, Stock};
-use super::{check_sources, settle_passthrough};
+use super::{check_sources, scarce_ports, settle_passthrough};
 use crate::cores::{Machine, Plan};
 use crate::shard::DoorChange;
 use crate::{logging, notify};
@@ -212,10 +212,12 @@ impl Control {
         }
         let plan = self.plan.follow(&config)?;
         let next = self.next_state(&config, &certificates, &plan);
+        let scarce = scarce_ports(&next, config.runtime.max_connections);
         let awaited = next.members_of_dead_pools();
         // Warnings of what its author wrote stand in the log; time alone makes these.
         let of_certificates = warnings.iter().filter(|one| one.key.starts_with("certificate["));
-        let notes = of_certificates.map(|one| one.headline()).chain(settled).collect();
+        let notes =
+            of_certificates.map(|one| one.headline()).chain(settled).chain(scarce).collect();
         Ok(Staged { notes, ..self.await_verdicts(config, certificates, plan, next, awaited) })
     }
 
