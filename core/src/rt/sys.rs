@@ -212,8 +212,26 @@ pub(super) fn splice(from: RawFd, to: RawFd, most: usize) -> Result<usize, i32> 
     let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
     let none = std::ptr::null_mut();
     // SAFETY: null offsets mean that neither side has one.
-    let moved = unsafe { libc::splice(from, none, to, none, most, flags) };
-    usize::try_from(moved)
+    told(unsafe { libc::splice(from, none, to, none, most, flags) })
+}
+
+/// Receives a piece, without waiting, and puts it into an empty pipe; as `splice` tells.
+pub(super) fn copy_into_pipe(socket: RawFd, pipe: RawFd) -> Result<usize, i32> {
+    // A write of so many bytes goes into an empty pipe as a whole, whatever its size (pipe(7)).
+    let mut piece = [0u8; libc::PIPE_BUF];
+    let place = piece.as_mut_ptr().cast();
+    // SAFETY: `place` has room for as many bytes as are asked for.
+    let came = told(unsafe { libc::recv(socket, place, piece.len(), libc::MSG_DONTWAIT) })?;
+    if came == 0 {
+        return Ok(0);
+    }
+    // SAFETY: the first `came` bytes of the array are valid.
+    told(unsafe { libc::write(pipe, piece.as_ptr().cast(), came) })
+}
+
+/// A count of bytes, or the number of the error.
+fn told(result: isize) -> Result<usize, i32> {
+    usize::try_from(result)
         .map_err(|_| io::Error::last_os_error().raw_os_error().unwrap_or_default())
 }
 

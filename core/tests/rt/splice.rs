@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use weir_core::limits::{PIPE_BYTES, PIPES};
 use weir_core::net::relay::{End, Moved, Patience, Peer, Relay, Streams};
 use weir_core::rt::{self, FaultPlan, Features, RingStats, TcpStream, Timer};
@@ -326,6 +327,50 @@ fn sessions_beyond_the_pipes_go_on_in_leases() {
         until("all bytes", || done.borrow().iter().all(|done| done.get())).await;
         assert!(most.get() <= PIPES as u64);
         assert!(!spliced_at_all() || most.get() >= 2, "{}", most.get());
+    });
+}
+
+/// Urgent data, which splicing stops at, is passed over as receives do it: the bytes behind it
+/// arrive, even if the way back is stuck, and without being asked for again and again.
+#[test]
+fn urgent_data_is_passed_over() {
+    let stats = Arc::new(RingStats::default());
+    let counted = Arc::clone(&stats);
+    on_counting_shard(&stats, FaultPlan::default(), || async move {
+        let Session { client, member, near, far } = Session::new().await;
+        let (client, member) = (Rc::new(client), Rc::new(member));
+        let done = beside(async move {
+            let (from, data) = (Rc::clone(&client), pattern(6_000_000, 19));
+            let sent = data.clone();
+            let poured = beside(async move { pour(&from, &sent, false).await });
+            assert!(read_exactly(&member, data.len()).await == data, "other bytes");
+            until("all to be sent", || poured.get()).await;
+            assert_eq!(rt::audit().pipes, if spliced_at_all() { 2 } else { 0 });
+            let back = Rc::clone(&member);
+            let stuck = rt::spawn(async move {
+                let _cut = back.send_copy(&vec![7; 64 << 20]).await;
+            });
+            let socket = SockRef::from(&*client);
+            let before = counted.turns.get();
+            for _ in 0..3 {
+                assert_eq!(socket.send_out_of_band(b"!").unwrap(), 1);
+                client.send_copy(b"behind").await.unwrap();
+                assert_eq!(read_exactly(&member, 6).await, b"behind");
+            }
+            let turns = counted.turns.get() - before;
+            assert!(turns < 5_000, "{turns} turns");
+            // Nothing is received before all of this is here, its end included.
+            socket.send_out_of_band(b"!").unwrap();
+            socket.send(&[9; 10_000]).unwrap();
+            socket.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(read_all(&member).await, [9; 10_000]);
+            stuck.abort();
+            member.reset_on_close();
+        });
+        let (end, _) = run(&near, &far, || LONG).await;
+        assert!(matches!(end, End::Broken(Peer::Member, _)), "{end:?}");
+        near.reset_on_close();
+        until("the peers' end", || done.get()).await;
     });
 }
 

@@ -61,7 +61,7 @@ pub(super) struct RecvHalf {
     paused: Cell<bool>,
     /// Leases in a row that speak for a change of size.
     streak: Cell<u8>,
-    /// The kernel said that the socket held more.
+    /// The kernel said that the socket held something, and nothing was taken since.
     nonempty: Cell<bool>,
     end: Cell<End>,
     notify: Place<Notify>,
@@ -127,14 +127,21 @@ impl RecvHalf {
         }
     }
 
+    /// Bytes or an end are here, as far as the kernel has told.
+    pub(super) fn is_nonempty(&self) -> bool {
+        self.nonempty.get()
+    }
+
     /// A poll was handed to the ring.
     pub(super) fn polls(&self, id: OpId) {
         self.kind.set(Kind::Poll);
+        self.nonempty.set(false);
         self.op.begin(id);
     }
 
     /// So many bytes went into a pipe, or it came to an end.
     pub(super) fn spliced(&self, moved: Result<usize, i32>) {
+        self.nonempty.set(false);
         match moved {
             Ok(0) => self.end.set(End::Fin),
             Ok(moved) => self.bytes.set(self.bytes.get() + moved as u64),
@@ -311,6 +318,7 @@ impl StreamInner {
         if self.closing.get() {
             self.finish_close(shard);
         } else {
+            self.recv.nonempty.set(true);
             self.recv.tell();
         }
     }

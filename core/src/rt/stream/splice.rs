@@ -80,7 +80,7 @@ impl StreamInner {
             return Poll::Ready(ended.map(|()| 0));
         }
         if !half.in_flight() {
-            match sys::splice(self.fd, pipe.write, limits::PIPE_BYTES) {
+            match self.take_into(pipe) {
                 Err(code) if is_not_yet(code) => self.await_bytes(),
                 moved => {
                     half.spliced(moved);
@@ -116,6 +116,18 @@ impl StreamInner {
         }
         half.wait(cx.waker());
         Poll::Pending
+    }
+
+    /// What has arrived goes into `pipe`, by a copy where the kernel splices nothing although there
+    /// is something: urgent data is next, which ends each splice before it (and looks like the end
+    /// once a FIN has come) until a receive has passed it over.
+    fn take_into(&self, pipe: &Pipe) -> Result<usize, i32> {
+        match sys::splice(self.fd, pipe.write, limits::PIPE_BYTES) {
+            Err(code) if is_not_yet(code) && self.recv.is_nonempty() => (),
+            Ok(0) => (),
+            moved => return moved,
+        }
+        sys::copy_into_pipe(self.fd, pipe.write)
     }
 
     fn await_bytes(self: &Rc<Self>) {
