@@ -105,6 +105,8 @@ pub const SPARSE_BEFORE_SMALL: u8 = 8;
 pub const PIPES: usize = 32;
 /// … and bytes that one holds: as many pages, of which received data often fills a part only.
 pub const PIPE_BYTES: usize = 256 << 10;
+/// How long the kernel is not asked for pipes again that it had none of, in milliseconds.
+pub const PIPE_REFUSED_MS: u64 = 5_000;
 /// Quarter-full large leases in a row after which a relay goes over to splicing …
 pub const FULL_BEFORE_SPLICE: u8 = 4;
 /// … small amounts in a row after which it goes back to leases …

@@ -1,5 +1,5 @@
 //! Faults on demand, for tests: makes the ring misbehave in ways that the kernel may at any time.
-//! Owns the dice; the places that throw them are in `driver`, `stream`, `listener` and `udp`.
+//! Owns the dice; they are thrown in `driver`, `stream`, `listener`, `pipe` and `udp`.
 //!
 //! All faults are real ones (the kernel itself then reports ENOBUFS, ECANCELED, a short send, an
 //! ended multishot), except for a refused accept, whose completion is rewritten.
@@ -23,6 +23,8 @@ pub struct FaultPlan {
     pub refuse_accept: u16,
     /// Receives of datagrams with room for a few bytes only, so that they are truncated.
     pub short_buffer: u16,
+    /// Pipes that have room for a page only, as those of a user with many.
+    pub small_pipe: u16,
     /// Completion queue of the smallest size, so that it overflows.
     pub tiny_queue: bool,
 }

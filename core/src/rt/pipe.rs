@@ -5,10 +5,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
+use std::time::Duration;
 
-use super::shard;
+use super::fault::Faults;
+use super::shard::{self, Shard};
 use super::sys;
 use crate::limits;
+use crate::time::clock::Mono;
 
 /// A pipe and the bytes in it. Dropped empty it goes back to the shard's pool; with bytes in it it
 /// is closed, and they are lost.
@@ -25,7 +28,13 @@ pub(super) struct Pipes {
     idle: RefCell<Vec<(RawFd, RawFd)>>,
     /// All that exist, those in use included.
     open: Cell<usize>,
+    /// When the kernel last had none to give, or only small ones: it is asked again after a while,
+    /// since whoever prepares to splice, in vain, has stopped receiving for it.
+    refused: Cell<Option<Mono>>,
 }
+
+/// For so long the kernel is not asked again.
+const REFUSED_PAUSE: Duration = Duration::from_millis(limits::PIPE_REFUSED_MS);
 
 impl Pipe {
     /// Two empty pipes; `None` when the shard's are in use, the kernel has none to give, or
@@ -35,13 +44,13 @@ impl Pipe {
             if !shard.features.splice {
                 return None;
             }
-            Some([shard.pipes.take()?, shard.pipes.take()?])
+            Some([shard.pipes.take(shard)?, shard.pipes.take(shard)?])
         })
     }
 
     /// Whether `pair` would have two, unless the kernel refuses.
     pub fn spare() -> bool {
-        shard::with(|shard| shard.features.splice && shard.pipes.spare() >= 2)
+        shard::with(|shard| shard.features.splice && shard.pipes.spare(shard.now()) >= 2)
     }
 
     /// Bytes in it.
@@ -61,8 +70,9 @@ impl Drop for Pipe {
 }
 
 impl Pipes {
-    fn take(&self) -> Option<Pipe> {
-        let (read, write) = self.idle.borrow_mut().pop().or_else(|| self.open())?;
+    fn take(&self, shard: &Shard) -> Option<Pipe> {
+        let idle = self.idle.borrow_mut().pop();
+        let (read, write) = idle.or_else(|| self.open(shard))?;
         Some(Pipe { read, write, held: 0 })
     }
 
@@ -70,17 +80,24 @@ impl Pipes {
         self.open.get() - self.idle.borrow().len()
     }
 
-    fn spare(&self) -> usize {
-        limits::PIPES - self.in_use()
+    fn spare(&self, now: Mono) -> usize {
+        let refused = self.refused.get().is_some_and(|at| now.since(at) < REFUSED_PAUSE);
+        match refused {
+            true => self.idle.borrow().len(),
+            false => limits::PIPES - self.in_use(),
+        }
     }
 
-    fn open(&self) -> Option<(RawFd, RawFd)> {
+    fn open(&self, shard: &Shard) -> Option<(RawFd, RawFd)> {
         if self.open.get() == limits::PIPES {
             return None;
         }
-        let ends = sys::pipe(limits::PIPE_BYTES).ok()?;
-        self.open.set(self.open.get() + 1);
-        Some(ends)
+        let ends = large(shard.faults.as_ref());
+        match ends {
+            Some(_) => self.open.set(self.open.get() + 1),
+            None => self.refused.set(Some(shard.now())),
+        }
+        ends
     }
 
     fn give_back(&self, ends: (RawFd, RawFd), empty: bool) {
@@ -97,6 +114,19 @@ impl Drop for Pipes {
     fn drop(&mut self) {
         self.idle.take().into_iter().for_each(close);
     }
+}
+
+/// A pipe that holds as much as a large lease does, or none: through smaller ones bytes would move
+/// slower than in leases.
+fn large(faults: Option<&Faults>) -> Option<(RawFd, RawFd)> {
+    let small = faults.is_some_and(|faults| faults.strikes(faults.plan().small_pipe));
+    let wanted = if small { libc::PIPE_BUF } else { limits::PIPE_BYTES };
+    let (ends, room) = sys::pipe(wanted).ok()?;
+    if room < limits::LARGE_LEASE {
+        close(ends);
+        return None;
+    }
+    Some(ends)
 }
 
 fn close((read, write): (RawFd, RawFd)) {

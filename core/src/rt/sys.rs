@@ -194,16 +194,18 @@ pub(super) fn set_nonblocking(fd: RawFd, on: bool) -> io::Result<()> {
     check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags) })
 }
 
-/// The two ends, to read and to write, of a pipe that never waits; with room for about so many
-/// bytes, or less where this user has too many large ones.
-pub(super) fn pipe(bytes: usize) -> io::Result<(RawFd, RawFd)> {
+/// The two ends, to read and to write, of a pipe that never waits, and its room: about so many
+/// bytes, or fewer where this user has too many large ones (pipe(7), pipe-user-pages-soft).
+pub(super) fn pipe(bytes: usize) -> io::Result<((RawFd, RawFd), usize)> {
     let mut ends = [-1; 2];
     // SAFETY: the array has room for the two descriptors.
     check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
     let room = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
-    // SAFETY: takes numbers only. A refusal leaves the usual size.
+    // SAFETY: takes numbers only. A refusal leaves the size that it has.
     unsafe { libc::fcntl(ends[1], libc::F_SETPIPE_SZ, room) };
-    Ok((ends[0], ends[1]))
+    // SAFETY: as above.
+    let room = unsafe { libc::fcntl(ends[1], libc::F_GETPIPE_SZ) };
+    Ok(((ends[0], ends[1]), usize::try_from(room).unwrap_or_default()))
 }
 
 /// Moves at most `most` bytes from a socket into a pipe or back; the number of the error instead.

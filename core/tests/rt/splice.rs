@@ -11,7 +11,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use weir_core::limits::{PIPE_BYTES, PIPES};
 use weir_core::net::relay::{End, Moved, Patience, Peer, Relay, Streams};
-use weir_core::rt::{self, FaultPlan, Features, RingStats, TcpStream, Timer};
+use weir_core::rt::{self, FaultPlan, Features, Pipe, RingStats, TcpStream, Timer};
 
 use crate::relay::{LONG, Session, pattern, read_all, run};
 use crate::support::{DEADLINE, on_counting_shard, on_shard};
@@ -328,6 +328,22 @@ fn sessions_beyond_the_pipes_go_on_in_leases() {
         assert!(most.get() <= PIPES as u64);
         assert!(!spliced_at_all() || most.get() >= 2, "{}", most.get());
     });
+}
+
+/// Pipes that the kernel keeps small, as for a user with many, are slower than leases: they are not
+/// used, and not asked for again at once.
+#[test]
+fn small_pipes_are_left_alone() {
+    let stats = Arc::new(RingStats::default());
+    let faults = FaultPlan { seed: 3, small_pipe: 1_000, ..FaultPlan::default() };
+    let (end, moved) = on_counting_shard(&stats, faults, || async {
+        assert_eq!(Pipe::spare(), spliced_at_all());
+        let relayed = exchange(pattern(12_000_000, 11), pattern(300, 13)).await;
+        assert!(!Pipe::spare() && Pipe::pair().is_none());
+        relayed
+    });
+    assert_eq!((end, moved.to_member, moved.to_client), (End::Finished, 12_000_000, 300));
+    assert_eq!(stats.spliced_bytes.get(), 0);
 }
 
 /// Urgent data, which splicing stops at, is passed over as receives do it: the bytes behind it
