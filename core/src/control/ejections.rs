@@ -32,8 +32,7 @@ impl State {
     /// Members that are left out when they fail too often.
     #[must_use]
     pub fn watched_members(&self) -> BTreeSet<Handle> {
-        let pools = self.pools.values().filter(|pool| pool.outliers.is_some());
-        pools.flat_map(|pool| pool.members.iter().map(|member| member.handle)).collect()
+        self.pools.values().flat_map(|pool| watched_of(pool)).collect()
     }
 
     /// Do all members of this pool get traffic, since too few are well
@@ -48,8 +47,7 @@ impl State {
 
     /// Those members of a pool of the next state that stay out in it.
     pub(super) fn ejected_of(&self, pool: &Pool) -> impl Iterator<Item = Handle> {
-        let watched = pool.members.iter().filter(|_| pool.outliers.is_some());
-        watched.map(|member| member.handle).filter(|member| self.is_ejected(*member))
+        watched_of(pool).filter(|member| self.is_ejected(*member))
     }
 
     /// What changes about them from this state to `to`.
@@ -58,4 +56,11 @@ impl State {
         let out = to.ejected.difference(&self.ejected).map(|member| (*member, true));
         back.chain(out).map(|(member, out)| Change::Ejected { member, out })
     }
+}
+
+/// The members of a pool that are watched: those of a pool that no listener uses are not. Shards
+/// don't have them, so whoever was out is as good as new when a listener uses the pool again.
+fn watched_of(pool: &Pool) -> impl Iterator<Item = Handle> {
+    let watched = pool.attached && pool.outliers.is_some();
+    pool.members.iter().filter(move |_| watched).map(|member| member.handle)
 }

@@ -213,6 +213,25 @@ fn dead_pools_are_those_that_would_serve_if_they_were_up() {
     assert_eq!(turned.following(&one).version(), one.version() + 1);
 }
 
+/// Shards forget the members of a pool that no listener uses, and who is out with them; so does the
+/// state, or a listener that takes the pool again would have it out here and in there.
+#[test]
+fn a_pool_off_its_listeners_has_nobody_ejected() {
+    let mut handles = Handles::default();
+    let watched = model::OutlierDetection { enable: true, ..model::OutlierDetection::default() };
+    let app = model::Pool { outlier_detection: watched, ..pool("app", vec![member(1, 1)]) };
+    let on = config(vec![listener("web", 80, Some(0))], vec![app.clone()]);
+    let mut one = next(&State::default(), &on, &mut handles);
+    let out = handle_of(&one, "10.0.0.1:1");
+    assert!(one.set_ejected(&[(out, true)]) && one.is_ejected(out));
+    let same = next(&one, &on, &mut handles);
+    assert!(same.is_ejected(out), "stays out while the pool is used");
+    let mut off = next(&one, &config(vec![listener("web", 80, None)], vec![app]), &mut handles);
+    assert!(!off.is_ejected(out) && off.watched_members().is_empty());
+    assert!(!off.set_ejected(&[(out, true)]), "nobody is watched");
+    assert!(!next(&off, &on, &mut handles).is_ejected(out));
+}
+
 /// Pools go before the health of their members: who still uses one keeps what was known (C37).
 #[test]
 fn a_diff_drops_pools_before_it_forgets_their_health() {
