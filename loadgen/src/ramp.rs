@@ -52,18 +52,13 @@ impl Ramp {
 
     /// The last nanosecond of the change up to which no more than `area` was due.
     fn passed(&self, area: i128) -> i128 {
-        // Near by floating point, then exact: the guess is off by a few nanoseconds at most.
+        // Near by floating point, then exact. Mostly the guess is off by a few nanoseconds, but
+        // near the end of a steep fall little is left of the root but what rounding made of it.
         let slope = (self.to - self.from) as f64;
         let base = 2.0 * self.from as f64 * self.lasts as f64;
         let root = (base * base + 4.0 * slope * area as f64).max(0.0).sqrt();
-        let mut passed = ((2.0 * area as f64 / (base + root)) as i128).clamp(0, self.lasts);
-        while passed > 0 && self.area(passed) > area {
-            passed -= 1;
-        }
-        while passed < self.lasts && self.area(passed + 1) <= area {
-            passed += 1;
-        }
-        passed
+        let guess = ((2.0 * area as f64 / (base + root)) as i128).clamp(0, self.lasts);
+        last_that(guess, self.lasts, |passed| self.area(passed) <= area)
     }
 
     /// How many requests were due in the first `elapsed` nanoseconds of the run.
@@ -76,6 +71,41 @@ impl Ramp {
         let doubled = self.area(passed) + 2 * self.lasts * rest;
         (doubled.unsigned_abs()).div_ceil((2 * self.lasts * SECOND).unsigned_abs())
     }
+}
+
+/// The last number from 0 to `most` that `fits`, as 0 does, and with each number all below it.
+/// Takes few steps if `guess` is near, and some twice its digits (in binary) wherever it is.
+fn last_that(guess: i128, most: i128, mut fits: impl FnMut(i128) -> bool) -> i128 {
+    // `low` fits; `high` doesn't, or lies beyond.
+    let (mut low, mut high) = (0, most + 1);
+    let mut step = 1;
+    if fits(guess) {
+        low = guess;
+        while low + step < high {
+            match fits(low + step) {
+                true => low += step,
+                false => high = low + step,
+            }
+            step *= 2;
+        }
+    } else {
+        high = guess;
+        while high - step > low {
+            match fits(high - step) {
+                true => low = high - step,
+                false => high -= step,
+            }
+            step *= 2;
+        }
+    }
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        match fits(middle) {
+            true => low = middle,
+            false => high = middle,
+        }
+    }
+    low
 }
 
 #[cfg(test)]
@@ -114,6 +144,37 @@ mod tests {
         assert_eq!(ramp.due(41), 2_100_000_000);
         let most = Ramp::new(100_000_000, 1, Duration::ZERO, crate::limits::MAX_DURATION);
         assert!(most.due(1) < 11 && most.due(u128::from(u64::MAX)) > 1_000_000_000);
+    }
+
+    /// However far off the guess is.
+    #[test]
+    fn the_last_one_is_found_in_few_steps() {
+        let week = 7 * 86_400 * SECOND;
+        for last in [0, 1, 2, 1_000, week / 3, week - 1, week] {
+            let guesses = [0, 1, last - 1, last, last + 1, last + 5, week / 2, week - 1, week];
+            for guess in guesses.into_iter().filter(|guess| (0..=week).contains(guess)) {
+                let mut steps = 0;
+                let found = last_that(guess, week, |passed| {
+                    steps += 1;
+                    assert!((0..=week).contains(&passed));
+                    passed <= last
+                });
+                assert_eq!(found, last, "guess {guess}");
+                let most = if (guess - last).abs() < 2 { 4 } else { 110 };
+                assert!(steps <= most, "{steps} steps from {guess} to {last}");
+            }
+        }
+    }
+
+    /// Near the end of the steepest fall, where the guess is worth nothing.
+    #[test]
+    fn the_end_of_a_steep_fall() {
+        let ramp = Ramp::new(100_000_000, 1, Duration::ZERO, crate::limits::MAX_DURATION);
+        let all = ramp.due_before(ramp.lasts.unsigned_abs());
+        for k in (all - 2_000)..all {
+            let due = ramp.due(k);
+            assert!(ramp.due_before(due) <= k && ramp.due_before(due + 1) > k, "{k}");
+        }
     }
 
     proptest! {
