@@ -6,6 +6,9 @@ use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -344,6 +347,68 @@ fn small_pipes_are_left_alone() {
     });
     assert_eq!((end, moved.to_member, moved.to_client), (End::Finished, 12_000_000, 300));
     assert_eq!(stats.spliced_bytes.get(), 0);
+}
+
+#[derive(Default)]
+struct More(AtomicBool);
+
+impl Wake for More {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// A way that always has something to move, as where the balancer is slower than both sides, leaves
+/// the other way its turn.
+#[test]
+fn a_busy_way_leaves_the_other_its_turn() {
+    if !spliced_at_all() {
+        // In leases a way moves a piece at a time.
+        return;
+    }
+    on_shard(|| async {
+        let Session { client, member, near, far } = Session::new().await;
+        let streams = Streams { client: &near, member: &far };
+        let (mut relay, timer) = (Relay::new(None, None), Timer::new());
+        let [from, answers] = [SockRef::from(&client), SockRef::from(&member)];
+        let arrived = SockRef::from(far.plain().unwrap());
+        let discard = |socket: &SockRef<'_>| {
+            let mut room = [std::mem::MaybeUninit::uninit(); 1 << 16];
+            while socket.recv_with_flags(&mut room, libc::MSG_DONTWAIT).is_ok_and(|n| n > 0) {}
+        };
+        // Woken within a poll when there was more than fits into a turn.
+        let more = Arc::new(More::default());
+        let waker = Waker::from(Arc::clone(&more));
+        let mut cx = Context::from_waker(&waker);
+        let (piece, mut full_turns) = (vec![7; 1 << 20], 0);
+        while full_turns < 3 {
+            while from.send_with_flags(&piece, libc::MSG_DONTWAIT).is_ok() {}
+            let spliced = rt::audit().pipes > 0;
+            if spliced {
+                answers.send_with_flags(b"answer", libc::MSG_DONTWAIT).unwrap();
+                let look = libc::MSG_DONTWAIT | libc::MSG_PEEK;
+                let mut byte = [std::mem::MaybeUninit::uninit()];
+                while arrived.recv_with_flags(&mut byte, look).is_err() {
+                    rt::yield_now().await;
+                }
+            }
+            // What the ring has to say about it is handed out in the next turn.
+            rt::yield_now().await;
+            rt::yield_now().await;
+            let before = relay.moved().from_member;
+            more.0.store(false, Relaxed);
+            assert!(relay.poll(&mut cx, streams, &timer, LONG).is_pending());
+            if spliced && more.0.load(Relaxed) {
+                assert!(relay.moved().from_member > before, "the answer waits");
+                full_turns += 1;
+            }
+            discard(&answers);
+            discard(&from);
+            rt::yield_now().await;
+        }
+        near.reset_on_close();
+        far.reset_on_close();
+    });
 }
 
 /// Urgent data, which splicing stops at, is passed over as receives do it: the bytes behind it

@@ -18,7 +18,7 @@ use std::io::{self, ErrorKind};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::limits::{self, RELAY_PIECES};
+use crate::limits;
 use crate::rt::{self, Lease, Payload, Pipe, TcpStream, Timer};
 use crate::time::clock::Mono;
 use crate::tls::Stream;
@@ -242,7 +242,7 @@ impl Relay {
             // The timer looks here when it expires, and is set for the rest.
             self.moved = Some(rt::now());
         }
-        if self.pace.budget == 0 {
+        if self.up.has_spent() || self.down.has_spent() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -252,7 +252,8 @@ impl Relay {
     /// Both ways, again after a change of the means; true when something moved.
     fn drive(&mut self, cx: &mut Context<'_>, streams: Streams<'_, impl Side>) -> bool {
         let Streams { client, member } = streams;
-        self.pace.budget = RELAY_PIECES;
+        self.up.begin_turn();
+        self.down.begin_turn();
         let mut moved = false;
         loop {
             moved |= self.up.drive(cx, client, member, &mut self.pace);

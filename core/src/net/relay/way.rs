@@ -44,13 +44,14 @@ pub(super) struct Way {
     held: Held,
     pub(super) received: u64,
     pub(super) sent: u64,
+    /// Pieces that may still be moved before the other tasks have their turn. Each way has its
+    /// own: one that always has something to move would leave nothing for the other.
+    budget: u16,
 }
 
-/// How much a session has to move, and how much of it in this turn.
+/// How much a session has to move.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// Pieces that may still be moved before the other tasks have their turn.
-    pub(super) budget: u16,
     /// Pieces in a row that speak for other means.
     streak: u8,
 }
@@ -70,11 +71,6 @@ impl Pace {
         self.streak >= limits::SPARSE_BEFORE_LEASES
     }
 
-    fn spend(&mut self, bytes: usize) {
-        let pieces = bytes.div_ceil(limits::LARGE_LEASE);
-        self.budget = self.budget.saturating_sub(u16::try_from(pieces).unwrap_or(u16::MAX));
-    }
-
     fn note(&mut self, speaks: bool) {
         self.streak = if speaks { self.streak.saturating_add(1) } else { 0 };
     }
@@ -84,6 +80,21 @@ impl Way {
     /// With these bytes under way.
     pub(super) fn beginning_with(payload: Option<Payload>) -> Way {
         Way { held: payload.map(Held::Bytes).unwrap_or_default(), ..Way::default() }
+    }
+
+    /// A turn begins.
+    pub(super) fn begin_turn(&mut self) {
+        self.budget = limits::RELAY_PIECES;
+    }
+
+    /// There may be more to move, but not in this turn.
+    pub(super) fn has_spent(&self) -> bool {
+        self.budget == 0
+    }
+
+    fn spend(&mut self, bytes: usize) {
+        let pieces = bytes.div_ceil(limits::LARGE_LEASE);
+        self.budget = self.budget.saturating_sub(u16::try_from(pieces).unwrap_or(u16::MAX));
     }
 
     /// From now on bytes go through this pipe. None may be under way.
@@ -117,13 +128,13 @@ impl Way {
         pace: &mut Pace,
     ) -> bool {
         let mut moved = false;
-        while pace.budget > 0 {
+        while self.budget > 0 {
             let goes_on = match (self.flow, &self.held) {
                 (Flow::Ended | Flow::Broken(_) | Flow::Refused(_), _) => false,
-                (_, Held::Pipe(pipe)) if pipe.held() > 0 => self.drain(cx, to, pace),
+                (_, Held::Pipe(pipe)) if pipe.held() > 0 => self.drain(cx, to),
                 (Flow::Open, Held::Pipe(_)) => self.fill(cx, from, pace),
                 (Flow::Open, Held::Nothing) => self.receive(cx, from, pace),
-                (_, Held::Bytes(_)) => self.send(cx, from, to, pace),
+                (_, Held::Bytes(_)) => self.send(cx, from, to),
                 _ => self.finish(cx, to),
             };
             if !goes_on {
@@ -165,17 +176,11 @@ impl Way {
     }
 
     /// Posts what was received; false while the receiver has to be waited for.
-    fn send(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &impl Side,
-        to: &impl Side,
-        pace: &mut Pace,
-    ) -> bool {
+    fn send(&mut self, cx: &mut Context<'_>, from: &impl Side, to: &impl Side) -> bool {
         let Poll::Ready(ready) = to.poll_send_ready(cx) else { return false };
         let posted = match (ready, std::mem::take(&mut self.held)) {
             (Ok(()), Held::Bytes(payload)) => {
-                pace.budget -= 1;
+                self.budget -= 1;
                 self.sent += payload.len() as u64;
                 match (from.plain(), to.plain()) {
                     (Some(from), Some(to)) if from.is_through() => to.post_last(payload),
@@ -189,11 +194,11 @@ impl Way {
     }
 
     /// Empties the pipe as far as the receiver takes it; false when it has to be waited for.
-    fn drain(&mut self, cx: &mut Context<'_>, to: &impl Side, pace: &mut Pace) -> bool {
+    fn drain(&mut self, cx: &mut Context<'_>, to: &impl Side) -> bool {
         let (Held::Pipe(pipe), Some(to)) = (&mut self.held, to.plain()) else { return false };
         let Poll::Ready(sent) = to.poll_drain(cx, pipe) else { return false };
         if let Ok(bytes) = sent {
-            pace.spend(bytes);
+            self.spend(bytes);
             self.sent += bytes as u64;
         }
         self.note_refusal(sent.map(|_| ()));
