@@ -264,6 +264,8 @@ impl Control {
         {
             return Ok(Some(end));
         }
+        // Only now is it certain that they are served.
+        moves.listen()?;
         // The last ones may have been found while another event was handled.
         self.take_verdicts();
         if let Some(staged) = self.staged.take() {

@@ -1,7 +1,7 @@
 //! The listening sockets of the process: which are open on which shards, and what has to change for
 //! another state. New sockets are bound before anything else changes, so that an address that can't
-//! be had leaves everything as it was; those that join sockets that serve listen last of all, since
-//! closing them again would cut the clients that they were given.
+//! be had leaves everything as it was; those that join sockets that serve listen last of all
+//! ([`Moves::listen`]), since closing them again would cut the clients that they were given.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -96,7 +96,8 @@ impl Doors {
         self.open.iter().filter(given).map(|(place, door)| (*place, door.listener))
     }
 
-    /// Binds what `state` wants beyond what is open, and what of it isn't in the `stock`.
+    /// Binds what `state` wants beyond what is open, and what of it isn't in the `stock`. Sockets
+    /// that join others take clients only after [`Moves::listen`].
     ///
     /// # Errors
     /// The first address that can't be had, with owner and cure; nothing has changed then.
@@ -136,7 +137,6 @@ impl Doors {
                 }
             }
         }
-        moves.listen(self.backlog)?;
         Ok(moves)
     }
 
@@ -201,8 +201,23 @@ impl Doors {
     ) -> Result<()> {
         let mut shards = shards.clone();
         if place.transport == Transport::Udp {
-            // Fewer than there are shards have been handed over; another one would move clients.
-            shards.retain(|shard| door.shards.contains(shard));
+            // Another socket in the group would move clients: it stays with those that it has. If
+            // none of them is wanted any more, its flows end anyway.
+            let kept = &shards & &door.shards;
+            if !kept.is_empty() && kept != shards {
+                moves.warnings.push(format!(
+                    "listener `{}`: UDP port {} keeps the sockets that it has, on {} of {} shards; \
+                     all of them serve it after a restart",
+                    listener.name,
+                    place.address,
+                    kept.len(),
+                    shards.len()
+                ));
+                shards = kept;
+            }
+        }
+        if shards.is_empty() {
+            return Ok(()); // closed, as what nobody wants
         }
         let joining: Vec<usize> = shards.difference(&door.shards).copied().collect();
         let sockets = net::bind_join(&listener.name, place, joining.len())?;
@@ -339,8 +354,13 @@ impl Moves {
         self.next.open.insert(place, wish.door());
     }
 
-    /// The last thing that may fail, and hardly can.
-    fn listen(&mut self, backlog: u32) -> Result<()> {
+    /// Has the sockets that join others take clients: the last thing that may fail, and hardly can.
+    /// From now on they have to be served.
+    ///
+    /// # Errors
+    /// The kernel is out of memory.
+    pub fn listen(&mut self) -> Result<()> {
+        let backlog = self.next.backlog;
         for (listener, shards, joining) in std::mem::take(&mut self.joining) {
             let place = joining.place;
             for (shard, socket) in shards.into_iter().zip(joining.listen(backlog)?) {
@@ -427,7 +447,8 @@ mod tests {
         (Stock::from([(place, Group { free_port_of, sockets })]), place.address)
     }
 
-    fn opened(moves: &Moves) -> Vec<usize> {
+    fn opened(moves: &mut Moves) -> Vec<usize> {
+        moves.listen().unwrap();
         let is_open = |change: &&DoorChange| matches!(change, DoorChange::Open { .. });
         moves.changes.iter().map(|changes| changes.iter().filter(is_open).count()).collect()
     }
@@ -446,14 +467,48 @@ mod tests {
             let (mut stock, address) = handed_over(transport, None);
             let udp = transport == Transport::Udp;
             let state = state_of(&["127.0.0.1"], address.port(), udp, shards);
-            let moves = Doors::new(shards, 8).plan(&state, now, &mut stock).unwrap();
-            assert_eq!(opened(&moves), expected, "{transport:?}, {shards} shards");
+            let mut moves = Doors::new(shards, 8).plan(&state, now, &mut stock).unwrap();
+            assert_eq!(opened(&mut moves), expected, "{transport:?}, {shards} shards");
             assert!(stock.is_empty());
             // A reload keeps to what there is.
             let doors = moves.accept().0;
-            let moves = doors.plan(&state, now, &mut Stock::new()).unwrap();
-            assert_eq!(opened(&moves), vec![0; shards]);
+            let mut moves = doors.plan(&state, now, &mut Stock::new()).unwrap();
+            assert_eq!(opened(&mut moves), vec![0; shards]);
         }
+    }
+
+    /// A socket that joins others gets no client before it is told to, so that a change that is
+    /// given up cuts nobody.
+    #[test]
+    fn sockets_that_join_take_clients_last_of_all() {
+        let now = Mono::from_nanos(0);
+        let (mut stock, address) = handed_over(Transport::Tcp, None);
+        let state = state_of(&["127.0.0.1"], address.port(), false, 3);
+        let mut moves = Doors::new(3, 8).plan(&state, now, &mut stock).unwrap();
+        assert_eq!(moves.joining.len(), 1);
+        let change = |moves: &Moves| moves.changes.iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(change(&moves), [1, 1, 0]);
+        moves.listen().unwrap();
+        assert_eq!(change(&moves), [1, 1, 1]);
+    }
+
+    /// A UDP listener keeps its sockets as long as one of them serves it; with other shards
+    /// altogether it gets others.
+    #[test]
+    fn a_udp_listener_moves_to_other_shards() {
+        let now = Mono::from_nanos(0);
+        let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let on = |shards: &[usize]| state_on(&["127.0.0.1"], port, true, shards);
+        let mut moves = Doors::new(2, 8).plan(&on(&[0]), now, &mut Stock::new()).unwrap();
+        assert_eq!(opened(&mut moves), [1, 0]);
+        let doors = moves.accept().0;
+        let mut moves = doors.plan(&on(&[1]), now, &mut Stock::new()).unwrap();
+        assert_eq!(opened(&mut moves), [0, 1]);
+        assert!(moves.changes[0].iter().any(|c| matches!(c, DoorChange::Close { .. })));
+        let doors = moves.accept().0;
+        let mut moves = doors.plan(&on(&[0, 1]), now, &mut Stock::new()).unwrap();
+        assert_eq!(opened(&mut moves), [0, 0]);
+        assert!(moves.warnings[0].contains("on 1 of 2 shards"), "{:?}", moves.warnings);
     }
 
     /// A free port is known by its listener; its other addresses get the same one.
@@ -475,6 +530,10 @@ mod tests {
     }
 
     fn state_of(addresses: &[&str], port: u16, udp: bool, shards: usize) -> State {
+        state_on(addresses, port, udp, &(0..shards).collect::<Vec<_>>())
+    }
+
+    fn state_on(addresses: &[&str], port: u16, udp: bool, shards: &[usize]) -> State {
         let vip_address = addresses.iter().map(|address| address.parse().unwrap()).collect();
         let protocol = if udp { model::Protocol::Udp } else { model::Protocol::Http };
         let listener =
@@ -484,8 +543,8 @@ mod tests {
             listeners: vec![listener],
             ..Config::default()
         };
-        let all = |_| (0..shards).collect();
-        State::default().next(&config, &all, &mut Handles::default())
+        let of = |_| shards.to_vec();
+        State::default().next(&config, &of, &mut Handles::default())
     }
 
     /// A host may have got IPv6 since the start; and who wants nothing but an IPv6 address must

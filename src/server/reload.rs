@@ -287,7 +287,8 @@ impl Control {
         let log = log.transpose()?;
         let logs = self.writers.open(&next)?;
         // Last of what opens anything: sockets that join others and close again may cut clients.
-        let moves = self.doors.plan(&next, clock::mono(), &mut Stock::new())?;
+        let mut moves = self.doors.plan(&next, clock::mono(), &mut Stock::new())?;
+        moves.listen()?;
         self.writers.follow(logs)?;
         let mut notes = notes;
         notes.extend(self.needs_upgrade(&config));

@@ -1,6 +1,6 @@
 //! Rows of balancers and listeners.
 
-use super::Effect::{Reload, Replace, Upgrade};
+use super::Effect::{Reload, Replace};
 use super::Kind::{
     Addresses, Bool, Choice, Integer, Name, Networks, Reference, References, Seconds, Shape, Table,
     Uuid,
@@ -43,7 +43,7 @@ keys! {
     "source_addresses": Addresses, NO_ENTRY, ALL, Reload, "R2.1-11", Now,
         "Overrides `[runtime]`.";
     "cores": Shape("string or list of integers", "as in `[runtime]`, without `\"auto\"`"),
-        Absent("the cores that no balancer names"), ALL, Upgrade, "R5.11-2", Now,
+        Absent("the cores that no balancer names"), ALL, Reload, "R5.11-2", Now,
         "Cores that serve only the balancers that name them; all others share the rest of \
             `[runtime] cores`.";
 
