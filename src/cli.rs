@@ -69,8 +69,8 @@ pub enum Command {
         /// now under the name by which the running one was started
         #[arg(long, value_name = "FILE")]
         program: Option<PathBuf>,
-        /// Seconds that it may take to get ready; without it 30, and what first answers of its
-        /// members take
+        /// Seconds that it may take to get ready; without it 81: half a minute beside the longest
+        /// that the first answer of a member may take
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
         timeout: Option<u64>,
     },

@@ -79,6 +79,11 @@ impl Checks {
         self.prober.go_on_from(known);
     }
 
+    /// Checks nobody any more: members keep the health that they were found in.
+    pub fn end(&self) {
+        self.prober.set_targets(Vec::new());
+    }
+
     /// The verdicts since the last time.
     pub fn take(&self) -> Vec<(Handle, bool)> {
         self.found.told.set(false);

@@ -8,12 +8,14 @@ use weir_core::net::sys::{self, Limit};
 use weir_core::rt;
 use weir_health::limits::MAX_PROBES;
 
-/// Descriptors that a process holds before any shard: stdio, admin listener, its poller, control.
-const PROCESS_FDS: u64 = 16;
+/// Descriptors that a process holds before any shard: stdio, admin listener, its poller, control;
+/// and while it is replaced, the other end of the new process.
+const PROCESS_FDS: u64 = 24;
 /// Descriptors of one shard beside its listeners: rings, eventfds, mailbox; and its pipes.
 const SHARD_FDS: u64 = 16 + 2 * PIPES as u64;
-/// A listening socket, and the spare descriptor that it keeps for when there is none.
-const LISTENER_FDS: u64 = 2;
+/// A listening socket, the spare descriptor that it keeps for when there is none, and the copy
+/// that is handed to a new process.
+const LISTENER_FDS: u64 = 3;
 /// A proxied connection: one descriptor towards the client, one towards the member.
 const CONNECTION_FDS: u64 = 2;
 /// Of all descriptors health checks get one in so many at most; a probe takes one.
@@ -162,7 +164,7 @@ mod tests {
     #[test]
     fn the_sum_counts_shards_listeners_and_connections() {
         let need = Need::of(2, 3, 0, at(1_000));
-        assert_eq!(need.fixed(), PROCESS_FDS + 2 * (SHARD_FDS + 6));
+        assert_eq!(need.fixed(), PROCESS_FDS + 2 * (SHARD_FDS + 9));
         assert_eq!(need.connections_within(at(need.fixed())), 0);
         assert_eq!(need.connections_within(at(need.fixed() + 201)), 100);
         assert_eq!(need.connections_within(at(0)), 0);
@@ -187,9 +189,9 @@ mod tests {
     #[test]
     fn the_complaint_names_sum_and_cure() {
         let text = Need::of(2, 1, 0, at(256)).complaint(at(256));
-        assert!(text.contains("180 of 256"), "{text}");
-        assert!(text.contains("room for 38 connections"), "{text}");
-        assert!(text.contains("at least 8372") && text.contains("LimitNOFILE"), "{text}");
+        assert!(text.contains("190 of 256"), "{text}");
+        assert!(text.contains("room for 33 connections"), "{text}");
+        assert!(text.contains("at least 8382") && text.contains("LimitNOFILE"), "{text}");
     }
 
     #[test]

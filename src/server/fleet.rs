@@ -118,6 +118,11 @@ impl Fleet {
         self.settled = true;
     }
 
+    /// Does it?
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
     /// Nothing was ever published.
     pub fn is_new(&self) -> bool {
         self.state.version() == 0

@@ -112,6 +112,11 @@ impl Life {
         }
     }
 
+    /// Does a drain have an end that only the clock tells of?
+    pub fn is_timed(&self) -> bool {
+        matches!(self.draining, Some(Draining { until: Some(_), .. }))
+    }
+
     /// Time passed.
     pub fn tick(&self, now: Mono) -> Step {
         match &self.draining {

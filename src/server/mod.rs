@@ -36,7 +36,7 @@ use weir_core::tls;
 
 use crate::admin::{Admin, Book};
 use crate::cores::{Machine, Plan};
-use crate::remote::desk::Desk;
+use crate::remote::desk::{Desk, Gone};
 use crate::shard::{News, REPORTS_PER_SHARD, Reports};
 use crate::upgrade::heir::Heir;
 use crate::upgrade::{Upgraded, giver, program};
@@ -91,7 +91,7 @@ pub fn serve(path: &Path, key_log: Option<&Path>) -> Result<()> {
     let handed = heir.as_mut().and_then(|heir| heir.admin.take());
     let admin = Admin::take_over(listen, handed, ADMIN_BACKLOG)?;
     // Makes `run_dir`, where the secret is kept.
-    let mut desk = desk(&config, heir.is_some())?;
+    let desk = desk(&config, heir.is_some())?;
     let secret = match &heir {
         Some(heir) => Secret::new(heir.manifest.secret),
         None => secret::load(&config.runtime.run_dir)?,
@@ -115,15 +115,11 @@ pub fn serve(path: &Path, key_log: Option<&Path>) -> Result<()> {
         inherited: heir.as_mut().map(inherited).transpose()?,
     };
     let running = launch(start)?;
-    if heir.is_some()
-        && let Some(desk) = &mut desk
-    {
-        desk.publish()?;
-    }
-    let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let _gone = desk.map(|desk| desk.serve(file, running.asker())).transpose()?;
     let admin_addr = admin.addr();
-    admin.start(Arc::clone(&running.book))?;
+    let served = admin.start(Arc::clone(&running.book));
+    insist(served, "metrics can't be read", heir.is_some())?;
+    let served = desk.map(|desk| open_desk(desk, path, &running, heir.is_some())).transpose();
+    let _gone = insist(served, "`weir reload` does not find this process", heir.is_some())?;
     logging::say(ready_line(&running, admin_addr));
     match heir {
         Some(heir) => heir.serves(&running.ready.places).unwrap_or_else(|e| {
@@ -132,6 +128,28 @@ pub fn serve(path: &Path, key_log: Option<&Path>) -> Result<()> {
         None => notify::ready(),
     }
     running.wait()
+}
+
+/// Has the control socket served, in the place of another process's where there was one.
+fn open_desk(desk: Desk, path: &Path, running: &Running, takes_over: bool) -> Result<Gone> {
+    let mut desk = desk;
+    if takes_over {
+        desk.publish()?;
+    }
+    let file = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    desk.serve(file, running.asker())
+}
+
+/// What has failed ends a start; but where this process has taken the clients of another one over
+/// already, they are worth more than that.
+fn insist<T: Default>(done: Result<T>, without: &str, takes_over: bool) -> Result<T> {
+    match done {
+        Err(e) if takes_over => {
+            tracing::error!("{without} until the next `weir upgrade` (SIGUSR2): {e:#}");
+            Ok(T::default())
+        }
+        done => done,
+    }
 }
 
 /// What control needs of what was handed over.

@@ -14,7 +14,6 @@ use weir_core::net::{Place, Transport};
 use weir_core::pool::sticky::Secret;
 use weir_core::time::clock::{self, Mono};
 
-use super::checking;
 use super::control::{Control, Event, millis_since};
 use super::doors::{Moves, Stock};
 use super::life::End;
@@ -27,8 +26,13 @@ use crate::upgrade::giver::{Job, Parting, Progress};
 use crate::upgrade::heir::{Legacy, Waiting};
 use crate::upgrade::wire::{Manifest, PROTOCOL};
 
-/// How long a new process may take to get ready, beside the first answers of its members.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a new process may take to get ready: half a minute beside the first answers of its
+/// members, which take no longer than the longest timeout of a check (R8.9-3). This process does
+/// not know whom the new one asks.
+const PATIENCE: Duration = Duration::from_secs(30 + 51);
+
+/// How soon it is tried again to tell control something, when it has too much to do.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// How long UDP flows may be held up before the new process has them: datagrams wait in the
 /// sockets' buffers meanwhile. Those that are left then end.
@@ -41,7 +45,7 @@ const PARCELS: usize = 4;
 pub struct Wanted {
     /// The program to start; `None` = the one under the name by which this one was started.
     pub program: Option<PathBuf>,
-    /// How long it may take to get ready; `None` = [`PATIENCE`] and what its members need.
+    /// How long it may take to get ready, at least a second; `None` = [`PATIENCE`].
     pub patience: Option<Duration>,
 }
 
@@ -104,6 +108,7 @@ impl Control {
     fn obstacle(&self) -> Option<&'static str> {
         match () {
             () if self.is_draining() => Some("the process drains"),
+            () if !self.fleet.is_settled() => Some("the process starts: try again when it serves"),
             () if self.upgrading.is_some() => Some("an upgrade is under way already"),
             () if self.is_reloading() => Some("a reload is under way: try again when it has ended"),
             () => None,
@@ -116,9 +121,7 @@ impl Control {
         }
         let front = self.front.as_ref().context("this process can't be replaced")?;
         let state = self.fleet.state();
-        let patience = wanted
-            .patience
-            .unwrap_or(PATIENCE + checking::patience(state, &state.checked_members()));
+        let patience = wanted.patience.unwrap_or(PATIENCE).max(Duration::from_secs(1));
         let listener_id = |(place, handle)| Some((place, state.listener(handle)?.id));
         let (lend, lent) = mpsc::channel();
         let admin = front.admin.as_ref().map(admin::Handle::lend).transpose();
@@ -140,8 +143,15 @@ impl Control {
             lent,
             shards: self.fleet.count(),
             tell: Box::new(move |progress| {
-                // Lost only when the process ends.
-                let _unheard = sender.try_send(Event::Upgrade(progress));
+                // Without it control would wait for ever. This thread has time.
+                let mut event = Event::Upgrade(progress);
+                while let Err(unheard) = sender.try_send(event) {
+                    if sender.is_closed() {
+                        return;
+                    }
+                    event = unheard;
+                    std::thread::park_timeout(RETRY);
+                }
             }),
         };
         self.fleet.lend(&lend);
@@ -206,6 +216,8 @@ impl Control {
              were open here"
         );
         self.life.hand_over();
+        // Who is up is asked by the new process from now on; each process more would double that.
+        self.checks.end();
         self.abandon_staged("the process was replaced");
         self.fleet.hand_over(taken.into_iter().collect(), QUIET);
         self.book.set_draining();

@@ -4,6 +4,7 @@
 //! is pinned to a core: what it starts may run on all of them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -112,7 +113,7 @@ pub fn start() -> Result<Sender<Job>> {
             let tell = &job.tell;
             match begin(&job) {
                 Err(error) => tell(Progress::Failed(format!("{error:#}"))),
-                Ok(mut heir) => match heir.follow(&job) {
+                Ok((mut heir, lent)) => match heir.follow(&job, lent) {
                     Ok(taken) => {
                         tell(Progress::Done { pid: heir.child.id(), taken });
                         heir.see_off();
@@ -138,9 +139,12 @@ struct Heir {
     is_gone: bool,
 }
 
-/// Collects the sockets and starts the program with them.
-fn begin(job: &Job) -> Result<Heir> {
-    let (doors, sockets) = collect(job)?;
+/// The listening sockets of all shards, and what they are.
+type Collected = (Vec<Doors>, Vec<OwnedFd>);
+
+/// Collects the sockets and starts the program that is to have them.
+fn begin(job: &Job) -> Result<(Heir, Collected)> {
+    let collected = collect(job)?;
     let (here, there) = UnixStream::pair().context("cannot make a socket")?;
     let program = job.program.display();
     let mut child = Command::new(&job.program)
@@ -151,26 +155,22 @@ fn begin(job: &Job) -> Result<Heir> {
         .spawn()
         .with_context(|| format!("cannot start {program}"))?;
     tracing::info!("upgrade: {program} starts as process {}", child.id());
-    let tail = Tail::of(child.stderr.take().map(BufReader::new))?;
-    let mut heir = Heir { child, channel: Channel::over(here), tail, is_gone: false };
-    heir.channel.set_limit(job.patience)?;
-    let stderr = io::stderr();
-    let mut rights = vec![stderr.as_fd()];
-    rights.extend(job.admin.as_ref().map(AsFd::as_fd));
-    rights.extend(sockets.iter().map(AsFd::as_fd));
-    let manifest = Box::new(Manifest { doors, ..job.manifest.clone() });
-    // A program that isn't there any more is told by what it says, when its answer is awaited.
-    let _gone = heir.say(&Message::Manifest(manifest), &rights);
-    Ok(heir)
+    let tail = Tail::of(child.stderr.take().map(BufReader::new)).inspect_err(|_| {
+        let _just_ended = child.kill().and_then(|()| child.wait());
+    })?;
+    Ok((Heir { child, channel: Channel::over(here), tail, is_gone: false }, collected))
 }
 
 /// The sockets of all shards, by place.
-fn collect(job: &Job) -> Result<(Vec<Doors>, Vec<OwnedFd>)> {
+fn collect(job: &Job) -> Result<Collected> {
     let mut places: BTreeMap<Place, Vec<(usize, OwnedFd)>> = BTreeMap::new();
     for _ in 0..job.shards {
         let lent = job.lent.recv_timeout(LEND_LIMIT);
         let (shard, sockets) = lent.context("a shard did not hand over its sockets")?;
-        let sockets = sockets.context("cannot hand over the listening sockets")?;
+        let sockets = sockets.context(
+            "cannot copy the listening sockets (where descriptors are missing, set [runtime] \
+             max_connections lower, or raise LimitNOFILE= for the next start)",
+        )?;
         for (place, socket) in sockets {
             places.entry(place).or_default().push((shard, socket));
         }
@@ -198,7 +198,10 @@ impl Heir {
         match self.channel.recv() {
             Ok((message, _)) => Ok(message),
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                bail!("the new process was not {what} within {} s", limit.as_secs())
+                bail!(
+                    "the new process was not {what} within {} s (`--timeout` gives it longer)",
+                    limit.as_secs()
+                )
             }
             Err(_) => {
                 self.is_gone = true;
@@ -207,8 +210,24 @@ impl Heir {
         }
     }
 
+    /// The first message, with all that it needs to get ready.
+    fn greet(&mut self, job: &Job, (doors, sockets): Collected) -> Result<()> {
+        self.channel.set_limit(job.patience)?;
+        let stderr = io::stderr();
+        let mut rights = vec![stderr.as_fd()];
+        rights.extend(job.admin.as_ref().map(AsFd::as_fd));
+        rights.extend(sockets.iter().map(AsFd::as_fd));
+        let manifest = Box::new(Manifest { doors, ..job.manifest.clone() });
+        match self.channel.send(&Message::Manifest(manifest), &rights) {
+            // What it said before it went is told when its answer is awaited.
+            Err(e) if matches!(e.kind(), BrokenPipe | ConnectionReset) => Ok(()),
+            done => done.context("the new process can't be handed the sockets"),
+        }
+    }
+
     /// From its start until it serves; the doors that it has taken.
-    fn follow(&mut self, job: &Job) -> Result<Vec<Place>> {
+    fn follow(&mut self, job: &Job, collected: Collected) -> Result<Vec<Place>> {
+        self.greet(job, collected)?;
         let Message::Prepared { flows_of } = self.hear(job.patience, "ready")? else {
             bail!("the new process speaks another language");
         };

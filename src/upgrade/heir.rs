@@ -134,10 +134,10 @@ impl Heir {
     /// # Errors
     /// That one has gone already; it doesn't matter any more.
     pub fn serves(mut self, taken: &[Place]) -> Result<()> {
-        // What it prints goes by way of the former process until now.
-        sys::replace_stderr(&self.stderr).context("standard error")?;
         let taken = taken.iter().map(|place| (*place).into()).collect();
-        self.channel.send(&Message::Serving { taken }, &[]).context("the former process")
+        self.channel.send(&Message::Serving { taken }, &[]).context("the former process")?;
+        // What it prints goes by way of the former process until now.
+        sys::replace_stderr(&self.stderr).context("standard error")
     }
 }
 

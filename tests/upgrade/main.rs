@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use process::certs::Ca;
 use process::line::{Line, is_alive};
+use process::moody::BlackHole;
 use process::mortal::Mortal;
 use process::{
     Client, LIMIT, Member, Server, address_after, config, count, get, pass_time, run, signal,
@@ -482,6 +483,46 @@ fn the_number_of_shards_may_change() {
     }
     let lost: Vec<String> = loads.into_iter().flat_map(Load::end).collect();
     assert!(lost.is_empty(), "{lost:?}");
+}
+
+/// While the new process waits for the first answers of members, clients are the old one's: the
+/// sockets that it adds take nobody before it serves, and an upgrade that is given up cuts nobody.
+#[test]
+fn a_new_process_that_waits_takes_no_client() {
+    let (member, hole) = (Member::start("member"), BlackHole::new());
+    let text = |cores: &str| config(cores, 5, 0, &[(member.addr, 1)]);
+    let mut line = Line::start(&text("[0]"));
+    let load = Load::start(new_requests(line.server.web));
+    load.goes_on(20);
+    let silent = format!(
+        r#"
+[[listener]]
+name = "silent"
+loadbalancer = "front"
+protocol = "TCP"
+protocol_port = 0
+default_pool = "silent"
+[[pool]]
+name = "silent"
+protocol = "TCP"
+lb_algorithm = "ROUND_ROBIN"
+members = [ {{ name = "s", address = "127.0.0.1", protocol_port = {} }} ]
+healthmonitor = {{ type = "TCP", delay = 50, timeout = 3 }}
+"#,
+        hole.addr.port()
+    );
+    line.server.file.write(&(text("[0, 1]") + &silent));
+    let (code, out, err) = line.try_upgrade(&["--timeout", "1"]);
+    let late = "the new process was not ready within 1 s (`--timeout` gives it longer)";
+    assert!(code == Some(1) && err.contains(late), "{out}{err}");
+    load.goes_on(20);
+    let start = weir_core::time::clock::mono();
+    line.upgrade(&[]);
+    let took = weir_core::time::clock::mono().since(start);
+    assert!(took >= Duration::from_secs(2), "it has not waited: {took:?}");
+    until("both shards", || line.server.metric("weir_shards") == 2.0);
+    load.goes_on(50);
+    assert_eq!(load.end(), Vec::<String>::new());
 }
 
 /// The file may be another one by then: what it names no more closes, what is new opens.

@@ -57,6 +57,11 @@ impl<T: Send> Sender<T> {
         self.0.wake();
         Ok(())
     }
+
+    /// Is the receiver gone? Then nothing can be sent any more.
+    pub fn is_closed(&self) -> bool {
+        self.0.receiver_gone.load(Ordering::Acquire)
+    }
 }
 
 impl<T> Clone for Sender<T> {
