@@ -54,6 +54,8 @@ pub struct Plan {
     pub index: usize,
     /// The core that it is pinned to.
     pub core: usize,
+    /// How long it polls without work before it sleeps.
+    pub spin: Duration,
     /// Seed of its random choices.
     pub seed: u64,
 }
@@ -194,6 +196,7 @@ pub fn start(
     let config = ShardConfig {
         name: format!("{THREAD_PREFIX}{}", plan.index),
         core: Some(plan.core),
+        spin: plan.spin,
         stats: ring,
         ..ShardConfig::default()
     };
@@ -562,7 +565,7 @@ mod tests {
             let _test_is_over = tell.lock().map(|tell| tell.send(report.news));
         });
         let core = weir_core::net::sys::allowed_cores().unwrap()[0];
-        let plan = Plan { index: 0, core, seed: 1 };
+        let plan = Plan { index: 0, core, spin: Duration::ZERO, seed: 1 };
         let neighbours = Neighbours::of(1, &Arc::default()).remove(0);
         let shard = start(plan, neighbours, Arc::default(), reports).unwrap();
         assert_eq!(told.recv_timeout(LIMIT).unwrap(), News::Ready);

@@ -80,6 +80,32 @@ fn the_named_descriptors_are_all_that_is_taken() {
     server.signal("TERM");
 }
 
+/// Shards that poll before they sleep serve, reload and end as others do; what they poll is no
+/// work of theirs.
+#[test]
+fn shards_that_poll_serve_reload_and_end() {
+    let member = Member::start("m");
+    let text = config("[0]", 5, 0, &[(member.addr, 1)]);
+    let text = text.replace("cores = [0]", "cores = [0]\nspin = \"1s\"");
+    assert!(text.contains("spin"));
+    let server = Server::start(&text);
+    for _ in 0..3 {
+        assert_eq!(get(server.web, "/").body, "m");
+    }
+    until("time that was polled", || {
+        get(server.web, "/");
+        server.metric(r#"weir_shard_spin_seconds_total{shard="0"}"#) > 0.0
+    });
+    let effective = || server.metric("weir_config_effective_version");
+    let before = effective();
+    server.file.write(&text.replace("weight = 1", "weight = 2"));
+    server.signal("HUP");
+    until("the new file on every shard", || effective() > before);
+    server.signal("TERM");
+    let (status, log, _) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
 #[test]
 fn health_is_answered_and_other_paths_are_not() {
     let server = Server::start(&config("[0]", 5, 0, &[]));

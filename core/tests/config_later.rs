@@ -4,7 +4,6 @@
 
 use weir_core::config::parse;
 
-const RUNTIME: &str = "[runtime]\n";
 const LISTENER: &str = "[[listener]]\nname='web'\nprotocol='HTTP'\nprotocol_port=80\n";
 const POOL: &str = "[[pool]]\nname='app'\nprotocol='HTTP'\n";
 
@@ -13,14 +12,6 @@ const POOL: &str = "[[pool]]\nname='app'\nprotocol='HTTP'\n";
 type Lines = &'static [(&'static str, &'static str, &'static str)];
 
 const KEYS: &[(&str, &str, Lines)] = &[
-    (
-        RUNTIME,
-        "runtime.",
-        &[
-            ("spin = '0us'", "spin = '50us'", "busy polling"),
-            ("spin = '0s'", "spin = '1s'", "busy polling"),
-        ],
-    ),
     (
         LISTENER,
         "listener[0].",

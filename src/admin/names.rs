@@ -185,8 +185,10 @@ metrics! {
         "Requests answered by the shard, all listeners together.";
     SHARD_SLEEP Counter "weir_shard_sleep_seconds_total" ["shard"],
         "Time that the shard had nothing to do and slept.";
+    SHARD_SPIN Counter "weir_shard_spin_seconds_total" ["shard"],
+        "Time that the shard had nothing to do and polled ([runtime] spin).";
     SHARD_BUSY Gauge "weir_shard_busy_ratio" ["shard"],
-        "Part of about the last minute that the shard did not sleep, 0 to 1.";
+        "Part of about the last minute that the shard had work, 0 to 1.";
     SHARD_SKEW Gauge "weir_shard_skew" [],
         "Requests of the busiest shard over the mean of all, about the last minute; 1 = even.";
     SHARD_CONNECTIONS Gauge "weir_shard_active_connections" ["shard"],

@@ -83,7 +83,7 @@ impl Memory {
         abnormal(text, state);
         logs(text, &page.logs);
         let requests = self.shard_requests(page, rings.len());
-        let slept = rings.iter().map(|ring| ring.slept_us.get());
+        let idle = rings.iter().map(|ring| ring.slept_us.get() + ring.spun_us.get());
         let now = Sample {
             at: clock::mono(),
             upstream: page
@@ -91,7 +91,7 @@ impl Memory {
                 .iter()
                 .map(|row| (row.handle, upstream(&row.blocks)))
                 .collect(),
-            shards: requests.iter().copied().zip(slept).collect(),
+            shards: requests.iter().copied().zip(idle).collect(),
         };
         let before = lock(&self.window).step(&now);
         let mut family = text.family(&names::UPSTREAM_RT);
@@ -99,7 +99,7 @@ impl Memory {
             let ms = now.rt_ms(&before, row.handle);
             family.sample(&[&row.label], format_args!("{ms:.3}"));
         }
-        shards(text, &now, &before);
+        shards(text, &now, &before, rings);
         connections(text, &page.house.spread);
     }
 }
@@ -206,15 +206,22 @@ fn logs(text: &mut Text, logs: &[LogRow]) {
     }
 }
 
-fn shards(text: &mut Text, now: &Sample, before: &Sample) {
+fn shards(text: &mut Text, now: &Sample, before: &Sample, rings: &Rings) {
+    type Read = fn(&RingStats) -> u64;
     let mut family = text.family(&names::SHARD_REQUESTS);
     for (shard, (requests, _)) in now.shards.iter().enumerate() {
         family.sample(&[&shard.to_string()], requests);
     }
-    let mut family = text.family(&names::SHARD_SLEEP);
-    for (shard, (_, slept)) in now.shards.iter().enumerate() {
-        let seconds = *slept as f64 / 1e6;
-        family.sample(&[&shard.to_string()], format_args!("{seconds:.6}"));
+    let seconds: [(&'static Metric, Read); 2] = [
+        (&names::SHARD_SLEEP, |ring| ring.slept_us.get()),
+        (&names::SHARD_SPIN, |ring| ring.spun_us.get()),
+    ];
+    for (metric, us) in seconds {
+        let mut family = text.family(metric);
+        for (shard, ring) in rings.iter().enumerate() {
+            let seconds = us(ring) as f64 / 1e6;
+            family.sample(&[&shard.to_string()], format_args!("{seconds:.6}"));
+        }
     }
     let mut family = text.family(&names::SHARD_BUSY);
     for shard in 0..now.shards.len() {

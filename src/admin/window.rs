@@ -20,7 +20,7 @@ pub(super) struct Sample {
     pub(super) at: Mono,
     /// Sum of upstream response times in microseconds, and how many there were, by listener.
     pub(super) upstream: HashMap<Handle, (u64, u64)>,
-    /// Requests and microseconds asleep, by shard.
+    /// Requests and microseconds without work, asleep or polling, by shard.
     pub(super) shards: Vec<(u64, u64)>,
 }
 
@@ -58,12 +58,12 @@ impl Sample {
         }
     }
 
-    /// Part of the time since `before` that a shard did not sleep, 0 to 1.
+    /// Part of the time since `before` that a shard had work, 0 to 1.
     pub(super) fn busy(&self, before: &Sample, shard: usize) -> f64 {
         let of = |sample: &Sample| sample.shards.get(shard).copied().unwrap_or_default().1;
-        let slept = of(self).saturating_sub(of(before)) as f64;
+        let idle = of(self).saturating_sub(of(before)) as f64;
         let all = self.at.since(before.at).as_micros() as f64;
-        if all > 0.0 { (1.0 - slept / all).clamp(0.0, 1.0) } else { 0.0 }
+        if all > 0.0 { (1.0 - idle / all).clamp(0.0, 1.0) } else { 0.0 }
     }
 
     /// Requests of the busiest shard since `before` over the mean of all; 1 = even, or none.

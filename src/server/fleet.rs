@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use weir_core::control::{Diff, State};
@@ -52,11 +53,18 @@ struct Link {
 }
 
 impl Fleet {
-    /// Starts a shard on each of `cores`, empty; each reports when it runs.
+    /// Starts a shard on each of `cores`, empty; each reports when it runs, and polls for `spin`
+    /// before it sleeps.
     ///
     /// # Errors
     /// The first thread that could not be made; the others are stopped again.
-    pub fn start(cores: &[usize], seed: u64, secret: Secret, reports: &Reports) -> Result<Fleet> {
+    pub fn start(
+        cores: &[usize],
+        spin: Duration,
+        seed: u64,
+        secret: Secret,
+        reports: &Reports,
+    ) -> Result<Fleet> {
         let mut fleet = Fleet {
             links: Vec::new(),
             rings: cores.iter().map(|_| Arc::default()).collect(),
@@ -69,7 +77,7 @@ impl Fleet {
         let each = cores.iter().enumerate().zip(fleet.rings.clone()).zip(neighbours);
         for (((index, &core), ring), neighbours) in each {
             let seed = seed.wrapping_add(SEED_STEP.wrapping_mul(index as u64));
-            let plan = Plan { index, core, seed };
+            let plan = Plan { index, core, spin, seed };
             match shard::start(plan, neighbours, ring, Arc::clone(reports)) {
                 Ok(shard) => fleet.links.push(Link {
                     shard,

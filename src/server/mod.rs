@@ -235,7 +235,7 @@ pub fn launch(start: Start) -> Result<Running> {
             _ => sender.try_send(Event::Report(report)).is_ok(),
         };
     });
-    let fleet = Fleet::start(&plan.cores, seed(), secret, &reports)?;
+    let fleet = Fleet::start(&plan.cores, config.runtime.spin, seed(), secret, &reports)?;
     let book = Arc::new(Book::new(fleet.rings()));
     let (ready, told) = channel();
     let asks = events.0.clone();

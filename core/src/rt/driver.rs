@@ -2,6 +2,8 @@
 //! and its bounds; what an operation's completion means is the business of the object it belongs
 //! to.
 
+use std::time::Duration;
+
 use io_uring::{opcode, types};
 
 use super::buffers::{DATAGRAMS, LARGE, Left, SMALL};
@@ -21,6 +23,11 @@ enum Until {
     Time(Mono),
 }
 
+/// Whole microseconds.
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 impl Shard {
     /// Turns until the task `main` has ended.
     pub(super) fn drive(&self, main: TaskHandle) {
@@ -35,7 +42,7 @@ impl Shard {
     /// for a bounded time.
     pub(super) fn end(&self) {
         self.stats.task_panics.add(self.tasks.clear());
-        let give_up = self.clock().plus(std::time::Duration::from_millis(limits::TEARDOWN_MS));
+        let give_up = self.clock().plus(Duration::from_millis(limits::TEARDOWN_MS));
         let mut completions = Vec::new();
         self.starved.borrow_mut().clear();
         self.starved_sockets.borrow_mut().clear();
@@ -65,16 +72,19 @@ impl Shard {
         let wait = self.wait(until);
         self.stats.sleeps.add(u64::from(wait.is_some()));
         let asleep = wait.is_some().then(clock::mono);
+        if let Some(asleep) = asleep {
+            self.stats.spun_us.add(micros(self.spin.ends(false, asleep)));
+        }
         self.ring.borrow_mut().enter(wait);
         self.inbox.awake();
         let now = self.clock();
         if let Some(asleep) = asleep {
-            let us = now.since(asleep).as_micros();
-            self.stats.slept_us.add(u64::try_from(us).unwrap_or_default());
+            self.stats.slept_us.add(micros(now.since(asleep)));
         }
         self.ring.borrow_mut().reap(completions);
         // Before the completions are handled, which may queue operations of the next turn.
         let settled = self.ring.borrow_mut().is_settled();
+        let had_news = !completions.is_empty();
         for completion in completions.drain(..) {
             self.complete(completion);
         }
@@ -86,16 +96,25 @@ impl Shard {
         while let Some(task) = self.inbox.next() {
             self.tasks.make_runnable(task);
         }
+        if had_news || self.tasks.has_runnable() {
+            self.stats.spun_us.add(micros(self.spin.ends(true, now)));
+        }
     }
 
-    /// How long this turn may sleep; `None` when there is work, or nothing to wait for any more.
+    /// How long this turn may sleep; `None` when there is work, or nothing to wait for any more, or
+    /// when it shall only look. While the shard looks (polls), other threads need not wake it: each
+    /// turn takes their wake-ups, the timers and what the kernel has.
     fn wait(&self, until: Until) -> Option<Wait> {
         let end = match until {
             Until::Ends(main) if !self.tasks.is_alive(main) => return None,
             Until::Ends(_) => None,
             Until::Time(end) => Some(end),
         };
-        if self.tasks.has_runnable() || self.quiet_send_awaited() || !self.inbox.may_sleep() {
+        if self.tasks.has_runnable() || self.quiet_send_awaited() {
+            return None;
+        }
+        let polls = matches!(until, Until::Ends(_)) && self.spin.polls(clock::mono);
+        if polls || !self.inbox.may_sleep() {
             return None;
         }
         let timer = self.timers.next();

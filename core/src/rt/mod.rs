@@ -8,7 +8,7 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `shard` | a shard's life: start, state, orderly end, audit |
-//! | `driver` | the turn |
+//! | `driver`, `spin` | the turn; polls before sleep |
 //! | `task`, `inbox`, `mailbox` | futures and wakers; wake-ups and values from other threads |
 //! | `timer` | time limits on the wheel; exact points |
 //! | `ring`, `ops` | the kernel's queues; which object a completion belongs to |
@@ -38,6 +38,7 @@ mod readable;
 mod ring;
 mod shard;
 mod signals;
+mod spin;
 mod stats;
 mod stream;
 mod sys;

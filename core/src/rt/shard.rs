@@ -10,6 +10,7 @@ use std::mem::ManuallyDrop;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use io_uring::{opcode, squeue, types};
@@ -21,6 +22,7 @@ use super::inbox::{self, Inbox};
 use super::ops::{Op, OpId, OpTable, UNTRACKED};
 use super::pipe::Pipes;
 use super::ring::{Ring, RingSize};
+use super::spin::Spin;
 use super::stats::{Audit, RingStats};
 use super::stream::{Message, StreamInner};
 use super::task::Tasks;
@@ -36,6 +38,8 @@ pub struct ShardConfig {
     pub name: String,
     /// The core to pin to; `None` = not pinned.
     pub core: Option<usize>,
+    /// How long it polls without work before it sleeps; zero = not at all.
+    pub spin: Duration,
     /// Stats block that the shard writes; share it with whoever reports.
     pub stats: Arc<RingStats>,
     /// Ring features to do without; `None` = as [`super::OFF_VARIABLE`] says.
@@ -167,6 +171,7 @@ pub(super) struct Shard {
     /// Streams whose receive found no buffer.
     pub(super) starved: RefCell<Vec<Rc<StreamInner>>>,
     pub(super) inbox: Arc<Inbox>,
+    pub(super) spin: Spin,
     /// Where the read of the inbox's eventfd puts its eight bytes.
     pub(super) wake_count: Box<Cell<u64>>,
     pub(super) faults: Option<Faults>,
@@ -246,6 +251,7 @@ impl Shard {
             starved_sockets: RefCell::default(),
             starved: RefCell::default(),
             inbox,
+            spin: Spin::new(config.spin),
             wake_count: Box::new(Cell::new(0)),
             faults,
             features,

@@ -17,6 +17,8 @@ pub struct RingStats {
     pub sleeps: Counter,
     /// How long they lasted together, in microseconds.
     pub slept_us: Counter,
+    /// How long the shard had nothing to do and polled, in microseconds.
+    pub spun_us: Counter,
     /// Receives that found no free buffer (ENOBUFS) and waited for one.
     pub no_buffers: Counter,
     /// Times the completion queue was full and the kernel kept completions aside.

@@ -4,6 +4,7 @@
 mod basics;
 mod edges;
 mod relay;
+mod spin;
 mod splice;
 mod stress;
 mod support;

@@ -3,7 +3,7 @@
 use super::Effect::{Reload, Upgrade};
 use super::Kind::{Addresses, Bool, Choice, Duration, Integer, Seconds, Shape, Table};
 use super::Preset::{Number, Required, Text};
-use super::Stage::{Later, Now};
+use super::Stage::Now;
 use super::{ALL, Key, L4, L7, NO, NO_ENTRY, keys};
 use crate::config::bounds::{MAX_BACKLOG, MAX_SHUTDOWN_TIMEOUT};
 
@@ -28,8 +28,9 @@ keys! {
     "numa_node": Shape("string or integer", "`\"any\"`, 0–1023"),
         Text("\"any\""), ALL, Upgrade, "", Now,
         "With `auto`: only the cores of this node.";
-    "spin": Duration(0, 1_000_000), Text("\"0us\""), ALL, Upgrade, "", Later("busy polling"),
-        "How long an idle shard polls before it sleeps.";
+    "spin": Duration(0, 1_000_000), Text("\"0us\""), ALL, Upgrade, "", Now,
+        "How long an idle shard polls before it sleeps (docs/tuning.md); its core is busy for so \
+            long.";
     "backlog": Integer(1, MAX_BACKLOG), Number(4096), ALL, Upgrade, "", Now,
         "Length of each listening socket's accept queue; the kernel cuts it to \
             `net.core.somaxconn`.";
