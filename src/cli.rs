@@ -44,6 +44,10 @@ pub enum Command {
         /// The configuration file (TOML)
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// The file is for another machine: don't ask whether this one has its cores, addresses
+        /// and rights
+        #[arg(long)]
+        elsewhere: bool,
     },
     /// Show the balancer at work on loopback: no configuration, no other program
     Demo {

@@ -34,7 +34,7 @@ use cli::{Cli, Command, EXIT_FAILED, EXIT_USAGE};
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve { config, tls_key_log } => server::serve(&config, tls_key_log.as_deref()),
-        Command::Check { config } => check::check(&config),
+        Command::Check { config, elsewhere } => check::check(&config, elsewhere),
         Command::Demo { seconds } => demo::run(seconds),
         Command::Reload(whom) => remote::call::reload(&whom.into()),
         Command::Upgrade { whom, program, timeout } => {

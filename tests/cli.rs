@@ -118,6 +118,33 @@ fn check_tells_of_too_few_ports() {
     assert_eq!((code, stderr.as_str()), (0, ""));
 }
 
+/// A file for a machine with more cores is checked here, too, when told so; without that, what is
+/// missing here is named, and the way.
+#[test]
+fn a_file_for_another_machine_can_be_checked() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    for folder in ["pinning", "sweep"] {
+        let files = std::fs::read_dir(examples.join(folder)).unwrap();
+        let files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+        assert!(files.len() >= 3, "{files:?}");
+        for path in files {
+            let path = path.to_str().unwrap();
+            let (code, stdout, stderr) = run(&["check", "--elsewhere", "--config", path]);
+            assert_eq!((code, stderr.as_str()), (0, ""), "{path}");
+            assert!(stdout.contains(": valid: ") && stdout.contains("not looked for here"));
+        }
+    }
+    let file = File::new(&config("[0, 900]", 1, 0, &[]));
+    let path = file.path.to_str().unwrap();
+    assert_eq!(run(&["check", "--elsewhere", "--config", path]).0, 0);
+    let (code, stderr) = failing(&["check", "--config", path]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("core 900 does not exist"), "{stderr}");
+    assert!(stderr.contains("--elsewhere"), "{stderr}");
+    file.write(&config("\"many\"", 1, 0, &[]));
+    assert_eq!(failing(&["check", "--elsewhere", "--config", path]).0, 1);
+}
+
 #[test]
 fn a_busy_port_names_port_and_owner() {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();

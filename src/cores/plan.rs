@@ -290,6 +290,33 @@ mod tests {
         assert!(text.contains("core 5 carries no shard") && text.contains("0-1"), "{text}");
     }
 
+    /// The files for larger machines fit those that they are written for; with two sockets nobody
+    /// is served on the other one.
+    #[test]
+    fn the_pinning_examples_fit_their_machines() {
+        let all = [("4-cores", 4, 4), ("16-cores", 16, 15), ("64-cores", 64, 60)];
+        for (name, count, shards) in all {
+            let cores: BTreeSet<usize> = (0..count).collect();
+            let nodes = cores.iter().map(|&core| (core, core / 32)).collect();
+            let machine = Machine {
+                possible: cores.clone(),
+                online: cores.clone(),
+                allowed: cores,
+                nodes,
+                ..Machine::default()
+            };
+            let path = format!("{}/examples/pinning/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+            let config = weir_core::config::load(path.as_ref()).unwrap().config;
+            let plan = Plan::new(&config, &machine).unwrap();
+            assert_eq!(plan.cores.len(), shards, "{name}");
+            for balancer in 0..config.balancers.len() {
+                let nodes = plan.shards_of(balancer).into_iter();
+                let nodes: BTreeSet<_> = nodes.map(|at| machine.node(plan.cores[at])).collect();
+                assert_eq!(nodes.len(), 1, "{name}: balancer {balancer} is on {nodes:?}");
+            }
+        }
+    }
+
     #[test]
     fn the_plan_is_told_shard_by_shard() {
         let list = CoreChoice::List(vec![0, 1, 4]);
