@@ -44,15 +44,13 @@ NGINX_PROXY = """\
   }}
   server {{
     listen 127.0.0.1:{port}{listen} backlog=4096;
-{tls}    location / {{
-      proxy_pass http://origin;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header Host $host;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-{bulk}    }}
-  }}
+{tls}    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    proxy_set_header Host $host;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+{bulk}{locations}  }}
 """
+NGINX_LOCATION = "    location {} {{ proxy_pass http://origin; }}\n"
 
 # Tickets resume; a cache of sessions would only cost more.
 NGINX_TLS = """\
@@ -62,16 +60,17 @@ NGINX_TLS = """\
     ssl_session_tickets on;
 """
 
-# Bodies of 1 MiB: buffering stays on, nothing goes to disk; `run --nginx-unbuffered` tries the other.
-NGINX_BULK = "      proxy_max_temp_file_size 0;\n"
-NGINX_UNBUFFERED = "      proxy_buffering off;\n"
+# Large bodies: buffering stays on, nothing goes to disk; `run --nginx-unbuffered` tries the other.
+NGINX_BULK = "    proxy_max_temp_file_size 0;\n"
+NGINX_UNBUFFERED = "    proxy_buffering off;\n"
 
 NGINX_ORIGIN = """\
   server {{
     listen 127.0.0.1:{port} backlog=4096;
     root {dir}/www;
     location = / {{ return 200 "{body}"; }}
-    location /large {{ }}
+    location /p/ {{ return 200 "{body}"; }}
+    location / {{ }}
   }}
 """
 
@@ -102,7 +101,7 @@ defaults
     timeout http-keep-alive 3600s
 frontend bench
     bind 127.0.0.1:{port}{listen} backlog 4096
-    default_backend origin
+    {choice}
 backend origin
     server origin 127.0.0.1:{origin}
 """
@@ -131,7 +130,7 @@ version = 1
 
 [runtime]
 cores = [{cores}]
-
+{runtime}
 [admin]
 listen = "127.0.0.1:{admin}"
 
@@ -139,8 +138,7 @@ listen = "127.0.0.1:{admin}"
 name = "bench"
 protocol = "{protocol}"
 protocol_port = {port}
-default_pool = "origin"
-keepalive_timeout = 3600
+{default}keepalive_timeout = 3600
 {settings}
 [[pool]]
 name = "origin"
@@ -149,6 +147,16 @@ lb_algorithm = "ROUND_ROBIN"
 {pool}members = [{members}]
 {rest}"""
 
+WEIR_DEFAULT = 'default_pool = "origin"\n'
+WEIR_SHARED = '[compat]\npool_per_policy = "shared"\n'
+WEIR_POLICY = """\
+[[l7policy]]
+name = "p{number}"
+listener = "bench"
+action = "REDIRECT_TO_POOL"
+redirect_pool = "origin"
+rules = [{{ type = "PATH", compare_type = "EQUAL_TO", value = ["{path}"] }}]
+"""
 WEIR_TLS = 'default_certificate = "site"\nhttp2_enable = true\n'
 WEIR_CERTIFICATE = """\
 [[certificate]]
@@ -157,6 +165,16 @@ type = "server"
 certificate = "{dir}/../site.pem"
 private_key = "{dir}/../site.key"
 """
+
+
+def policy_path(number):
+    """The path that one of many policies forwards; any other path is refused, so that none goes astray."""
+    return f"/p/{number}"
+
+
+def haproxy_map(count):
+    """So many policies, as HAProxy's map from a path to its backend."""
+    return "".join(f"{policy_path(number)} origin\n" for number in range(count))
 
 
 def nginx(work, connections, rest, log=NGINX_NO_LOG):
@@ -180,8 +198,10 @@ def nginx_proxy(job, port, origins, work, connections, unbuffered, variant, modu
         return nginx_file(work, connections, rest, module)
     tls = job.protocol == "https"
     bulk = NGINX_UNBUFFERED if unbuffered else NGINX_BULK
+    paths = [f"= {policy_path(number)}" for number in range(job.policies)] or ["/"]
     rest = NGINX_PROXY.format(
-        port=port, origin=origins[0], bulk=bulk if job.bulk else "", listen=" ssl http2" if tls else "",
+        port=port, origin=origins[0], bulk=bulk if job.bulk else "",
+        locations="".join(map(NGINX_LOCATION.format, paths)), listen=" ssl http2" if tls else "",
         tls=NGINX_TLS.format(dir=work) if tls else "")
     log = variant.rest.replace("{dir}", work) if variant and variant.rest else NGINX_NO_LOG
     return nginx(work, connections, rest, log)
@@ -194,7 +214,9 @@ def haproxy(job, port, origins, work, connections):
         return HAPROXY_TCP.format(port=port, members=listed, connections=connections)
     listen = f" ssl crt {work}/../both.pem alpn h2,http/1.1" if job.protocol == "https" else ""
     bulk = HAPROXY_BULK if job.bulk else ""
-    return HAPROXY.format(port=port, origin=origins[0], connections=connections, bulk=bulk, listen=listen)
+    choice = f"use_backend %[path,map({work}/paths.map)]" if job.policies else "default_backend origin"
+    return HAPROXY.format(port=port, origin=origins[0], connections=connections, bulk=bulk, listen=listen,
+                          choice=choice)
 
 
 def weir(job, port, admin, origins, cores, work, variant):
@@ -204,7 +226,10 @@ def weir(job, port, admin, origins, cores, work, variant):
     members = ", ".join(f'{{ name = "m{n}", address = "127.0.0.1", protocol_port = {origin} }}'
                         for n, origin in enumerate(origins))
     rest = WEIR_CERTIFICATE.format(dir=work) if tls else variant.rest.replace("{dir}", work)
+    if job.policies:
+        rest += WEIR_SHARED + "".join(WEIR_POLICY.format(number=number, path=policy_path(number))
+                                      for number in range(job.policies))
     return WEIR.format(
-        port=port, admin=admin, cores=", ".join(str(core) for core in cores), members=members,
+        port=port, default="" if job.policies else WEIR_DEFAULT, admin=admin, cores=", ".join(str(core) for core in cores), members=members,
         protocol=protocol, pool_protocol="HTTP" if tls else protocol, pool=variant.pool,
-        settings=variant.settings + (WEIR_TLS if tls else ""), rest=rest)
+        runtime=variant.runtime, settings=variant.settings + (WEIR_TLS if tls else ""), rest=rest)

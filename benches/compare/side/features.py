@@ -36,6 +36,7 @@ class Variant:
     settings: str = ""  # keys of Weir's listener
     pool: str = ""  # keys of Weir's pool
     rest: str = ""  # further tables of Weir's file; or of nginx's http block
+    runtime: str = ""  # keys of Weir's [runtime]
 
 
 def policies(count):
@@ -84,6 +85,12 @@ VARIANTS = [
     Variant("weir, all limits of connections", "weir", "weir, connection per request", close=True,
             settings=CAPS),
 ]
+
+
+NO_SPIN = "weir, no spin"
+# A shard that polls before it sleeps, on one connection.
+SPINS = [Variant(NO_SPIN, "weir")] + [
+    Variant(f"weir, spin {us} µs", "weir", NO_SPIN, runtime=f'spin = "{us}us"\n') for us in (20, 50, 200)]
 
 
 def variants_of(kind):

@@ -6,12 +6,12 @@ A sample is a plain dictionary: it goes to the raw file as it is, and report.py 
 import dataclasses
 import json
 import os
-import re
-import socket
 import subprocess
 import time
 
+from side import memory
 from side.procs import TICK, Failure, use_all_descriptors
+from side.results import read_h2load, read_iperf3, read_loadgen, read_result
 
 WRK_SCRIPT = """\
 done = function(summary, latency, requests)
@@ -21,9 +21,18 @@ done = function(summary, latency, requests)
     latency:percentile(50), latency:percentile(99)))
 end
 """
-QUIET_SECONDS = 5.0  # how long memory may take to settle
+# The paths of that many policies in turn; see configs.policy_path.
+WRK_TURNS = """\
+local asked, at = {}, 0
+init = function(args)
+  for n = 1, tonumber(args[1]) do asked[n] = wrk.format("GET", "/p/" .. n - 1) end
+end
+request = function()
+  at = at % #asked + 1
+  return asked[at]
+end
+"""
 IDLE_WATCH_SECONDS = 20.0
-FIRST = 8  # connections that pay for what exists once per process; the same in the C programs
 UDP_WINDOW = 64  # flows that wait for an answer at a time: what the default receive buffers hold
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -33,21 +42,22 @@ NGINX = ("nginx",)
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One kind of work. `bars` are the ratios Weir is held to, by kind of peer."""
+    """One kind of work. `bars` are the ratios Weir is held to, by kind of peer; None = only shown."""
 
     name: str
     title: str
-    measure: str  # "load", "open", "memory", "shards", "asleep" or "features"
+    measure: str  # "load", "open", "memory", "shards", "asleep", "spin" or "features"
     connections: int = 64
     path: str = "/"
+    policies: int = 0  # so many, a path each, that requests ask for in turn
     close: bool = False
     bulk: bool = False
     share: float = 0.0  # of nginx's maximum, open loop only
     bars: tuple = ()
-    most_bytes: int = 0  # Weir's bar where memory is measured
+    most_bytes: int = 0  # Weir's bar where memory is measured; 0 = only shown
     protocol: str = "http"  # of the listener: http, https, tcp, udp
     tool: str = "wrk"  # what makes the load: wrk, h2load, handshakes, flows, iperf3
-    mode: str = ""  # of that program
+    mode: str = ""  # of that program, or "active" where memory is measured: requests under way
     size: int = 128  # bytes of a message of flows
     unit: str = "request"  # what CPU is divided by
 
@@ -68,10 +78,16 @@ JOBS = [
     Job("keepalive1", "1 keep-alive connection, 128 bytes", "load", 1, bars=((BOTH, 1.05),)),
     Job("close", "connection per request, 64 at a time", "load", close=True, bars=((BOTH, 0.90),)),
     Job("body1m", "1 MiB bodies, 16 connections", "load", 16, "/large", bulk=True, bars=((NGINX, 0.70),)),
+    Job("body1k", "1 KiB bodies, 64 connections", "load", path="/kib", bars=((BOTH, None),)),
+    Job("body16m", "16 MiB bodies, 4 connections", "load", 4, "/16mib", bulk=True, bars=((BOTH, None),)),
+    Job("policies", "10,000 forwarding policies, their paths in turn", "load", policies=10_000,
+        bars=((BOTH, None),)),
     Job("open50", "open loop at 50 % of nginx's maximum", "open", share=0.5, bars=((NGINX, 1.10),)),
     Job("open80", "open loop at 80 % of nginx's maximum", "open", share=0.8, bars=((NGINX, 1.10),)),
     Job("memory", "resident bytes of an idle keep-alive connection", "memory", most_bytes=KIB),
+    Job("active", "resident bytes of a connection with a request under way", "memory", mode="active"),
     Job("shards", "two shards against one, 64 connections", "shards"),
+    Job("spin", "polls before sleep, 1 keep-alive connection", "spin", 1),
     Job("asleep", "idle process with two shards, 20 s", "asleep"),
     Job("features", "what features cost, 64 connections", "features"),
     Job("https64", "HTTPS, 64 keep-alive connections, 128 bytes", "load", protocol="https",
@@ -108,9 +124,10 @@ class Bench:
 
     def __init__(self, options, work, tools):
         self.options, self.work, self.tools = options, work, tools
-        self.script = os.path.join(work, "result.lua")
-        with open(self.script, "w") as file:
-            file.write(WRK_SCRIPT)
+        self.script, self.turns = os.path.join(work, "result.lua"), os.path.join(work, "turns.lua")
+        for path, text in ((self.script, WRK_SCRIPT), (self.turns, WRK_SCRIPT + WRK_TURNS)):
+            with open(path, "w") as file:
+                file.write(text)
 
     def load(self, job, port, seconds, cores, variant=None):
         """Runs a job's load once and returns its numbers (times in µs)."""
@@ -130,10 +147,12 @@ class Bench:
 
     def wrk(self, job, port, seconds, variant):
         """wrk's command line."""
-        argv = ["wrk", "-t1", f"-c{job.connections}", f"-d{seconds:g}s", "-s", self.script]
+        script = self.turns if job.policies else self.script
+        argv = ["wrk", "-t1", f"-c{job.connections}", f"-d{seconds:g}s", "-s", script]
         argv += ["-H", "Connection: close"] if (variant or job).close else []
         argv += ["-H", f"Host: {variant.host}"] if variant and variant.host else []
-        return argv + [f"{job.protocol}://127.0.0.1:{port}{job.path}"]
+        argv += [f"{job.protocol}://127.0.0.1:{port}{job.path}"]
+        return argv + (["--", str(job.policies)] if job.policies else [])
 
     def h2load(self, job, port, seconds):
         """h2load's command line: so many connections of ten streams."""
@@ -183,17 +202,15 @@ class Bench:
         return sample
 
     def memory_sample(self, job, proxy, port):
-        """Resident growth per idle connection: one exchange on each, opened one after the other."""
+        """Resident growth per connection."""
         count = self.options.idle_connections
-        held = Held(self.holder(job, port, count)) if job.protocol in ("https", "udp") else Opened(port, job)
-        with held:
-            held.open(FIRST)
-            before = settled_bytes(proxy)
-            held.open(count)
-            after = settled_bytes(proxy)
-            closed = held.lost()
-        return {"bytes_per_connection": (after - before) / count, "connections": count,
-                "resident_before": before, "resident_after": after, "errors": closed}
+        if job.mode == "active":
+            held = memory.Asking(port)
+        elif job.protocol in ("https", "udp"):
+            held = memory.Held(self.holder(job, port, count))
+        else:
+            held = memory.Opened(port, job)
+        return memory.sample(held, proxy, count)
 
     def holder(self, job, port, count):
         """The command line that makes idle connections or flows."""
@@ -209,69 +226,6 @@ class Bench:
         window = time.monotonic() - started
         return {"cpu_share": used.cpu / window, "seconds": window, "errors": 0,
                 "switches_per_second": (used.voluntary + used.involuntary) / window}
-
-
-ECHO = b"x" * 128  # what comes back ends an HTTP answer as well
-
-
-class Opened:
-    """Idle connections of our own."""
-
-    def __init__(self, port, job):
-        use_all_descriptors()
-        self.port, self.connections = port, []
-        self.ask = ECHO if job.protocol == "tcp" else b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for connection in self.connections:
-            connection.close()
-
-    def open(self, count):
-        """So many more."""
-        self.connections += (ask_once(self.port, self.ask) for _ in range(count))
-
-    def lost(self):
-        """How many are not quiet any more."""
-        return sum(not is_quiet(connection) for connection in self.connections)
-
-
-class Held:
-    """Idle connections or flows that one of our C programs makes, in two steps; see hold() there."""
-
-    def __init__(self, argv):
-        self.child = subprocess.Popen(
-            [str(a) for a in argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            preexec_fn=use_all_descriptors)
-        self.started = False
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.child.stdin.close()
-        self.child.terminate()
-        self.child.wait()
-        self.child.stdout.close()
-
-    def open(self, _):
-        """The next step: FIRST of them, then all."""
-        if self.line() not in ("first", "all"):
-            raise Failure(f"`{' '.join(self.child.args)}` did not make its connections")
-
-    def lost(self):
-        """How many are not quiet any more."""
-        return read_result(self.line())["errors"]
-
-    def line(self):
-        """The program's next line; it goes on when we ask for the one after it."""
-        if self.started:
-            self.child.stdin.write("\n")
-            self.child.stdin.flush()
-        self.started = True
-        return self.child.stdout.readline().strip()
 
 
 def run_pinned(argv, cores, seconds, environment=None):
@@ -300,79 +254,3 @@ def busy_seconds(core):
                 ticks = [int(n) for n in line.split()[1:9]]
                 return (sum(ticks) - ticks[3] - ticks[4]) / TICK
     raise Failure(f"this machine has no core {core}")
-
-
-def ask_once(port, question):
-    """A connection that has had one answer and stays open."""
-    connection = socket.create_connection(("127.0.0.1", port), 5)
-    connection.settimeout(5)
-    connection.sendall(question)
-    got = b""
-    while not got.endswith(b"x" * 128):
-        more = connection.recv(4096)
-        if not more:
-            raise Failure(f"the proxy closed an idle connection: {got[:200]!r}")
-        got += more
-    return connection
-
-
-def is_quiet(connection):
-    """True while the other side has neither closed nor sent anything more."""
-    connection.setblocking(False)
-    try:
-        connection.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
-
-
-def settled_bytes(proxy):
-    """Resident bytes once three readings in a row agree."""
-    deadline, last = time.monotonic() + QUIET_SECONDS, []
-    while time.monotonic() < deadline and not (len(last) == 3 and len(set(last)) == 1):
-        last = last[-2:] + [proxy.resident_bytes()]
-        time.sleep(0.1)
-    return last[-1]
-
-
-def read_loadgen(report):
-    """The numbers we compare out of loadgen's JSON report; latencies count from when a request was due."""
-    total = report["latency"]["total"]
-    late = report["rate"]["unsent"] + report["unfinished"]
-    return {"requests": report["requests"], "seconds": report["duration"], "unsent": late,
-            "errors": report["errors"]["total"], "p50_us": total["p50"] * 1e6,
-            "p99_us": total["p99"] * 1e6}
-
-
-def read_result(said):
-    """The numbers of a result line: wrk's script prints it, and our C programs do."""
-    for line in said.splitlines():
-        if line.startswith("RESULT"):
-            names = ("requests", "micros", "errors", "p50_us", "p99_us", "resumed")
-            sample = dict(zip(names, (int(n) for n in line.split()[1:])))
-            sample["seconds"] = sample.pop("micros") / 1e6
-            return sample
-    raise Failure(f"the load printed no result: {said[-500:]}")
-
-
-def read_h2load(said):
-    """h2load's summary; it tells what was negotiated, and knows no percentiles."""
-    for wanted in ("TLS Protocol: TLSv1.3", "Cipher: TLS_AES_128_GCM_SHA256", "Server Temp Key: X25519",
-                   "Application protocol: h2"):
-        if wanted not in said:
-            raise Failure(f"h2load did not get `{wanted}`: {said[-1500:]}")
-    seconds, counts = re.search(r"finished in ([\d.]+)s", said), re.search(
-        r"requests: .* (\d+) succeeded, (\d+) failed, (\d+) errored", said)
-    good = re.search(r"status codes: (\d+) 2xx", said)
-    if not (seconds and counts and good):
-        raise Failure(f"h2load printed no result: {said[-500:]}")
-    return {"requests": int(good.group(1)), "seconds": float(seconds.group(1)),
-            "errors": int(counts.group(2)) + int(counts.group(3))}
-
-
-def read_iperf3(said):
-    """iperf3's report: MiB that arrived stand in for requests."""
-    total = json.loads(said)["end"]["sum_received"]
-    return {"requests": total["bytes"] / MIB, "seconds": total["seconds"], "errors": 0}

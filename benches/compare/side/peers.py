@@ -8,13 +8,15 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 
 from side import configs
 from side.features import Variant
 from side.procs import Failure, Process, free_port, wait_for_echo
 
 NO_VARIANT = Variant("", "")
-LARGE_BODY_BYTES = 1 << 20
+# Files that the origin has, by path.
+BODIES = {"kib": 1 << 10, "large": 1 << 20, "16mib": 16 << 20}
 UDP_MEMBERS = 8
 
 
@@ -30,13 +32,17 @@ class Peer:
 
     def config(self, job, port, origins, cores, work, options, variant):
         """The text of this proxy's configuration file for `job`."""
-        idle = job.measure == "memory"
-        connections = max(1024, (options.idle_connections if idle else job.connections) * 2 + 512)
+        held = options.idle_connections if job.measure == "memory" else job.connections
+        # nginx closes connections that have not said anything yet when 15 of 16 of its own are in use.
+        connections = max(1024, held * (3 if job.mode == "active" else 2) + 512)
         if self.kind == "nginx":
             module = stream_module(self.program) if job.protocol in ("tcp", "udp") else ""
             return configs.nginx_proxy(
                 job, port, origins, work, connections, options.nginx_unbuffered, variant, module)
         if self.kind == "haproxy":
+            if job.policies:
+                with open(os.path.join(work, "paths.map"), "w") as file:
+                    file.write(configs.haproxy_map(job.policies))
             # It refuses to start unless the descriptors suffice for two a connection, and its pipes.
             soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
             return configs.haproxy(job, port, origins, work, min(connections, (soft - 1000) // 2))
@@ -102,7 +108,18 @@ def start_origin(job, cores, work, programs):
         return [port]
     if job.protocol in ("tcp", "udp"):
         return start_members(job, cores, work, programs)
+    if job.mode == "active":
+        return [start_slow(cores, work)]
     return [start_http("nginx", cores, work)]
+
+
+def start_slow(cores, work):
+    """An origin that holds its answers back."""
+    port = free_port()
+    program = os.path.join(os.path.dirname(os.path.realpath(__file__)), "slow.py")
+    process = Process([sys.executable, "-B", program, port], cores, os.path.join(work, "slow.log"))
+    process.wait_for_port(port)
+    return port
 
 
 def start_members(job, cores, work, programs):
@@ -121,11 +138,12 @@ def start_members(job, cores, work, programs):
 
 
 def start_http(nginx, cores, work):
-    """An nginx that answers 128 bytes on / and a 1 MiB file on /large."""
+    """An nginx that answers 128 bytes on / and below /p/, and files of BODIES."""
     work = os.path.join(work, "the-origin")
     os.makedirs(os.path.join(work, "www"), exist_ok=True)
-    with open(os.path.join(work, "www", "large"), "wb") as file:
-        file.write(bytes(range(256)) * (LARGE_BODY_BYTES // 256))
+    for name, size in BODIES.items():
+        with open(os.path.join(work, "www", name), "wb") as file:
+            file.write(bytes(range(256)) * (size // 256))
     port = free_port()
     path = os.path.join(work, "config")
     rest = configs.NGINX_ORIGIN.format(port=port, dir=work, body=configs.SMALL_BODY)

@@ -55,7 +55,9 @@ def headline(run):
 
 def kept(rows):
     """The bars of one job, and whether they hold."""
-    mark = {True: "", False: " **missed**"}
+    mark = {None: "", True: "", False: " **missed**"}
+    if all(row.holds is None for row in rows):
+        return "–"
     if len(rows) == 2 and len({(row.bar, row.holds) for row in rows}) == 1:
         return f"{rows[0].bar}{mark[rows[0].holds]}"
     return ", ".join(f"{NAMES.get(row.peer, row.peer)} {row.bar}{mark[row.holds]}" for row in rows)
@@ -79,8 +81,8 @@ def chosen(run, job, peer=None):
 def peers_of(run, job):
     """Names in the order of the run's list."""
     seen = {s["peer"] for s in chosen(run, job)}
-    return [name for name in run["meta"]["peers"] if name in seen] + sorted(
-        seen - set(run["meta"]["peers"]))
+    others = dict.fromkeys(s["peer"] for s in chosen(run, job) if s["peer"] not in run["meta"]["peers"])
+    return [name for name in run["meta"]["peers"] if name in seen] + list(others)
 
 
 def middle(samples, field):
@@ -117,8 +119,8 @@ class Verdict:
     peer: object
     what: str
     values: str  # median (min..max)
-    bar: str
-    holds: bool
+    bar: str  # "–" = none, the figure is only shown
+    holds: object  # True, False, or None without a bar
 
 
 def verdicts(run):
@@ -130,10 +132,15 @@ def verdicts(run):
                     found = ratios(run, job, "weir", peer, field_of(job))
                     if found:
                         what = "p99" if job.measure == "open" else f"CPU per {job.unit}"
-                        ok = statistics.median(found) <= bar
-                        yield Verdict(job, job.title, peer, f"{what} ÷ {peer}", spread(found), f"≤ {bar:g}", ok)
+                        text, ok = held_to(found, bar)
+                        yield Verdict(job, job.title, peer, f"{what} ÷ {peer}", spread(found), text, ok)
         for title, what, value, bar, ok in own_verdicts(run, job):
             yield Verdict(job, title, None, what, value, bar, ok)
+
+
+def held_to(values, bar):
+    """A bar in words, and whether the median keeps it; ("–", None) without one."""
+    return (f"≤ {bar:g}", statistics.median(values) <= bar) if bar else ("–", None)
 
 
 def own_verdicts(run, job):
@@ -141,8 +148,7 @@ def own_verdicts(run, job):
     samples = chosen(run, job, "weir")
     if job.measure == "memory" and samples:
         values = [s["bytes_per_connection"] for s in samples]
-        ok = statistics.median(values) <= job.most_bytes
-        yield job.title, "bytes", spread(values, 0), f"≤ {job.most_bytes}", ok
+        yield job.title, "bytes", spread(values, 0), *held_to(values, job.most_bytes)
     if job.measure == "asleep" and samples:
         values = [s["cpu_share"] * 100 for s in samples]
         ok = statistics.median(values) <= ASLEEP_SHARE * 100
@@ -152,6 +158,12 @@ def own_verdicts(run, job):
         if found:
             ok = statistics.median(found) <= TWO_SHARDS
             yield job.title, "CPU per request", spread(found), f"≤ {TWO_SHARDS:g}", ok
+    if job.measure == "spin":
+        for variant in features.SPINS[1:]:
+            for what, field in (("CPU per request", "cpu_us"), ("p50", "p50_us")):
+                found = ratios(run, job, variant.label, variant.base, field)
+                if found:
+                    yield job.title, f"{what}, {variant.label} ÷ none", spread(found), "–", None
     if job.measure == "features":
         for row in features.verdicts(chosen(run, job)):
             yield "64 connections, 128 bytes", *row
@@ -162,9 +174,10 @@ def summary(run, group):
     rows = [row for row in verdicts(run) if row.job.group == group]
     if not rows:
         return ""
+    words = {None: "", True: "holds", False: "**missed**"}
     table = "| job | Weir's figure | median (min..max) | bar | |\n| --- | --- | --- | --- | --- |\n"
     return table + "\n".join(
-        f"| {row.title} | {row.what} | {row.values} | {row.bar} | {'holds' if row.holds else '**missed**'} |"
+        f"| {row.title} | {row.what} | {row.values} | {row.bar} | {words[row.holds]} |"
         for row in rows)
 
 
@@ -172,7 +185,7 @@ def details(run, job):
     """One job's table, a row a proxy."""
     if job.measure == "features":
         return f"**{job.title}**\n\n{features.table(chosen(run, job))}"
-    columns = {"load": LOAD, "open": LOAD, "shards": LOAD, "memory": MEMORY, "asleep": ASLEEP}
+    columns = {"load": LOAD, "open": LOAD, "shards": LOAD, "spin": LOAD, "memory": MEMORY, "asleep": ASLEEP}
     columns = [(title.replace("request", job.unit), cell) for title, cell in columns[job.measure]]
     lines = [f"**{job.title}**", ""]
     lines.append("| proxy | " + " | ".join(title for title, _ in columns) + " |")
@@ -221,7 +234,7 @@ def notes(run):
     if groups & {"http", "tls"}:
         text += " X-Forwarded-For added, upstream keep-alive everywhere."
     if any(job.bulk for job in jobs):
-        text += f" 1 MiB bodies: {run['meta']['bulk_note']}."
+        text += f" Bodies of 1 MiB and more: {run['meta']['bulk_note']}."
     if "tls" in groups:
         text += (" An ECDSA P-256 certificate; TLS 1.3, AES-128-GCM and X25519 everywhere, HTTP/1.1 to the origin. "
                  "The client counted that all handshakes of a sample were full, or all resumed.")
