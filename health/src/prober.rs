@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use weir_core::model::{Handle, Monitor};
 use weir_core::net::source::in_turn;
-use weir_core::rt::{self, TaskHandle};
+use weir_core::rt::{self, Shortage, TaskHandle};
 use weir_core::time::clock::Mono;
 use weir_core::tls::Trust;
 
@@ -189,10 +189,11 @@ impl Prober {
     /// Asks the member from one of our addresses, from another one if that has no port left.
     async fn ask(&self, check: &Check, target: &Target) -> Outcome {
         let turn = check.turn.replace(check.turn.get().wrapping_add(1));
-        let mut outcome = Err(Local::NoAddress);
+        let no_port = Local::Lacks(Shortage::Ports);
+        let mut outcome = Err(no_port);
         for source in in_turn(&target.sources, target.address.ip(), turn) {
             outcome = probe::probe(question(target, source, self.grpc)).await;
-            if !matches!(outcome, Err(Local::NoAddress)) {
+            if outcome != Err(no_port) {
                 break;
             }
         }

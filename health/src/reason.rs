@@ -5,8 +5,10 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use libc::{EACCES, EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM};
+use libc::{EACCES, EADDRINUSE, EPERM};
 use weir_core::model::Codes;
+use weir_core::net::source;
+use weir_core::rt::Shortage;
 use weir_core::tls::Failure;
 
 /// Why a check failed, in the words of the ELB (`reason_code` of a member in its API).
@@ -188,12 +190,8 @@ impl fmt::Display for Reason {
 /// Why a probe could not be made: this host's own trouble. The member keeps its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Local {
-    /// No descriptor was left.
-    NoDescriptors,
-    /// No source port was left, or the source address is not this host's.
-    NoAddress,
-    /// No memory was left.
-    NoMemory,
+    /// Something ran out.
+    Lacks(Shortage),
     /// Not allowed, by a route, packet filter or security module of this host.
     NotAllowed,
     /// Neither kind of socket for ICMP echoes is allowed.
@@ -203,12 +201,7 @@ pub enum Local {
 impl fmt::Display for Local {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Local::NoDescriptors => "no descriptor is left; raise LimitNOFILE= or ulimit -n",
-            Local::NoAddress => {
-                "no source port or address is left; widen net.ipv4.ip_local_port_range, or \
-                 correct source_addresses"
-            }
-            Local::NoMemory => "no memory is left for sockets",
+            Local::Lacks(shortage) => return shortage.fmt(f),
             Local::NotAllowed => {
                 "this host forbids it: a packet filter on its output, a route, or a security module"
             }
@@ -223,11 +216,13 @@ impl fmt::Display for Local {
 /// What an error of a connect or send says about.
 pub(crate) fn judge(error: &io::Error) -> Result<Reason, Local> {
     match error.raw_os_error() {
-        Some(code) if code == EMFILE || code == ENFILE => return Err(Local::NoDescriptors),
-        Some(code) if code == EADDRNOTAVAIL => return Err(Local::NoAddress),
-        Some(code) if code == ENOMEM || code == ENOBUFS => return Err(Local::NoMemory),
-        Some(code) if code == EPERM || code == EACCES => return Err(Local::NotAllowed),
+        Some(EPERM | EACCES) => return Err(Local::NotAllowed),
+        // So the kernel says of a socket of datagrams that asked for any port, and found none.
+        Some(EADDRINUSE) => return Err(Local::Lacks(Shortage::Ports)),
         _ => {}
+    }
+    if let Some(shortage) = Shortage::of(error) {
+        return Err(Local::Lacks(shortage));
     }
     Ok(match error.kind() {
         io::ErrorKind::ConnectionRefused => Reason::ConnectRefused,
@@ -253,11 +248,7 @@ pub(crate) fn judge_connect(
 }
 
 fn is_forbidden_here(address: SocketAddr, source: Option<IpAddr>) -> bool {
-    let any = match address {
-        SocketAddr::V4(_) => IpAddr::from([0; 4]),
-        SocketAddr::V6(_) => IpAddr::from([0; 16]),
-    };
-    let socket = UdpSocket::bind(SocketAddr::new(source.unwrap_or(any), 0));
+    let socket = UdpSocket::bind(source::own(source, address.ip()));
     socket.and_then(|socket| socket.connect(address)).is_err()
 }
 
@@ -269,8 +260,11 @@ mod tests {
     #[test]
     fn own_trouble_is_no_reason() {
         let judge = |code| judge(&io::Error::from_raw_os_error(code));
-        assert_eq!(judge(EMFILE), Err(Local::NoDescriptors));
-        assert_eq!(judge(EADDRNOTAVAIL), Err(Local::NoAddress));
+        assert_eq!(judge(libc::EMFILE), Err(Local::Lacks(Shortage::Descriptors)));
+        assert_eq!(judge(libc::ENOMEM), Err(Local::Lacks(Shortage::Memory)));
+        for code in [libc::EADDRNOTAVAIL, EADDRINUSE] {
+            assert_eq!(judge(code), Err(Local::Lacks(Shortage::Ports)));
+        }
         assert_eq!(judge(libc::ECONNREFUSED), Ok(Reason::ConnectRefused));
         assert_eq!(judge(libc::EHOSTUNREACH), Ok(Reason::Unreachable));
     }

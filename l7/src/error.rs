@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io::ErrorKind;
 
-use weir_core::net::source::Shortage;
+use weir_core::rt::Shortage;
 use weir_core::tls::Failure;
 
 use crate::body::BadBody;

@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use weir_core::model::TcpKeepalive;
-use weir_core::net::source::{self, Shortage, Sources};
-use weir_core::rt::{self, ConnectOptions, EventQueue, Lease, Payload, Timer};
+use weir_core::net::source::{self, Sources};
+use weir_core::rt::{self, ConnectOptions, EventQueue, Lease, Payload, Shortage, Timer};
 use weir_core::table::{Keep, Member};
 use weir_core::time::clock::Mono;
 use weir_core::tls::{self, Bond, Stream};

@@ -65,7 +65,7 @@ fn descriptors_run_out() {
     assert!(held.len() > DESCRIPTORS / 4);
     // Several at once: the first may find the last one.
     let crowd: Vec<TcpStream> = (0..6).map(|_| TcpStream::connect(to).unwrap()).collect();
-    let said = heard(&mut server, "for another client");
+    let said = heard(&mut server, "a client is turned away");
     assert!(said.contains("(EMFILE)") && said.contains("max_connections"), "{said}");
     drop(crowd);
     // A connection takes two, one of the admin listener one: so that there is one for a client and

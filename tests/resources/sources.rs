@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::namespaces;
-use crate::process::{Client, File, Server, address_after, get, run, sum, until, weir};
+use crate::process::{Client, File, Server, address_after, get, pass_time, run, sum, until, weir};
 use crate::witness::{Asker, Held, Witness};
 use crate::{balancer, check, head, listener};
 
@@ -158,7 +159,7 @@ fn ports_run_out() {
         + &listener("front", "tcp", "TCP", &[member.addr], &check("TCP"))
         + &listener("front", "web", "HTTP", &[member.addr], "")
         + &listener("back", "own", "TCP", &[member.addr], "")
-        + &listener("front", "udp", "UDP", &[udp.addr], "");
+        + &listener("front", "udp", "UDP", &[udp.addr], &check("UDP_CONNECT"));
     let mut server = Server::start(&text);
     let port = |server: &Server, name: &str, scheme: &str| at(server, name, scheme).port();
     let (tcp, own, web) =
@@ -199,4 +200,16 @@ fn ports_run_out() {
     assert!(server.metric(dropped) > 0.0);
     let (_, still) = served.iter().zip(&flows).find(|(served, _)| **served).unwrap();
     assert!(still.ask(9).is_some(), "a flow that there is goes on");
+    let void = "weir_health_probes_void_total";
+    let before = server.metric(void);
+    // Seldom: who asks needs a port each time.
+    let asked = (0..8).map(|_| {
+        pass_time(Duration::from_secs(1));
+        server.metrics()
+    });
+    let metrics = asked.into_iter().find(|metrics| sum(metrics, void) > before);
+    let metrics = metrics.expect("checks without a port");
+    assert_eq!(sum(&metrics, "weir_health_probe_failures_total"), 0.0);
+    let up = format!("weir_member_up{{pool=\"udp\",member=\"{}\"}} 1\n", udp.addr);
+    assert!(metrics.contains(&up), "{metrics}");
 }

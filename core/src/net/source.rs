@@ -1,16 +1,16 @@
 //! Our own addresses towards members: which one the next connection uses, and what is done when one
-//! has no port left. Owns the turns among several and the words about what ran out; who may use
-//! which addresses is the configuration's business. Used by the data path of Layer 4 and 7.
+//! has no port left. Owns the turns among several; who may use which addresses is the
+//! configuration's business. Used by the data path of Layer 4 and 7, and by checks.
 
 use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limits::SHORTAGE_LOG_MS;
-use crate::rt::{self, ConnectOptions, TcpStream};
+use crate::rt::{self, ConnectOptions, Shortage, TcpStream};
 use crate::time::clock::Mono;
 
 /// The addresses that connections of one pool may come from, on one shard.
@@ -19,50 +19,6 @@ pub struct Sources {
     all: Arc<[IpAddr]>,
     /// Whose turn it is.
     turn: Cell<usize>,
-}
-
-/// What this host has too little of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shortage {
-    /// No port of our own is left, or no address of ours is there any more.
-    Ports,
-    /// No descriptor is left.
-    Descriptors,
-    /// No memory is left for sockets.
-    Memory,
-}
-
-impl Shortage {
-    /// What an error of opening, binding or connecting a socket says of this host; `None` = it is
-    /// about something else.
-    #[must_use]
-    pub fn of(error: &io::Error) -> Option<Shortage> {
-        match error.raw_os_error()? {
-            libc::EADDRNOTAVAIL => Some(Shortage::Ports),
-            libc::EMFILE | libc::ENFILE => Some(Shortage::Descriptors),
-            libc::ENOBUFS | libc::ENOMEM => Some(Shortage::Memory),
-            _ => None,
-        }
-    }
-
-    /// What is missing, and the cure.
-    fn words(self) -> &'static str {
-        match self {
-            Shortage::Ports => {
-                "no port of our own is left towards it (EADDRNOTAVAIL): widen \
-                 net.ipv4.ip_local_port_range, name more source_addresses, or look whether those \
-                 named are still addresses of this host"
-            }
-            Shortage::Descriptors => {
-                "no descriptor is left (EMFILE): raise LimitNOFILE= or ulimit -n, or lower \
-                 max_connections"
-            }
-            Shortage::Memory => {
-                "the kernel has no memory left for sockets (ENOBUFS): raise net.ipv4.tcp_mem or \
-                 the memory limit, or lower max_connections"
-            }
-        }
-    }
 }
 
 impl Sources {
@@ -100,6 +56,17 @@ impl fmt::Display for Sources {
         }
         f.debug_list().entries(self.all.iter()).finish()
     }
+}
+
+/// What a socket towards `member` is bound to for an address and a port of the kernel's choice, or
+/// for a port of `source`.
+#[must_use]
+pub fn own(source: Option<IpAddr>, member: IpAddr) -> SocketAddr {
+    let any = || match member {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(source.unwrap_or_else(any), 0)
 }
 
 /// Those of `all` that reach `member`, beginning with number `turn`; one `None` when there are
@@ -158,10 +125,7 @@ pub fn note(member: SocketAddr, error: Option<&io::Error>) {
         noted.get(shortage as usize).filter(is_due).map(|last| last.set(Some(now)))
     });
     if due.is_some() {
-        tracing::error!(
-            "cannot connect to member {member}, and maybe others: {}",
-            shortage.words()
-        );
+        tracing::error!("cannot connect to member {member}, and maybe others: {shortage}");
     }
 }
 
@@ -190,16 +154,5 @@ mod tests {
         assert!(none.allows("10.0.0.9".parse().unwrap()));
         assert!(!sources.allows("10.0.0.9".parse().unwrap()));
         assert!(sources.is(&list(&["10.0.0.1", "fd00::1", "10.0.0.2", "10.0.0.3"])));
-    }
-
-    #[test]
-    fn what_ran_out_is_told_from_what_members_do() {
-        let of = |code| Shortage::of(&io::Error::from_raw_os_error(code));
-        assert_eq!(of(libc::EADDRNOTAVAIL), Some(Shortage::Ports));
-        assert_eq!(of(libc::EMFILE), Some(Shortage::Descriptors));
-        assert_eq!(of(libc::ENOBUFS), Some(Shortage::Memory));
-        for code in [libc::ECONNREFUSED, libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ECONNRESET] {
-            assert_eq!(of(code), None);
-        }
     }
 }

@@ -17,6 +17,7 @@ use super::ops::{Op, OpId};
 use super::place::Place;
 use super::ring::Completion;
 use super::shard::{self, Shard};
+use super::shortage::Shortage;
 use super::stream::TcpStream;
 use super::sys;
 use super::task::WakerSlot;
@@ -99,9 +100,9 @@ pub(super) async fn connect(addr: SocketAddr, options: &ConnectOptions) -> io::R
 
 /// Counts what this host lacked, if it was that which an error of opening a socket is about.
 pub(super) fn count_shortage(error: &io::Error) {
-    shard::with(|shard| match error.raw_os_error() {
-        Some(libc::EADDRNOTAVAIL) => shard.stats.no_ports.add(1),
-        Some(libc::EMFILE | libc::ENFILE) => shard.stats.no_descriptors.add(1),
+    shard::with(|shard| match Shortage::of(error) {
+        Some(Shortage::Ports) => shard.stats.no_ports.add(1),
+        Some(Shortage::Descriptors) => shard.stats.no_descriptors.add(1),
         _ => {}
     });
 }

@@ -18,6 +18,7 @@ use super::ops::{Op, OpId};
 use super::place::Place;
 use super::ring::Completion;
 use super::shard::{self, Shard};
+use super::shortage::Shortage;
 use super::stream::TcpStream;
 use super::sys;
 use super::task::WakerSlot;
@@ -68,8 +69,8 @@ enum Stop {
 /// What `poll_accept` found.
 enum Found {
     Connection(OwnedFd),
-    /// No descriptor or memory was left: the error's number.
-    Exhausted(i32),
+    /// Not accepted for want of something.
+    Exhausted(Shortage),
     /// The listener began to stop: wait in another way.
     Stopping,
 }
@@ -123,12 +124,12 @@ impl ListenerInner {
             return Poll::Ready(Ok(Found::Connection(fd)));
         }
         match self.error.take() {
-            Some(code @ (libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
-                return Poll::Ready(Ok(Found::Exhausted(code)));
-            }
             // The connection died in the queue (accept(2) says to go on).
             None | Some(libc::ECONNABORTED | libc::EPROTO | libc::EPERM) => {}
-            Some(code) => return Poll::Ready(Err(io::Error::from_raw_os_error(code))),
+            Some(code) => {
+                let error = io::Error::from_raw_os_error(code);
+                return Poll::Ready(Shortage::of(&error).map(Found::Exhausted).ok_or(error));
+            }
         }
         if self.stopping.get().is_some() != stopping {
             return Poll::Ready(Ok(Found::Stopping));
@@ -267,9 +268,9 @@ impl TcpListener {
                         return Ok((fd, peer));
                     }
                 }
-                Found::Exhausted(code) => {
+                Found::Exhausted(shortage) => {
                     shard::with(|shard| shard.stats.accept_failures.add(1));
-                    self.complain(code);
+                    self.complain(shortage);
                     self.0.shed();
                     timer::sleep(Duration::from_millis(limits::ACCEPT_BACKOFF_MS)).await;
                 }
@@ -279,23 +280,14 @@ impl TcpListener {
     }
 
     /// Says what ran out, now and then.
-    fn complain(&self, code: i32) {
+    fn complain(&self, shortage: Shortage) {
         let (now, pause) = (shard::now(), Duration::from_millis(limits::SHORTAGE_LOG_MS));
         if self.0.complained.get().is_some_and(|last| now.since(last) < pause) {
             return;
         }
         self.0.complained.set(Some(now));
         let place = self.local_addr().map_or("a listener".to_owned(), |addr| addr.to_string());
-        let (what, cure) = match code {
-            libc::EMFILE | libc::ENFILE => {
-                ("descriptor is left (EMFILE)", "raise LimitNOFILE= or ulimit -n")
-            }
-            _ => ("memory is left for sockets (ENOBUFS)", "raise net.ipv4.tcp_mem"),
-        };
-        tracing::error!(
-            "{place}: no {what} for another client, who is turned away: {cure}, or lower \
-             max_connections"
-        );
+        tracing::error!("{place}: a client is turned away, and maybe others: {shortage}");
     }
 
     async fn next(&self) -> io::Result<Found> {

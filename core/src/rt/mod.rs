@@ -16,7 +16,7 @@
 //! | `listener`, `connect`, `stream`, `udp` | sockets |
 //! | `readable`, `signals`, `events` | other things to wait for |
 //! | `features`, `probe`, `fault` | switches, start-up checks, faults for tests |
-//! | `stats`, `sys`, `place` | counters, socket calls, a cell |
+//! | `stats`, `shortage`, `sys`, `place` | counters, what ran out, socket calls, a cell |
 #![allow(unsafe_code, reason = "the kernel's queues and buffers; each block says why it is sound")]
 
 mod buffers;
@@ -37,6 +37,7 @@ mod probe;
 mod readable;
 mod ring;
 mod shard;
+mod shortage;
 mod signals;
 mod spin;
 mod stats;
@@ -58,6 +59,7 @@ pub use pipe::Pipe;
 pub use probe::{KERNEL_FLOOR, MEMLOCK_FLOOR, ProbeReport, probe};
 pub use readable::readable;
 pub use shard::{ShardConfig, ShardError, ShardHandle, audit, now, start_shard};
+pub use shortage::Shortage;
 pub use signals::Signals;
 pub use stats::{Audit, RingStats};
 pub use stream::TcpStream;

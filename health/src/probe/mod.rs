@@ -28,7 +28,7 @@ pub(crate) struct Question<'a> {
     pub monitor: &'a Monitor,
     /// What a member inside TLS has to show.
     pub trust: Option<&'a Trust>,
-    /// Our own address; `None` = the kernel chooses.
+    /// Our own address, of the member's family; `None` = the kernel chooses.
     pub source: Option<IpAddr>,
     /// Who speaks gRPC.
     pub grpc: Option<AskGrpc>,
@@ -90,15 +90,15 @@ pub(crate) async fn probe(question: Question<'_>) -> Outcome {
 async fn connect(question: &Question<'_>) -> Result<Result<(TcpStream, Duration), Reason>, Local> {
     let Question { address, source, monitor: &Monitor { timeout, .. }, .. } = *question;
     let begin = rt::now();
-    let ours = source.filter(|ip| ip.is_ipv4() == address.is_ipv4());
-    let source = ours.map(|ip| SocketAddr::new(ip, 0));
-    let options = ConnectOptions { source, timeout: Some(timeout), ..ConnectOptions::default() };
+    let own = source.map(|ip| SocketAddr::new(ip, 0));
+    let options =
+        ConnectOptions { source: own, timeout: Some(timeout), ..ConnectOptions::default() };
     match TcpStream::connect(address, &options).await {
         Ok(stream) => {
             let left = timeout.saturating_sub(rt::now().since(begin));
             Ok(Ok((stream, left)))
         }
-        Err(error) => judge_connect(&error, address, ours).map(Err),
+        Err(error) => judge_connect(&error, address, source).map(Err),
     }
 }
 

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use libc::EACCES;
+use weir_core::net::source;
 use weir_core::rt;
 
 use super::echo::{Echo, NoSocket};
@@ -19,8 +20,7 @@ const DATAGRAM: &[u8] = b"weir check\n";
 
 /// Asks; a service that stays silent is known to be well only when the timeout is over.
 pub(super) async fn ask(question: &Question<'_>) -> Outcome {
-    let Question { address, monitor, .. } = *question;
-    let source = question.source.filter(|ip| ip.is_ipv4() == address.is_ipv4());
+    let Question { address, monitor, source, .. } = *question;
     let begin = rt::now();
     let echo = match Echo::ask(address.ip(), source) {
         Ok(echo) => echo,
@@ -57,11 +57,7 @@ fn told(error: &io::Error) -> Outcome {
 }
 
 fn send(to: SocketAddr, source: Option<IpAddr>) -> io::Result<UdpSocket> {
-    let any = match to {
-        SocketAddr::V4(_) => IpAddr::from([0; 4]),
-        SocketAddr::V6(_) => IpAddr::from([0; 16]),
-    };
-    let socket = UdpSocket::bind(SocketAddr::new(source.unwrap_or(any), 0))?;
+    let socket = UdpSocket::bind(source::own(source, to.ip()))?;
     socket.set_nonblocking(true)?;
     socket.connect(to)?;
     socket.send(DATAGRAM)?;

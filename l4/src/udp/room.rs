@@ -4,17 +4,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use weir_core::model::{Handle, ProxyHeader};
 use weir_core::net::relay::Moved;
-use weir_core::net::source::{self, Shortage};
+use weir_core::net::source;
 use weir_core::obs::{DatagramDrop, Ending, Sticky};
 use weir_core::proxy;
 use weir_core::rt::{
-    self, Arrival, Datagram, Payload, Refusal, SendBuf, TaskHandle, UdpOptions, UdpSocket,
+    self, Arrival, Datagram, Payload, Refusal, SendBuf, Shortage, TaskHandle, UdpOptions, UdpSocket,
 };
 use weir_core::table::{Member, Pool, Site, Ticket};
 use weir_core::time::clock::Mono;
@@ -374,7 +374,7 @@ impl Room {
         member: &Member,
     ) -> std::io::Result<Open> {
         let socket = Rc::new(match id.is_alone() {
-            true => bind(client.ip(), true)?,
+            true => bind(SocketAddr::new(client.ip(), 0), true)?,
             false => bind_towards(member)?,
         });
         if self.held.get() {
@@ -552,13 +552,9 @@ impl Room {
 /// A socket with one of our addresses towards this member, with another one if that has no port
 /// left.
 fn bind_towards(member: &Member) -> std::io::Result<UdpSocket> {
-    let any = match member.address {
-        SocketAddr::V4(_) => IpAddr::from([0; 4]),
-        SocketAddr::V6(_) => IpAddr::from([0; 16]),
-    };
     let mut last = None;
     for source in member.sources().towards(member.address.ip()) {
-        match bind(source.unwrap_or(any), false) {
+        match bind(source::own(source, member.address.ip()), false) {
             Err(error) if Shortage::of(&error) == Some(Shortage::Ports) => last = Some(error),
             other => return other,
         }
@@ -566,9 +562,9 @@ fn bind_towards(member: &Member) -> std::io::Result<UdpSocket> {
     Err(last.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into()))
 }
 
-fn bind(source: IpAddr, transparent: bool) -> std::io::Result<UdpSocket> {
+fn bind(source: SocketAddr, transparent: bool) -> std::io::Result<UdpSocket> {
     let options = UdpOptions { errors: true, transparent, ..UdpOptions::default() };
-    UdpSocket::bind(SocketAddr::new(source, 0), options)
+    UdpSocket::bind(source, options)
 }
 
 /// After an error of a whole socket, which the runtime could not handle itself.
