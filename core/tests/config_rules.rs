@@ -304,6 +304,11 @@ fn source_addresses_reach_the_members() {
     assert_eq!(only(&text("'10.0.0.1'", "'10.0.0.2'", four)).row, Some("R2.1-11"));
     let both = format!("{four},{six}");
     right(&text("['10.0.0.1','2001:db8::1']", "[]", &both));
+    for all in ["'0.0.0.0'", "['::1','::']"] {
+        let all = wrong(&text("[]", all, &both));
+        let words = "stands for all addresses";
+        assert!(all.iter().any(|problem| problem.message.contains(words)), "{all:#?}");
+    }
     let missing = only(&text("'10.0.0.1'", "[]", &both));
     assert_eq!(
         (missing.row, missing.key.as_str()),

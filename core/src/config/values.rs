@@ -59,6 +59,14 @@ pub(super) fn address(text: &str) -> Result<IpAddr, Fault> {
     }
 }
 
+/// As `address`, but not the one that stands for all; `cure` is for who wrote that.
+pub(super) fn one_address(text: &str, cure: &str) -> Result<IpAddr, Fault> {
+    match address(text)? {
+        all if all.is_unspecified() => fault("stands for all addresses", cure),
+        one => Ok(one),
+    }
+}
+
 fn usable(address: IpAddr) -> Result<IpAddr, Fault> {
     if address.is_multicast() || matches!(address, IpAddr::V4(v4) if v4.is_broadcast()) {
         return fault("is a multicast or broadcast address", "use an address of one host");

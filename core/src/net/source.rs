@@ -13,7 +13,9 @@ use crate::limits::SHORTAGE_LOG_MS;
 use crate::rt::{self, ConnectOptions, Shortage, TcpStream};
 use crate::time::clock::Mono;
 
-/// The addresses that connections of one pool may come from, on one shard.
+/// The addresses that connections to one member may come from, on one shard. The turn is the
+/// member's own: with one for all of them, members that are served in turn would see one address
+/// each.
 #[derive(Debug, Default)]
 pub struct Sources {
     all: Arc<[IpAddr]>,

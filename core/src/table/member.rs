@@ -94,12 +94,7 @@ impl Member {
 
     /// Takes over what may change of it and of its pool. `true` when connections that there are
     /// come from addresses that may be used no more.
-    pub(super) fn set(
-        &self,
-        settings: &control::Member,
-        pool: &control::Pool,
-        sources: &Rc<Sources>,
-    ) -> bool {
+    pub(super) fn set(&self, settings: &control::Member, pool: &control::Pool) -> bool {
         let trust = pool.trust.as_ref();
         self.shared.set(pool.protocol == PoolProtocol::Grpc);
         self.id.set(settings.id);
@@ -111,8 +106,12 @@ impl Member {
         if bond.as_ref().map(|bond| &bond.trust) != trust {
             *bond = trust.map(|trust| Rc::new(Bond::new(trust.clone())));
         }
-        let former = self.sources.replace(Rc::clone(sources));
-        !Rc::ptr_eq(&former, sources)
+        let mut sources = self.sources.borrow_mut();
+        let others = !sources.is(&pool.sources);
+        if others {
+            *sources = Rc::new(Sources::new(Arc::clone(&pool.sources)));
+        }
+        others
     }
 
     /// Our own addresses towards it; the same object as long as they are the same.

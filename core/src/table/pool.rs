@@ -30,7 +30,7 @@ pub struct Pool {
     /// With fewer members that are well all of them get traffic.
     least: Cell<usize>,
     serves_all: Cell<bool>,
-    sources: RefCell<Rc<Sources>>,
+    sources: RefCell<Sources>,
     members: RefCell<Vec<Rc<Member>>>,
     picker: RefCell<Picker>,
 }
@@ -67,21 +67,13 @@ impl Pool {
         }
     }
 
-    /// Our own addresses towards its members from now on.
-    pub(super) fn set_sources(&self, all: &Arc<[IpAddr]>) -> Rc<Sources> {
-        let mut sources = self.sources.borrow_mut();
-        if !sources.is(all) {
-            *sources = Rc::new(Sources::new(Arc::clone(all)));
-        }
-        Rc::clone(&sources)
-    }
-
-    /// Our own addresses towards its members.
-    pub fn sources(&self) -> Rc<Sources> {
-        Rc::clone(&self.sources.borrow())
+    /// May this address of ours still be used towards its members?
+    pub fn allows_source(&self, own: IpAddr) -> bool {
+        self.sources.borrow().allows(own)
     }
 
     pub(super) fn set(&self, settings: &control::Pool, members: Vec<Rc<Member>>) {
+        self.sources.replace(Sources::new(Arc::clone(&settings.sources)));
         self.name.replace(settings.name.as_str().into());
         self.label.replace(format!("pool_{}", settings.id).into());
         self.algorithm.set(settings.algorithm);

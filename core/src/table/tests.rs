@@ -119,6 +119,23 @@ fn checked(mut config: Config) -> Config {
 
 const RR: Algorithm = Algorithm::RoundRobin;
 
+/// R2.1-10: each member sees our addresses in turn, although the members have their turns as well.
+#[test]
+fn each_member_sees_all_source_addresses() {
+    let ours = ["10.0.0.1", "10.0.0.2"].map(|ip| ip.parse::<std::net::IpAddr>().unwrap());
+    let mut config = config("app", &[("a", 1), ("b", 1)], RR);
+    config.runtime.source_addresses = ours.to_vec();
+    let scene = Scene::new(&config);
+    let mut seen: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for _ in 0..4 {
+        let held = scene.site().pool().unwrap().pick(Ask::default()).unwrap();
+        let member = held.member();
+        let source = member.sources().towards(member.address.ip()).next().flatten().unwrap();
+        seen.entry(member.name().to_string()).or_default().push(source);
+    }
+    assert_eq!(seen, BTreeMap::from([("a".into(), ours.to_vec()), ("b".into(), ours.to_vec())]));
+}
+
 /// C18: an empty pool and one without a usable member differ.
 #[test]
 fn reasons_not_to_pick() {

@@ -198,7 +198,6 @@ impl View {
                 touched.push((Rc::clone(&pool), former));
             }
         }
-        let sources = pool.set_sources(&settings.sources);
         let mut members = Vec::with_capacity(settings.members.len());
         let mut outdated = Vec::new();
         for member in &settings.members {
@@ -213,7 +212,7 @@ impl View {
                 (Rc::clone(&pool), Rc::new(fresh))
             };
             let (_, kept) = tables.members.entry(member.handle).or_insert_with(fresh);
-            if kept.set(member, settings, &sources) {
+            if kept.set(member, settings) {
                 outdated.push(Rc::clone(kept));
             }
             touched.push((Rc::clone(&pool), Rc::clone(kept)));

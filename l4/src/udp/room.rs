@@ -157,11 +157,11 @@ impl Room {
     /// Sockets with an address of ours that may not be used towards members any more get no new
     /// flow.
     fn retire_sources(&self) {
-        let Some(sources) = self.site.pool().map(|pool| pool.sources()) else { return };
+        let Some(pool) = self.site.pool() else { return };
         let mut flows = self.flows.borrow_mut();
         for (id, open) in self.upstream.borrow().iter() {
             let own = open.as_ref().and_then(|open| open.socket.local_addr().ok());
-            if !id.is_alone() && own.is_some_and(|own| !sources.allows(own.ip())) {
+            if !id.is_alone() && own.is_some_and(|own| !pool.allows_source(own.ip())) {
                 flows.retire(id);
             }
         }

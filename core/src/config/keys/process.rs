@@ -41,8 +41,8 @@ keys! {
         "A shard whose open connections exceed the mean by more hands new ones over to the least \
             busy one; 0 = each serves what it accepts.";
     "source_addresses": Addresses, NO_ENTRY, ALL, Reload, "R7.4-1", Now,
-        "Addresses of this host that connections to members and probes come from, in turn; empty = \
-            the kernel chooses.";
+        "Addresses of this host that connections to members and probes come from, in turn for \
+            each member; empty = the kernel chooses.";
     "tcp_keepalive": Table, Text("{ idle = 60, interval = 10, count = 6 }"), ALL, Reload,
         "R11.1-2", Now,
         "TCP keep-alive probes on both sides.";

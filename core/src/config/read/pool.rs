@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Head, MonitorText};
 use crate::config::problem::{Findings, Placed};
 use crate::config::reader::{Table, put};
-use crate::config::values::{self, fault};
+use crate::config::values;
 use crate::model::{
     Algorithm, CidSlice, Member, MemberTls, Persistence, PersistenceKind, Pool, PoolProtocol,
     ProxyHeader, SlowStart, derive_id,
@@ -213,9 +213,5 @@ impl<'t, 'i> MemberText<'t, 'i> {
 
 /// A member is one host.
 fn member_address(text: &str) -> Result<IpAddr, values::Fault> {
-    let address = values::address(text)?;
-    if address.is_unspecified() {
-        return fault("stands for all addresses", "write the member's own address");
-    }
-    Ok(address)
+    values::one_address(text, "write the member's own address")
 }

@@ -38,13 +38,18 @@ pub(super) fn runtime(table: &Table<'_, '_>, findings: &mut Findings) -> Runtime
     runtime
 }
 
+/// For all addresses the kernel would choose, as it does without any.
+fn own_address(text: &str) -> Result<IpAddr, values::Fault> {
+    values::one_address(text, "name addresses of this host, or none for the kernel to choose")
+}
+
 /// Addresses of this host, one of a kind.
 pub(super) fn addresses(
     table: &Table<'_, '_>,
     name: &str,
     findings: &mut Findings,
 ) -> Option<Vec<IpAddr>> {
-    let list = table.texts(name, findings, values::address)?;
+    let list = table.texts(name, findings, own_address)?;
     let mut seen = std::collections::HashSet::new();
     for placed in &list {
         if !seen.insert(placed.value) {
