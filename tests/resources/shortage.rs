@@ -90,7 +90,7 @@ fn descriptors_run_out() {
     }
     assert!(server.metric("weir_health_probes_void_total") > 0.0);
     assert_eq!(server.sum("weir_member_connect_failures_total"), 0.0);
-    assert_eq!(server.metric("weir_health_probe_failures_total"), 0.0);
+    assert_eq!(server.sum("weir_health_probe_failures_total"), 0.0);
     let up = format!("weir_member_up{{pool=\"tcp\",member=\"{}\"}}", member.addr);
     assert_eq!(server.metric(&up), 1.0);
 }
