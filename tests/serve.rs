@@ -4,11 +4,13 @@
 mod process;
 
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use process::{Client, File, LIMIT, Member, Server, config, get, until, weir};
+use process::{Client, File, LIMIT, Member, RUN_DIR, Server, config, get, until, weir};
 
 /// "At once", on a machine that other tests keep busy.
 const SOON: Duration = Duration::from_secs(3);
@@ -104,6 +106,48 @@ fn shards_that_poll_serve_reload_and_end() {
     server.signal("TERM");
     let (status, log, _) = server.wait();
     assert_eq!(status.code(), Some(0), "{log}");
+}
+
+/// The program in a mount namespace in which `/run/weir` is closed to it, and so is the secret in
+/// `/run/mine`: as for a user whom they don't belong to.
+fn as_a_stranger(weir: &Command) -> Command {
+    let script = "mount -t tmpfs none /run && mkdir /run/weir /run/mine && \
+                  touch /run/weir/sticky.key /run/mine/sticky.key && \
+                  chmod 0 /run/mine/sticky.key /run/weir && \
+                  exec setpriv --bounding-set -dac_override,-dac_read_search \"$0\" \"$@\"";
+    let mut command = Command::new("unshare");
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--mount", "sh", "-c", script]).arg(weir.get_program()).args(weir.get_args());
+    command
+}
+
+/// README's first configuration names no `run_dir`: whoever may not use the default one is served
+/// without it. One that the file asks for has to do, and the message says how.
+#[test]
+fn a_run_dir_of_another_user() {
+    let member = Member::start("m");
+    let text = config("[0]", 5, 0, &[(member.addr, 1)]);
+    let line = format!("run_dir = \"{RUN_DIR}\"\n");
+    let server = Server::start_with(&text.replace(&line, ""), |command| {
+        *command = as_a_stranger(command);
+        command.stderr(Stdio::piped());
+    });
+    assert_eq!(get(server.web, "/").body, "m");
+    server.signal("TERM");
+    let (status, log, _) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    for words in ["will not find this process", "/run/weir/sticky.key: ", "set [runtime] run_dir"] {
+        assert!(log.contains(words), "no `{words}` in: {log}");
+    }
+    let file = File::new(&text.replace(RUN_DIR, "/run/mine"));
+    let mut command = weir();
+    command.args(["serve", "--config"]).arg(&file.path);
+    let mut command = assert_cmd::Command::from_std(as_a_stranger(&command));
+    let assert = command.timeout(LIMIT).assert().code(1);
+    let stderr = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    assert!(stderr.contains("cannot read /run/mine/sticky.key; set [runtime] run_dir"), "{stderr}");
 }
 
 #[test]

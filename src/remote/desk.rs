@@ -29,9 +29,9 @@ const RELOAD_LIMIT: Duration = Duration::from_secs(120);
 /// After a call that could not be taken (no descriptor is left) the thread rests for so long.
 const REST: Duration = Duration::from_secs(1);
 
-/// What to do about a folder that can't be used.
-const CURE: &str = "set [runtime] run_dir to a folder of this process' user (in a systemd unit: \
-                    RuntimeDirectory=weir)";
+/// What to do about a `run_dir` that can't be used.
+pub const CURE: &str = "set [runtime] run_dir to a folder of this process' user (in a systemd \
+                        unit: RuntimeDirectory=weir)";
 
 /// The bound socket; its file goes when this is dropped, also when the start fails.
 #[derive(Debug)]

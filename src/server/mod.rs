@@ -94,7 +94,7 @@ pub fn serve(path: &Path, key_log: Option<&Path>) -> Result<()> {
     let desk = desk(&config, heir.is_some())?;
     let secret = match &heir {
         Some(heir) => Secret::new(heir.manifest.secret),
-        None => secret::load(&config.runtime.run_dir)?,
+        None => secret::load(&config.runtime.run_dir, asks_for_run_dir(&config))?,
     };
     certificates.handed_on = heir.as_ref().map(Heir::ticket_keys).unwrap_or_default();
     let front = Front {
@@ -167,14 +167,19 @@ fn log_keys(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The control socket. A `run_dir` that the file names must do; without the one that nobody asked
-/// for the process runs all the same.
+/// Does the file ask for a `run_dir`? Such a one must do; without the one that nobody asked for the
+/// process runs all the same.
+fn asks_for_run_dir(config: &Config) -> bool {
+    config.runtime.run_dir != Runtime::default().run_dir
+}
+
+/// The control socket, but for a default `run_dir` that won't do.
 fn desk(config: &Config, takes_over: bool) -> Result<Option<Desk>> {
     let run_dir = &config.runtime.run_dir;
     let desk = if takes_over { Desk::prepare(run_dir) } else { Desk::bind(run_dir) };
     match desk {
         Ok(desk) => Ok(Some(desk)),
-        Err(e) if *run_dir == Runtime::default().run_dir => {
+        Err(e) if !asks_for_run_dir(config) => {
             tracing::warn!(
                 "`weir reload` and `weir upgrade` will not find this process (SIGHUP and SIGUSR2 \
                  do): {e:#}"

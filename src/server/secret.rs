@@ -10,17 +10,20 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use weir_core::pool::sticky::Secret;
 
+use crate::remote::desk::CURE;
+
 /// Name of the file in `run_dir`: 32 hexadecimal digits, for the process' user alone.
 const FILE: &str = "sticky.key";
 /// Bytes of a secret.
 const LEN: usize = 16;
 
 /// The secret in `run_dir`; a new one where there is none yet. One that can't be kept lives as long
-/// as the process.
+/// as the process; so does the one in place of a secret of another user's, unless the file asks for
+/// this folder (`asked`).
 ///
 /// # Errors
-/// The file can't be read or holds something else; the system has no randomness.
-pub fn load(run_dir: &Path) -> Result<Secret> {
+/// The file can't be read or holds something else; the system has no randomness. With the cure.
+pub fn load(run_dir: &Path, asked: bool) -> Result<Secret> {
     let path = run_dir.join(FILE);
     match fs::read_to_string(&path) {
         Ok(text) => match parse(text.trim()) {
@@ -35,13 +38,23 @@ pub fn load(run_dir: &Path) -> Result<Secret> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let secret = random()?;
             if let Err(e) = keep(&path, &secret) {
-                let path = path.display();
-                tracing::warn!("{path}: {e}; cookies of sticky pools end with this process");
+                not_kept(&path, &e);
             }
             Ok(Secret::new(secret))
         }
-        Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && !asked => {
+            not_kept(&path, &e);
+            fresh()
+        }
+        Err(e) => Err(e).with_context(|| format!("cannot read {}; {CURE}", path.display())),
     }
+}
+
+fn not_kept(path: &Path, why: &io::Error) {
+    let path = path.display();
+    tracing::warn!(
+        "{path}: {why}; cookies of sticky pools end with this process. To keep them, {CURE}"
+    );
 }
 
 /// A secret that is kept nowhere.
@@ -86,25 +99,26 @@ mod tests {
     #[test]
     fn it_is_made_once_and_kept_private() {
         let folder = tempfile::tempdir().unwrap();
-        let secret = load(folder.path()).unwrap();
+        let secret = load(folder.path(), true).unwrap();
         let path = folder.path().join(FILE);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(load(folder.path()).unwrap(), secret);
+        assert_eq!(load(folder.path(), true).unwrap(), secret);
         assert_ne!(fresh().unwrap(), secret);
         fs::write(&path, "00112233445566778899aabbccddeeff\n").unwrap();
         let bytes = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff_u128.to_be_bytes();
-        assert_eq!(load(folder.path()).unwrap(), Secret::new(bytes));
+        assert_eq!(load(folder.path(), true).unwrap(), Secret::new(bytes));
         for bad in
             ["", "0011", "0011223344556677-899aabbccddeeff", "+0112233445566778899aabbccddeef"]
         {
             fs::write(&path, bad).unwrap();
-            let text = load(folder.path()).unwrap_err().to_string();
+            let text = load(folder.path(), true).unwrap_err().to_string();
             assert!(text.contains("sticky.key") && text.contains("take it away"), "{text}");
         }
     }
 
     #[test]
     fn without_a_folder_it_is_the_process_own() {
-        assert_ne!(load(Path::new("/nowhere")).unwrap(), load(Path::new("/nowhere")).unwrap());
+        let own = || load(Path::new("/nowhere"), true).unwrap();
+        assert_ne!(own(), own());
     }
 }
