@@ -100,10 +100,13 @@ fn the_program_is_upgraded() {
     let origins = members();
     let server = Server::start(&text(&origins));
     let (url, config) = (format!("http://{}/", server.web), server.file.path.to_str().unwrap());
-    let (_, view) = drill(&["upgrade", &url, "--config", config, "--close"]);
+    let former = server.pid().to_string();
+    let args = ["upgrade", &url, "--config", config, "--pid", &former, "--close"];
+    let (report, view) = drill(&args);
     let told = view.told.clone().unwrap_or_else(|| panic!("{view:?}"));
     let pid = told.strip_prefix("process ").and_then(|rest| rest.split(' ').next()).unwrap();
-    assert_ne!(pid, server.pid().to_string());
+    assert_ne!(pid, former);
+    assert_eq!(report.cpu, None, "of a process that served a part of the requests");
     let status = get(server.web, "/").status;
     let ended = Program::new("sh").args(["-c", "kill -KILL $0", pid]).status().unwrap();
     assert!(ended.success() && status == 200, "{status}");
@@ -115,7 +118,8 @@ fn what_the_balancer_refuses_is_a_drill_that_did_not_happen() {
     let origins = members();
     let server = Server::start(&text(&origins));
     let (url, pid) = (format!("http://{}/", server.web), server.pid().to_string());
-    let (_, view) = drill(&["upgrade", &url, "--pid", &pid, "--program", "/bin/false"]);
+    let (report, view) = drill(&["upgrade", &url, "--pid", &pid, "--program", "/bin/false"]);
+    assert!(report.cpu.is_some(), "it serves on");
     let failure = view.failure.as_ref().unwrap();
     assert!(failure.contains("the running process serves on"), "{failure}");
     assert_eq!((view.told.as_deref(), view.lost), (None, 0), "{view:?}");

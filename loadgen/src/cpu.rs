@@ -12,9 +12,13 @@ const USER_HZ: u64 = 100;
 /// Steps of 10 ms.
 ///
 /// # Errors
-/// There is no such process, or `/proc` isn't mounted.
+/// There is no such process, it has ended (even if its parent has not asked after it yet), or
+/// `/proc` isn't mounted.
 pub fn process_cpu(pid: u32) -> io::Result<Duration> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    if has_ended(&text) {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "it has ended"));
+    }
     stat_ticks(&text).map(ticks).ok_or_else(|| odd("stat"))
 }
 
@@ -76,6 +80,12 @@ fn ticks(count: u64) -> Duration {
     Duration::from_millis(count * 1000 / USER_HZ)
 }
 
+/// Is it a zombie, or dead?
+fn has_ended(stat: &str) -> bool {
+    let state = stat.rsplit_once(')').and_then(|(_, after)| after.split_whitespace().next());
+    matches!(state, Some("Z" | "X"))
+}
+
 /// utime + stime. The name in parentheses may itself hold spaces and parentheses.
 fn stat_ticks(stat: &str) -> Option<u64> {
     let (_, after) = stat.rsplit_once(')')?;
@@ -109,6 +119,26 @@ mod tests {
         assert_eq!(stat_ticks(stat).map(ticks), Some(Duration::from_millis(420)));
         assert_eq!(stat_ticks("42 (x"), None);
         assert_eq!(stat_ticks("42 (x) S 1"), None);
+    }
+
+    #[test]
+    fn a_process_that_ended_has_no_figure() {
+        use std::process::{Command, Stdio};
+
+        use weir_core::time::clock::mono;
+
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        process_cpu(child.id()).unwrap();
+        drop(child.stdin.take());
+        // Nobody asks after it before the end of the test: it stays a zombie.
+        let limit = mono().plus(Duration::from_secs(20));
+        while process_cpu(child.id()).is_ok() {
+            assert!(mono() < limit, "cat still runs");
+            std::thread::yield_now();
+        }
+        let error = process_cpu(child.id()).unwrap_err();
+        assert_eq!(error.to_string(), "it has ended");
+        child.wait().unwrap();
     }
 
     #[test]

@@ -242,6 +242,10 @@ pub fn run(
         view.took = done.took.as_secs_f64();
         view.told = done.told;
         view.failure = done.failure;
+        // `--pid` named the process that was replaced: it served a part of the requests only.
+        if drill.kind == Kind::Upgrade && view.failure.is_none() {
+            report.cpu = None;
+        }
         report.drill = Some(view);
         Ok(report)
     })
