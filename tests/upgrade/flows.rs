@@ -104,6 +104,8 @@ fn flows_keep_member_and_port() {
     assert!(lost.is_empty(), "{} lost: {lost:?}", lost.len());
     let open = metric(&line, "weir_active_connections{listener=\"dns\"}");
     assert_eq!(open as usize, 3 * EACH, "each flow is there once");
+    let begun = metric(&line, "weir_connections_total{listener=\"dns\"}");
+    assert_eq!(begun, 0.0, "each was counted where it began");
     let (last, former) = line.pids.split_last().unwrap();
     until("the former ones' ends", || !former.iter().any(|pid| crate::is_alive(*pid)));
     assert!(crate::is_alive(*last));
