@@ -3,7 +3,8 @@
     host.py serve ADDRESS PORT…         TCP and UDP: answers what comes with "PEER-ADDRESS PEER-PORT WORDS"
     host.py ask tcp|udp SOURCE ADDRESS PORT WORDS
                                         says the words from SOURCE and prints the answer, or "failed: WHY"
-    host.py hold SOURCE ADDRESS PORT    a TCP connection: says each line that it reads, prints the answer
+    host.py hold tcp|udp SOURCE ADDRESS PORT
+                                        one connection or flow: says each line that it reads, prints the answer
     host.py syn PREFIX ADDRESS PORT N   sends N SYNs from made-up IPv4 addresses PREFIX.x and never answers
 """
 
@@ -75,11 +76,15 @@ def ask(protocol, source, address, port, words):
         print(f"failed: {type(error).__name__}")
 
 
-def hold(source, address, port):
-    with socket.create_connection((address, int(port)), LIMIT, (source, 0)) as stream:
+def hold(protocol, source, address, port):
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(family(address), kind) as held:
+        held.bind((source, 0))
+        held.settimeout(LIMIT)
+        held.connect((address, int(port)))
         for line in sys.stdin:
-            stream.sendall(line.encode())
-            print(stream.recv(2048).decode(), end="", flush=True)
+            held.sendall(line.encode())
+            print(held.recv(2048).decode(), end="", flush=True)
 
 
 def checksum(data):

@@ -2,12 +2,13 @@
 //! around the balancer's host, whose routes `examples/transparent/setup.sh` makes.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::namespaces::{self, Namespace, done};
+use crate::process::line::Line;
 use crate::process::{self, RUN_DIR, Server, address_after, run, until};
 
 /// The balancer's addresses towards clients, and two addresses of a client.
@@ -84,6 +85,32 @@ fn serve(host: &Namespace, address: &str) -> Program {
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
     assert_eq!(ready, "ready\n");
     Program(child)
+}
+
+/// A connection or a flow that lives on.
+struct Held {
+    _asker: Program,
+    asks: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl Held {
+    /// From this address of the host's.
+    fn open(host: &Namespace, protocol: &str, source: &str, to: SocketAddr) -> Held {
+        let (ip, port) = (to.ip().to_string(), to.port().to_string());
+        let mut command = host.host(&["hold", protocol, source, &ip, &port]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let asks = child.stdin.take().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap()).lines();
+        Held { _asker: Program(child), asks, answers }
+    }
+
+    /// Whom the member sees: address and port.
+    fn seen(&mut self) -> String {
+        self.asks.write_all(b"hello\n").unwrap();
+        let answer = self.answers.next().unwrap().unwrap();
+        answer.strip_suffix(" hello").unwrap().to_owned()
+    }
 }
 
 fn setup(arguments: &[&str]) {
@@ -272,21 +299,8 @@ fn a_reload_switches_it() {
     };
     let server = Server::start(&shared(""));
     let (tcp, udp) = (served(&server, "tcp", 0), served(&server, "udp", 0));
-    let long = hosts
-        .client
-        .host(&["hold", CLIENTS[0], VIPS[0], &tcp.port().to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut long = Program(long);
-    let mut answers = BufReader::new(long.0.stdout.take().unwrap()).lines();
-    let mut asks = long.0.stdin.take().unwrap();
-    let mut held = || {
-        std::io::Write::write_all(&mut asks, b"hello\n").unwrap();
-        answers.next().unwrap().unwrap()
-    };
-    assert!(held().starts_with("10.2.1.1 "));
+    let mut long = Held::open(&hosts.client, "tcp", CLIENTS[0], tcp);
+    assert!(long.seen().starts_with("10.2.1.1 "));
     for n in 0..4 {
         let (on, seen) = [(true, CLIENTS[0]), (false, "10.2.1.1")][n % 2];
         reload(&server, &shared(&format!("transparent_client_ip_enable = {on}")));
@@ -294,9 +308,45 @@ fn a_reload_switches_it() {
             assert_eq!(hosts.ask(&hosts.client, "tcp", CLIENTS[0], tcp), seen);
             assert_eq!(hosts.ask(&hosts.client, "udp", CLIENTS[0], udp), seen);
         }
-        assert!(held().starts_with("10.2.1.1 "), "an established connection stays");
+        assert!(long.seen().starts_with("10.2.1.1 "), "an established connection stays");
     }
     assert_eq!(server.sum("weir_member_connect_failures_total"), 0.0);
+}
+
+/// R9.1-5, R9.1-15: over `weir upgrade` members go on seeing the client, of flows and of sessions
+/// that there are at the very port that they saw, and of new ones; by every family.
+#[test]
+fn an_upgrade_keeps_the_clients_addresses() {
+    if !namespaces::inside("transparent::an_upgrade_keeps_the_clients_addresses") {
+        return;
+    }
+    let hosts = Hosts::new();
+    let mut line = Line::start(&text(INSIDE, "", &[1, 2]));
+    let kinds = [("udp", 0), ("udp", 1), ("tcp", 0), ("tcp", 1)].map(|(protocol, family)| {
+        let source = [CLIENTS[0], CLIENTS[2]][family];
+        (protocol, source, served(&line, protocol, family))
+    });
+    let mut held = Vec::new();
+    // Of each kind as many as members, so that both have some.
+    for (protocol, source, to) in kinds.into_iter().chain(kinds) {
+        let mut one = Held::open(&hosts.client, protocol, source, to);
+        let seen = one.seen();
+        assert!(seen.starts_with(&format!("{source} ")), "{protocol} from {source}: {seen}");
+        held.push((one, seen));
+    }
+    let begun = line.metric("weir_active_connections{listener=\"UDP\"}");
+    assert_eq!(begun, 4.0);
+    for round in 0..3 {
+        line.upgrade(&[]);
+        for (one, seen) in &mut held {
+            assert_eq!(one.seen(), *seen, "round {round}");
+        }
+        let open = line.metric("weir_active_connections{listener=\"UDP\"}");
+        assert_eq!(open as usize, 4 + 2 * round, "flows, and those that asked once");
+        for (protocol, source, to) in kinds {
+            assert_eq!(hosts.ask(&hosts.client, protocol, source, to), source, "{protocol}");
+        }
+    }
 }
 
 /// C7, R9.1-15: without the capability the start, a check and a reload fail and name it, unless the

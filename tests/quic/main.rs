@@ -5,14 +5,18 @@
 mod process;
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 
+use process::line::Line;
 use process::{RUN_DIR, Server, address_after, count, python, run, until};
 
 /// Members behind the balancer.
 const MEMBERS: usize = 8;
+
+/// Counts datagrams whose member was found by their connection id.
+const FOUND: &str = "weir_sticky_requests_total{listener=\"quic\",result=\"hit\"}";
 
 fn peers() -> Command {
     python("tests/quic/peers.py")
@@ -61,6 +65,13 @@ fn file(pool: &str, members: &[SocketAddr]) -> String {
     text
 }
 
+/// What clients have said at their end: all of them have stayed, at more than half of the members.
+fn have_stayed(words: &str, clients: usize) {
+    let counts: Vec<usize> = words.split_whitespace().map(|n| n.parse().unwrap()).collect();
+    assert_eq!(counts[..2], [clients, 0], "stayed, moved");
+    assert!(counts[2] > MEMBERS / 2, "all at {} members", counts[2]);
+}
+
 /// All clients move three times; none may lose its member. Returns the server, with its series.
 fn all_stay(pool: &str, kind: &str, how: &str) -> Server {
     let members = Members::start(kind);
@@ -69,10 +80,8 @@ fn all_stay(pool: &str, kind: &str, how: &str) -> Server {
     let clients = count(40, 200);
     let (code, out, err) = run(peers().args(["clients", &port, &clients.to_string(), how]));
     assert_eq!(code, Some(0), "{out}{err}");
-    let counts: Vec<usize> = out.split_whitespace().map(|n| n.parse().unwrap()).collect();
-    assert_eq!(counts[..2], [clients, 0], "stayed, moved: {out}{err}");
-    assert!(counts[2] > MEMBERS / 2, "all at {} members", counts[2]);
-    let found = server.metric("weir_sticky_requests_total{listener=\"quic\",result=\"hit\"}");
+    have_stayed(&out, clients);
+    let found = server.metric(FOUND);
     // Where the port that a client moves to was used before, its flow may still be there.
     assert!(found > 2.0 * clients as f64, "{found} moves\n{}", server.metrics());
     server
@@ -96,6 +105,42 @@ fn who_takes_an_id_of_its_member_keeps_it() {
 #[test]
 fn round_robin_chooses_for_new_connections_only() {
     all_stay("", "server-id", "new-id");
+}
+
+/// The program is replaced before each move of all clients: the new one finds their members by what
+/// the former one has learnt.
+fn all_stay_over_upgrades(pool: &str, kind: &str, how: &str) {
+    let members = Members::start(kind);
+    let mut line = Line::start(&file(pool, &members.addresses));
+    let port = address_after(&line.ready, "quic udp://").port().to_string();
+    let clients = 40;
+    let mut command = peers();
+    command.args(["clients", &port, &clients.to_string(), how, "told"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut tell = child.stdin.take().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..3 {
+        assert_eq!(said.next().unwrap().unwrap(), "ready");
+        line.upgrade(&[]);
+        tell.write_all(b"\n").unwrap();
+    }
+    have_stayed(&said.next().unwrap().unwrap(), clients);
+    assert!(child.wait().unwrap().success());
+    let found = line.metric(FOUND);
+    assert!(found > 0.6 * clients as f64, "{found} moves\n{}", line.metrics());
+}
+
+/// R6.8-6: a client that moves with its connection id keeps its member over `weir upgrade`.
+#[test]
+fn who_keeps_its_id_keeps_its_member_over_upgrades() {
+    let pool = "lb_algorithm = \"QUIC_CID\"\nquic_cid_hash_strategy = { len = 8, offset = 1 }";
+    all_stay_over_upgrades(pool, "random", "same-id");
+}
+
+/// R6.8-6: one that moves with an id of its member's that nobody has seen keeps it, too.
+#[test]
+fn who_takes_an_id_of_its_member_keeps_it_over_upgrades() {
+    all_stay_over_upgrades("lb_algorithm = \"QUIC_CID\"", "server-id", "new-id");
 }
 
 /// R6.8-6: what is no QUIC, and what can be nobody's, is dropped and counted.

@@ -3,8 +3,10 @@
 members COUNT KIND     COUNT members on free ports of 127.0.0.77, which it prints, each a process of its own; they run
                        until the input ends. Each answers a stream with its number. Every second one asks for Retry.
                        KIND "server-id": their connection ids say at 1 which member has issued them; "random": nothing
-clients PORT COUNT HOW COUNT connections that ask who answers, move to a new port and ask again, three times.
+clients PORT COUNT HOW [told]
+                       COUNT connections that ask who answers, move to a new port and ask again, three times.
                        HOW "same-id": with the id that they have; "new-id": with the next one of the member's.
+                       With "told" they say before each move that they are ready, and wait for a line.
                        Prints how many stayed with their member, how many didn't, and how many members there were
 """
 
@@ -118,42 +120,50 @@ async def ask(connection):
     return int(await asyncio.wait_for(reader.read(), LIMIT))
 
 
-async def client(port, how, turn):
+async def begin(port, turn):
     async with turn:
         settings = QuicConfiguration(is_client=True, verify_mode=ssl.CERT_NONE, server_name="member")
         connection = QuicConnectionProtocol(QuicConnection(configuration=settings))
         await move(connection)
         connection.connect(("127.0.0.1", port))
         await asyncio.wait_for(connection.wait_connected(), LIMIT)
-        home = await ask(connection)
-    for _ in range(3):
-        async with turn:
-            if how == "new-id":
-                connection._quic.change_connection_id()
-            await move(connection)
-            try:
-                again = await ask(connection)
-            except asyncio.TimeoutError:
-                again = None
-        if again != home:
-            return home, False
-    connection.close()
-    return home, True
+        return connection, await ask(connection)
 
 
-async def clients(port, count, how):
+async def again(connection, how, turn):
+    async with turn:
+        if how == "new-id":
+            connection._quic.change_connection_id()
+        await move(connection)
+        try:
+            return await ask(connection)
+        except asyncio.TimeoutError:
+            return None
+
+
+async def clients(port, count, how, told):
     # Few at a time, so that no member's answers are late; all of them live until the end.
     turn = asyncio.Semaphore(16)
-    ended = await asyncio.gather(*(client(port, how, turn) for _ in range(count)))
-    stayed = sum(1 for _, stays in ended if stays)
-    print(stayed, count - stayed, len({home for home, _ in ended}))
+    begun = await asyncio.gather(*(begin(port, turn) for _ in range(count)))
+    connections, homes = zip(*begun)
+    stays = [True] * count
+    for _ in range(3):
+        if told:
+            print("ready", flush=True)
+            # They go on meanwhile.
+            await asyncio.to_thread(sys.stdin.readline)
+        now = await asyncio.gather(*(again(connection, how, turn) for connection in connections))
+        stays = [stay and home == here for stay, home, here in zip(stays, homes, now)]
+    for connection in connections:
+        connection.close()
+    print(sum(stays), count - sum(stays), len(set(homes)))
 
 
 def main():
     if sys.argv[1] == "members":
         members(int(sys.argv[2]), sys.argv[3])
     else:
-        asyncio.run(clients(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))
+        asyncio.run(clients(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], "told" in sys.argv[5:]))
 
 
 main()
