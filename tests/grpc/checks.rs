@@ -21,16 +21,19 @@ fn up(server: &Server, pool: &str) -> Option<bool> {
 
 /// R8.9-4: a service is asked for by the path; what it says counts, and so does the status of a
 /// call where the file lists it. Who has no health service, or no HTTP/2, is down; in clear text or
-/// inside TLS.
+/// inside TLS. So is who shows a certificate that is not trusted, or has expired.
 #[test]
 fn services_say_whether_they_serve() {
     let site = Site::new();
-    let (pem, key) = (site.path("app.pem"), site.path("app.key"));
-    let secure = ["--tls", pem.to_str().unwrap(), key.to_str().unwrap()];
-    let (plain, tls) = (Member::start("plain", &[]), Member::start("tls", &secure));
+    let secure = |name: &str| {
+        let files = ["pem", "key"].map(|kind| site.path(&format!("{name}.{kind}")));
+        Member::start(name, &["--tls", files[0].to_str().unwrap(), files[1].to_str().unwrap()])
+    };
+    let plain = Member::start("plain", &[]);
+    let (tls, expired) = (secure("app"), secure("expired"));
     let without = Member::start("without", &["--no-health"]);
     let http1 = process::Member::start("http1");
-    let cases: [(&str, SocketAddr, &str, Result<(), &str>); 15] = [
+    let cases: [(&str, SocketAddr, &str, Result<(), &str>); 17] = [
         ("whole", plain.address, "", Ok(())),
         ("service", plain.address, "url_path = \"/shop.Cart\"", Ok(())),
         ("asleep", plain.address, "url_path = \"/asleep\"", Err("not_serving")),
@@ -48,6 +51,8 @@ fn services_say_whether_they_serve() {
         ("told", plain.address, "url_path = \"/unknown\"", Err("expected 0, got 5")),
         ("secure plain", plain.address, "", Err("SSL_HANDSHAKE_ERROR")),
         ("verified", tls.address, "", Err("SSL_HANDSHAKE_ERROR (certificate_unknown)")),
+        ("trusted", tls.address, "", Ok(())),
+        ("expired", expired.address, "", Err("SSL_HANDSHAKE_ERROR (certificate_expired)")),
         ("secure http1", http1.addr, "", Err("SSL_HANDSHAKE_ERROR")),
     ];
     let lines: Vec<String> = cases
@@ -55,6 +60,9 @@ fn services_say_whether_they_serve() {
         .map(|(name, _, more, _)| {
             let tls = match *name {
                 "verified" => "tls = { verify = true, server_name = \"app.example\" }\n",
+                "trusted" | "expired" => {
+                    "tls = { verify = true, ca = \"ca\", server_name = \"app.example\" }\n"
+                }
                 name if name.starts_with("secure") => "tls = {}\n",
                 _ => "",
             };

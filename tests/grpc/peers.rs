@@ -6,8 +6,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
-use crate::process::certs::Ca;
+use rcgen::PKCS_ECDSA_P256_SHA256;
+use weir_core::time::clock;
+
+use crate::process::certs::{Ca, replace};
 use crate::process::{LIMIT, RUN_DIR, Server, address_after, python};
 
 /// A child with its lines of output.
@@ -87,9 +91,10 @@ impl<'a> Pool<'a> {
     }
 }
 
-/// Certificates for app.example, and the folder where clients find the CA's.
+/// Certificates for app.example, one of them expired, and the folder where clients find the CA's.
 pub struct Site {
     folder: tempfile::TempDir,
+    ca: String,
     certificate: String,
     key: String,
 }
@@ -98,11 +103,13 @@ impl Site {
     pub fn new() -> Site {
         let ca = Ca::new("ca");
         let leaf = ca.leaf(&["app.example"], 1);
+        let yesterday = clock::wall() - Duration::from_secs(86_400);
+        let expired = ca.leaf_of(&["app.example"], 2, yesterday, &PKCS_ECDSA_P256_SHA256);
         let folder = tempfile::tempdir().unwrap();
-        for (name, text) in [("ca.pem", &ca.pem), ("app.pem", &leaf.pem), ("app.key", &leaf.key)] {
-            std::fs::write(folder.path().join(name), text).unwrap();
-        }
-        Site { folder, certificate: leaf.pem, key: leaf.key }
+        replace(&folder.path().join("ca.pem"), &ca.pem);
+        leaf.write(folder.path(), "app");
+        expired.write(folder.path(), "expired");
+        Site { folder, ca: ca.pem, certificate: leaf.pem, key: leaf.key }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -117,8 +124,9 @@ impl Site {
              [access_log]\npath = \"{RUN_DIR}.log\"\n\
              [[loadbalancer]]\nname = \"front\"\nvip_address = \"127.0.0.1\"\n\
              [[certificate]]\nname = \"site\"\ncertificate = '''\n{}'''\n\
-             private_key = '''\n{}'''\n",
-            self.certificate, self.key
+             private_key = '''\n{}'''\n\
+             [[certificate]]\nname = \"ca\"\ntype = \"client\"\ncertificate = '''\n{}'''\n",
+            self.certificate, self.key, self.ca
         );
         for Pool { name, lines, members } in pools {
             write!(
