@@ -1,10 +1,13 @@
 //! What checks say of members behind a network that drops packets, rejects them, or delays them.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use socket2::SockRef;
 
 use crate::namespaces::{self, Namespace, done, ip};
 use crate::process::{Server, until};
@@ -206,4 +209,31 @@ fn packets_are_delayed() {
     assert!(!up(&server, "asks", member));
     drop(cable);
     said(&mut server, &["pool connects: member 10.3.0.2", "is down: "]);
+}
+
+/// R8.1-12: a member that resets its connections at once. Where the reset comes before the request
+/// was taken, the reason says so; where it comes after that, it is an interrupt; it is never
+/// anything else. Which comes first is a race of two processes that either wins now and then, so
+/// many members are asked, every second.
+#[test]
+fn resets_before_and_after_the_request() {
+    let door = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = door.local_addr().unwrap().port();
+    // Its connections inherit it: they end with RST.
+    SockRef::from(&door).set_linger(Some(Duration::ZERO)).unwrap();
+    std::thread::spawn(move || door.incoming().for_each(drop));
+    let members: Vec<_> = (1..=120).map(|n| SocketAddr::from(([127, 0, 7, n], port))).collect();
+    let text = head("")
+        + &balancer("front", "")
+        + &listener("front", "app", "HTTP", &members, &check("HTTP"));
+    let server = Server::start(&text);
+    let [before, after] = ["SEND_REQUEST_FAILED", "CONNECT_INTERRUPT"]
+        .map(|code| format!("weir_health_probe_failures_total{{reason=\"{code}\"}} "));
+    let mut metrics = String::new();
+    until("resets before the request, and after it", || {
+        metrics = server.metrics();
+        [&before, &after].iter().all(|series| metrics.contains(series.as_str()))
+    });
+    let all = metrics.lines().filter(|line| line.starts_with("weir_health_probe_failures_total{"));
+    assert_eq!(all.count(), 2, "{metrics}");
 }
