@@ -127,8 +127,12 @@ pub fn drained(site: &mut Site, table: &mut Table) {
     let mut early = false;
     let seen = site.under_load(|site, deeds| {
         for _ in 0..times {
-            let at = site.roll(2) as usize;
-            until("sessions and flows", || members(at).iter().all(|one| held(site, *one) > 0.0));
+            // What was drained once is at the other one and stays there.
+            let mut at = site.roll(2) as usize;
+            until("sessions and flows", || {
+                at = 1 - at;
+                members(at).iter().all(|one| held(site, *one) > 0.0)
+            });
             let before = ["stream", "flows"].map(|listener| ended(site, listener));
             (site.wish.weights[TCP[at]], site.wish.weights[UDP[at]]) = (0, 0);
             let start = clock::mono();
