@@ -186,7 +186,7 @@ metrics! {
     SHARD_SLEEP Counter "weir_shard_sleep_seconds_total" ["shard"],
         "Time that the shard had nothing to do and slept.";
     SHARD_SPIN Counter "weir_shard_spin_seconds_total" ["shard"],
-        "Time that the shard had nothing to do and polled ([runtime] spin).";
+        "Time that the shard had nothing to do and polled, as the key `spin` has it.";
     SHARD_BUSY Gauge "weir_shard_busy_ratio" ["shard"],
         "Part of about the last minute that the shard had work, 0 to 1.";
     SHARD_SKEW Gauge "weir_shard_skew" [],
