@@ -463,7 +463,8 @@ fn urgent_data_is_passed_over() {
             member.reset_on_close();
         });
         let (end, _) = run(&near, &far, || LONG).await;
-        assert!(matches!(end, End::Broken(Peer::Member, _)), "{end:?}");
+        // Both peers go at once, with bytes unread: who is seen first is chance.
+        assert!(matches!(end, End::Broken(..)), "{end:?}");
         near.reset_on_close();
         until("the peers' end", || done.get()).await;
     });
