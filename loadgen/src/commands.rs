@@ -160,6 +160,7 @@ fn stoppable() -> Result<Arc<Control>, Problem> {
             }
             seen += 1;
             if seen > 1 {
+                told.left().iter().for_each(|left| complain(left));
                 std::process::exit(i32::from(exit::INTERRUPTED));
             }
             told.stop();

@@ -14,6 +14,7 @@ use crate::report::Report;
 pub struct Control {
     stopped: AtomicBool,
     present: Mutex<Option<Arc<Live>>>,
+    left: Mutex<Option<String>>,
 }
 
 impl Control {
@@ -32,6 +33,16 @@ impl Control {
     /// The run that goes on now.
     pub fn present(&self) -> Option<Arc<Live>> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what is to be put right by hand when the program ends now; `None` = nothing any more.
+    pub(crate) fn leave(&self, what: Option<String>) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
+
+    /// What is to be put right by hand when the program ends now.
+    pub(crate) fn left(&self) -> Option<String> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Runs `plan`; `on_second` is told of each second.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use weir_core::time::clock::{Mono, mono};
 
-pub use self::change::{Change, Effect, Program};
+pub use self::change::{Change, Effect, Program, Way};
 use crate::admin::pause;
 use crate::control::Control;
 use crate::engine::RunError;
@@ -117,6 +117,9 @@ pub struct DrillView {
     pub told: Option<String>,
     /// Why it could not be done; then the rest says nothing.
     pub failure: Option<String>,
+    /// Why it could not be undone; the rest holds nevertheless.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub undo_failure: Option<String>,
     /// Requests without a right answer, in the whole window.
     pub lost: u64,
     /// The same before it happened.
@@ -151,6 +154,7 @@ impl DrillView {
             took: 0.0,
             told: None,
             failure: None,
+            undo_failure: None,
             lost: slices.iter().map(bad).sum(),
             lost_before: slices[..begun].iter().map(bad).sum(),
             gap: after(longest_gap(slices, rate)),
@@ -163,13 +167,17 @@ impl DrillView {
     pub fn to_text(&self) -> String {
         let time = units::seconds;
         let mut out = format!("  drill {}, {} into the run", self.kind, time(self.at));
+        let undo_failure = self.undo_failure.as_ref();
+        let not_undone = undo_failure.map(|why| format!("    NOT UNDONE: {why}\n"));
+        let not_undone = not_undone.unwrap_or_default();
         if let Some(failure) = &self.failure {
-            return out + &format!(" FAILED: {failure}\n");
+            return out + &format!(" FAILED: {failure}\n{not_undone}");
         }
         if let Some(undone) = self.undone_at {
             out.push_str(&format!(", undone at {}", time(undone)));
         }
         out.push('\n');
+        out.push_str(&not_undone);
         if let Some(told) = &self.told {
             out.push_str(&format!("    done in         {:>10}  {told}\n", time(self.took)));
         }
@@ -242,6 +250,7 @@ pub fn run(
         view.took = done.took.as_secs_f64();
         view.told = done.told;
         view.failure = done.failure;
+        view.undo_failure = done.undo_failure;
         // `--pid` named the process that was replaced: it served a part of the requests only.
         if drill.kind == Kind::Upgrade && view.failure.is_none() {
             report.cpu = None;
@@ -259,6 +268,7 @@ struct Done {
     told: Option<String>,
     undone_at: Option<Duration>,
     failure: Option<String>,
+    undo_failure: Option<String>,
 }
 
 impl Done {
@@ -295,6 +305,9 @@ fn act(
     }
     let at = mono();
     let mut done = Done { at: Some(at.since(begun)), ..Done::default() };
+    if let Deed::Change(change) = &drill.deed {
+        control.leave(change.kept_as().map(|kept| format!("the drill was not undone: {kept}")));
+    }
     match perform(&drill.deed, members) {
         Ok(told) => done.told = told.filter(|told| !told.is_empty()),
         Err(why) => done.failure = Some(why),
@@ -303,8 +316,17 @@ fn act(
     if let Some(undo) = &drill.undo {
         let in_time = wait(at.plus(drill.after));
         if in_time || matches!(undo, Deed::Change(_)) {
-            done.undone_at = in_time.then(|| mono().since(begun));
-            done.failure = done.failure.or(perform(undo, members).err());
+            let undone_at = mono().since(begun);
+            match perform(undo, members) {
+                Ok(_) => {
+                    done.undone_at = in_time.then_some(undone_at);
+                    control.leave(None);
+                }
+                Err(why) => {
+                    control.leave(Some(format!("the drill was not undone: {why}")));
+                    done.undo_failure = Some(why);
+                }
+            }
         }
     }
     done
@@ -387,6 +409,17 @@ mod tests {
         assert_eq!((view.gap, view.recover), (0.0, 0.0));
         let none = DrillView::new("reload", Duration::from_secs(9), &[], 10);
         assert_eq!(none.lost, 0);
+    }
+
+    #[test]
+    fn what_is_not_undone_hides_no_figures() {
+        let mut view = view(&slices(300, |n| (n == 150).then_some((9, 1))));
+        view.undo_failure = Some("a reason".to_string());
+        let text = view.to_text();
+        assert!(text.contains("NOT UNDONE: a reason") && text.contains("lost"), "{text}");
+        view.failure = Some("no deed".to_string());
+        let text = view.to_text();
+        assert!(text.contains("FAILED: no deed") && text.contains("a reason"), "{text}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::{Rate, RunArgs};
 use crate::drill::rotation::{self, Pair};
-use crate::drill::{Change, Deed, Drill, Effect, Kind, Program, weights};
+use crate::drill::{Change, Deed, Drill, Effect, Kind, Program, Way, weights};
 use crate::target::Target;
 use crate::units;
 
@@ -28,7 +28,7 @@ pub struct DrillArgs {
     /// A command of the shell that does it
     #[arg(long = "do", value_name = "COMMAND")]
     pub deed: Option<String>,
-    /// A command of the shell that undoes it
+    /// A command of the shell that undoes what --do did
     #[arg(long, value_name = "COMMAND")]
     pub undo: Option<String>,
     /// The configuration file that the running Weir serves: for drain, and in place of --pid for
@@ -80,11 +80,16 @@ impl DrillArgs {
         if self.at >= length {
             return Err("--at must be within --duration".into());
         }
-        let (deed, undo) = match &self.deed {
-            Some(command) => (Deed::Shell(command.clone()), None),
-            None => self.own_deed()?,
+        let (deed, undo) = match (&self.deed, &self.undo) {
+            (Some(command), undo) => (Deed::Shell(command.clone()), undo.clone().map(Deed::Shell)),
+            // In place of the deed's own undo it would leave changed files behind.
+            (None, Some(_)) => {
+                return Err(
+                    "--undo undoes what --do does: give --do, too, or leave --undo out".into()
+                );
+            }
+            (None, None) => self.own_deed()?,
         };
-        let undo = self.undo.clone().map(Deed::Shell).or(undo);
         Ok(Drill { kind: self.kind, deed, at: self.at, undo, after: self.undo_after })
     }
 
@@ -133,11 +138,11 @@ impl DrillArgs {
         let wrong = |why: String| format!("--config {}: {why}", config.display());
         let former = std::fs::read_to_string(config).map_err(|error| wrong(error.to_string()))?;
         let drained = weights::drained(&former, &member).map_err(wrong)?;
-        let change = |text: String| {
+        let change = |text: String, way: Way| {
             let files = vec![(config.to_path_buf(), text.into_bytes())];
-            Deed::Change(Change { files, effect: self.reloading(config) })
+            Deed::Change(Change { files, effect: self.reloading(config), way })
         };
-        Ok((change(drained), Some(change(former))))
+        Ok((change(drained, Way::Forth), Some(change(former, Way::Back))))
     }
 
     fn rotate(&self) -> Result<Deeds, String> {
@@ -243,6 +248,7 @@ mod tests {
             (&["drain", "--config", "/does/not/exist", "--member", "m"], "/does/not/exist"),
             (&["rotate-cert"], "--certificate"),
             (&["rotate-cert", "--certificate", "x"], "--private-key"),
+            (&["kill-member", "--serve", "127.0.0.1:1", "--undo", "true"], "give --do"),
             (&["reload", "--pid", "1", "--at", "11s"], "within --duration"),
             (&["reload", "--pid", "1", "-n", "9"], "constant rate"),
         ] {

@@ -2,8 +2,8 @@
 //! run. Called by `commands`.
 
 use super::{
-    Outputs, Problem, Progress, check_machine, exit, print, publish, stoppable, to_json, usage,
-    verdict,
+    Outputs, Problem, Progress, check_machine, complain, exit, print, publish, stoppable, to_json,
+    usage, verdict,
 };
 use crate::cli::{DrillArgs, KneeArgs, MemberArgs, RunArgs, SweepArgs};
 use crate::control::Control;
@@ -143,17 +143,26 @@ pub(super) fn drill(mut args: DrillArgs) -> Result<u8, Problem> {
     let outputs = Outputs::open(run.json.take(), run.csv.take(), run.html.take())?;
     let around = Around::new(run);
     let (plan, fail_if) = args.run.plan().map_err(usage)?;
-    let (report, _) = around.perform(&plan, |control, members, watch| {
-        drills::run(&plan, &drill, members, control, &mut |second, so_far| {
+    let mut left = None;
+    let done = around.perform(&plan, |control, members, watch| {
+        let report = drills::run(&plan, &drill, members, control, &mut |second, so_far| {
             watch("", second, so_far);
-        })
-    })?;
+        });
+        left = control.left();
+        report
+    });
+    // Told whatever came of the run: somebody has to put it right.
+    left.iter().for_each(|left| complain(left));
+    let (report, _) = done?;
     publish(&report, outputs)?;
     match report.drill.as_ref().and_then(|drill| drill.failure.clone()) {
         Some(failure) if !report.stopped_early => {
             Err(Problem(exit::OTHER, format!("the drill did not happen: {failure}")))
         }
-        _ => Ok(verdict(&report, &fail_if)),
+        _ => Ok(match verdict(&report, &fail_if) {
+            exit::FINE if left.is_some() => exit::OTHER,
+            code => code,
+        }),
     }
 }
 

@@ -13,7 +13,7 @@ use weir_core::rt::{self, ConnectOptions, ShardConfig, TcpStream};
 use weir_core::time::clock::mono;
 use weir_core::tls::{self, Client, Trust};
 
-use super::change::{Change, Effect, Program};
+use super::change::{Change, Effect, Program, Way};
 use crate::limits;
 use crate::origin_tls::identity;
 use crate::plan::TlsOptions;
@@ -134,16 +134,16 @@ pub(crate) fn changes(
     if former.certificate == new.certificate {
         return Err("the new certificate is the present one".to_string());
     }
-    let change = |content: Content| {
+    let change = |content: Content, way: Way| {
         let effect = Effect::Sight(Sight::new(&content.identity, target, options)?);
         // The key first: until both are there, the pair is not sound and the former one is shown.
         let files = vec![
             (place.private_key.clone(), content.private_key),
             (place.certificate.clone(), content.certificate),
         ];
-        Ok::<_, String>(Change { files, effect })
+        Ok::<_, String>(Change { files, effect, way })
     };
-    Ok((change(new)?, change(former)?))
+    Ok((change(new, Way::Forth)?, change(former, Way::Back)?))
 }
 
 /// What handshakes are to show.
