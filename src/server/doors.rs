@@ -300,14 +300,20 @@ impl Moves {
         (self.next, self.changes)
     }
 
-    /// Deals sockets that were handed over to the shards that serve their listener, in turn: so a
-    /// shard may get several, where there are fewer shards now. Where there are more of them, new
-    /// TCP sockets join; UDP ones don't, since that would move clients to other sockets.
+    /// Deals sockets that were handed over to the shards that serve their listener: TCP ones in
+    /// turn, so a shard may get several, where there are fewer shards now. UDP sockets that one
+    /// shard had stay together, since their flows share upstream sockets. Where there are more
+    /// shards, new TCP sockets join; UDP ones don't: that would move clients to other sockets.
     fn deal(&mut self, wish: &Wish, place: Place, group: Group) -> Result<()> {
         let listener = wish.listener;
         let mut idle = wish.shards.clone();
-        for ((former, socket), &shard) in group.sockets.into_iter().zip(wish.shards.iter().cycle())
-        {
+        for (turn, (former, socket)) in group.sockets.into_iter().enumerate() {
+            let shard = match place.transport {
+                Transport::Tcp => wish.shard_in_turn(turn),
+                Transport::Udp if wish.shards.contains(&former) => Some(former),
+                Transport::Udp => wish.shard_in_turn(former),
+            };
+            let Some(shard) = shard else { continue };
             idle.remove(&shard);
             if place.transport == Transport::Udp {
                 self.seats.note(place.address, former, shard);
@@ -383,6 +389,11 @@ impl Wish {
     fn door(&self) -> Door {
         Door { listener: self.listener, shards: self.shards.clone() }
     }
+
+    /// One of its shards, as the turns go round; `None` when it has none.
+    fn shard_in_turn(&self, turn: usize) -> Option<usize> {
+        self.shards.iter().copied().cycle().nth(turn)
+    }
 }
 
 /// Takes those addresses out of a wish whose sockets were handed over.
@@ -429,17 +440,28 @@ fn transport(listener: &Listener) -> Transport {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::{AsRawFd, RawFd};
+
     use weir_core::model::{self, Balancer, Config, Handles};
 
     use super::*;
 
     /// Two sockets of 127.0.0.1, handed over by shards 0 and 1.
     fn handed_over(transport: Transport, free_port_of: Option<String>) -> (Stock, SocketAddr) {
+        handed_over_by(2, transport, free_port_of)
+    }
+
+    /// A socket of 127.0.0.1 from each of so many shards.
+    fn handed_over_by(
+        shards: usize,
+        transport: Transport,
+        free_port_of: Option<String>,
+    ) -> (Stock, SocketAddr) {
         let wanted = Wanted {
             listener: "web".into(),
             transport,
             addresses: vec!["127.0.0.1:0".parse().unwrap()],
-            shards: 2,
+            shards,
         };
         let group = net::bind_all(&[wanted], 8).unwrap().groups.pop().unwrap();
         let sockets = (0..).zip(group.sockets).collect();
@@ -474,6 +496,43 @@ mod tests {
             let doors = moves.accept().0;
             let mut moves = doors.plan(&state, now, &mut Stock::new()).unwrap();
             assert_eq!(opened(&mut moves), vec![0; shards]);
+        }
+    }
+
+    /// UDP sockets of one shard stay those of one over any number of upgrades: a shard's flows
+    /// share upstream sockets, and those by other shards' doors would end.
+    #[test]
+    fn udp_sockets_of_one_shard_go_to_one_shard() {
+        let now = Mono::from_nanos(0);
+        let (mut stock, address) = handed_over_by(4, Transport::Udp, None);
+        let place = udp_place(address);
+        for shards in [&[0, 1][..], &[0, 1], &[0, 1, 2], &[1, 2], &[2], &[0, 1]] {
+            let state = state_on(&["127.0.0.1"], address.port(), true, shards);
+            let former: Vec<(usize, RawFd)> = stock[&place]
+                .sockets
+                .iter()
+                .map(|(shard, socket)| (*shard, socket.as_raw_fd()))
+                .collect();
+            let moves = Doors::new(3, 8).plan(&state, now, &mut stock).unwrap();
+            let (_, changes) = moves.accept();
+            let mut sockets = Vec::new();
+            for (shard, changes) in changes.into_iter().enumerate() {
+                for change in changes {
+                    if let DoorChange::Open { socket, .. } = change {
+                        sockets.push((shard, socket));
+                    }
+                }
+            }
+            assert_eq!(sockets.len(), 4, "to {shards:?}");
+            let mut homes: HashMap<usize, usize> = HashMap::new();
+            for (shard, socket) in &sockets {
+                assert!(shards.contains(shard));
+                let is_it = |(_, fd): &&(usize, RawFd)| *fd == socket.as_raw_fd();
+                let was = former.iter().find(is_it).unwrap().0;
+                assert_eq!(homes.entry(was).or_insert(*shard), shard, "of {was}, to {shards:?}");
+                assert!(*shard == was || !shards.contains(&was), "{was} has it still");
+            }
+            stock = Stock::from([(place, Group { free_port_of: None, sockets })]);
         }
     }
 
