@@ -64,24 +64,38 @@ impl Writers {
         Ok(Opened { files: files.collect::<Result<_>>()?, wanted })
     }
 
-    /// Starts the writers of the new targets; those of targets that nobody names any more end when
-    /// the last line for them is written.
+    /// [`Writers::start`] and [`Writers::keep`], where nothing that may fail comes between them.
     ///
     /// # Errors
     /// A thread that could not be made.
     pub fn follow(&mut self, opened: Opened) -> Result<()> {
+        let wanted = self.start(opened)?;
+        self.keep(&wanted);
+        Ok(())
+    }
+
+    /// Starts the writers of the new targets. Returns all targets that are wanted from now on; if
+    /// that comes to nothing, the next [`Writers::keep`] ends those that are not.
+    ///
+    /// # Errors
+    /// A thread that could not be made.
+    pub fn start(&mut self, opened: Opened) -> Result<BTreeSet<LogTarget>> {
         let Opened { wanted, files } = opened;
         for (target, file) in files {
             let writer = Writer::start(file, Spool::new(self.shards))?;
             self.running.insert(target, writer);
         }
+        Ok(wanted)
+    }
+
+    /// Writers of targets that nobody wants any more end when the last line for them is written.
+    pub fn keep(&mut self, wanted: &BTreeSet<LogTarget>) {
         let gone = self.running.extract_if(.., |target, _| !wanted.contains(target));
         self.leaving.extend(gone);
         self.leaving.retain(|(_, writer)| {
             writer.retire();
             !writer.has_ended()
         });
-        Ok(())
     }
 
     /// What the shards write into.

@@ -286,10 +286,11 @@ impl Control {
         let log = (config.log != self.config.log).then(|| logging::prepare(&config.log));
         let log = log.transpose()?;
         let logs = self.writers.open(&next)?;
-        // Last of what opens anything: sockets that join others and close again may cut clients.
         let mut moves = self.doors.plan(&next, clock::mono(), &mut Stock::new())?;
+        let targets = self.writers.start(logs)?;
+        // Last of what may fail: sockets that join others and close again may cut clients.
         moves.listen()?;
-        self.writers.follow(logs)?;
+        self.writers.keep(&targets);
         let mut notes = notes;
         notes.extend(self.needs_upgrade(&config));
         notes.extend(moves.warnings.iter().cloned());
