@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use weir_core::control::{State, Verdict};
 use weir_core::net::{Place, Transport};
 use weir_core::pool::sticky::Secret;
+use weir_core::rt::Sender;
 use weir_core::time::clock::{self, Mono};
 
 use super::control::{Control, Event, millis_since};
@@ -142,17 +143,7 @@ impl Control {
             admin: admin.map(|(_, socket)| socket),
             lent,
             shards: self.fleet.count(),
-            tell: Box::new(move |progress| {
-                // Without it control would wait for ever. This thread has time.
-                let mut event = Event::Upgrade(progress);
-                while let Err(unheard) = sender.try_send(event) {
-                    if sender.is_closed() {
-                        return;
-                    }
-                    event = unheard;
-                    std::thread::park_timeout(RETRY);
-                }
-            }),
+            tell: Box::new(move |progress| tell(&sender, Event::Upgrade(progress))),
         };
         self.fleet.lend(&lend);
         front.jobs.send(job).map_err(|_| anyhow!("the thread for upgrades has ended"))
@@ -190,14 +181,15 @@ impl Control {
             serves(place, id).then_some(place)
         });
         let places: BTreeSet<Place> = places.collect();
+        let (health, bindings) = (state.verdicts(), state.bindings(seconds()));
+        let (past, ejections) = (self.checks.past(state), self.ejections.hand_over(state));
+        // Last, since nobody receives from then on.
         let flows = (!places.is_empty()).then(|| {
             let (parcels, flows) = mpsc::sync_channel(PARCELS);
             let until = clock::mono().plus(FLOWS_LIMIT);
             self.fleet.pass_flows(places, &Outlet { parcels, until });
             flows
         });
-        let (health, bindings) = (state.verdicts(), state.bindings(seconds()));
-        let (past, ejections) = (self.checks.past(state), self.ejections.hand_over(state));
         Parting { health, past, bindings, ejections, flows }
     }
 
@@ -256,8 +248,7 @@ impl Control {
         moves: &mut Moves,
     ) -> Result<Option<End>> {
         let sender = self.sender.clone();
-        // Lost only when the process ends.
-        let tell = move |legacy| drop(sender.try_send(Event::Inherited(Box::new(legacy))));
+        let tell = move |legacy| tell(&sender, Event::Inherited(Box::new(legacy)));
         let flows_of = match &self.staged {
             Some(staged) => moves
                 .handed_over()
@@ -291,6 +282,19 @@ impl Control {
         self.ejections.adopt(&legacy.ejections, next);
         let now = seconds();
         legacy.bindings.iter().for_each(|bound| next.adopt_bindings(bound, now));
+    }
+}
+
+/// Tells control, which would wait for ever otherwise; lost only when the process ends. For threads
+/// that have time.
+fn tell(control: &Sender<Event>, event: Event) {
+    let mut event = event;
+    while let Err(unheard) = control.try_send(event) {
+        if control.is_closed() {
+            return;
+        }
+        event = unheard;
+        std::thread::park_timeout(RETRY);
     }
 }
 

@@ -28,7 +28,7 @@ use super::wire::{Channel, Doors, Manifest, Message};
 use crate::logging;
 
 /// A shard that has not handed over its sockets or flows after this long will not; so long may the
-/// new process leave flows untaken.
+/// new process leave the last things untaken.
 const LEND_LIMIT: Duration = Duration::from_secs(5);
 /// How long the new process may take to serve, once it was told to.
 const SERVE_LIMIT: Duration = Duration::from_secs(15);
@@ -235,6 +235,8 @@ impl Heir {
         (job.tell)(Progress::Prepared { flows_of, reply });
         let refused = || anyhow!("this process has begun to drain");
         let parting: Parting = parting.recv().map_err(|_| refused())?;
+        // Clients wait from now on, and signals too.
+        self.channel.set_limit(LEND_LIMIT)?;
         for bound in &parting.bindings {
             self.say(&Message::Bindings(bound.into()), &[])?;
         }
@@ -252,8 +254,6 @@ impl Heir {
     /// Passes UDP flows on, as shards send them.
     fn hand_over_flows(&mut self, parcels: Option<Receiver<Parcel>>) -> Result<()> {
         let Some(parcels) = parcels else { return Ok(()) };
-        // Clients wait meanwhile.
-        self.channel.set_limit(LEND_LIMIT)?;
         let start = clock::mono();
         let (mut count, mut sockets) = (0, 0);
         loop {
