@@ -62,7 +62,7 @@ pub struct Prober {
     /// Hears of first verdicts and of changes: key, up.
     tell: Box<dyn Fn(Handle, bool)>,
     checks: RefCell<HashMap<Handle, Rc<Check>>>,
-    /// What another process has found of targets that are to come.
+    /// What another process has found of the targets that are set next.
     past: RefCell<HashMap<Handle, Past>>,
     counters: Arc<ProberCounters>,
     turns: Rc<Turns>,
@@ -130,6 +130,8 @@ impl Prober {
         }
         old.values().for_each(|check| check.end());
         self.counters.forget(old.keys());
+        // Whoever comes later has a history of its own.
+        self.past.borrow_mut().clear();
     }
 
     /// What has been found of each target that has had a verdict, for another process.
@@ -139,7 +141,8 @@ impl Prober {
         judged.map(|(key, check)| (*key, check.state.get().past())).collect()
     }
 
-    /// The next targets with these keys have been checked by another process, which found that.
+    /// Of the targets that are set next, those with these keys were checked by another process,
+    /// which found that.
     pub fn go_on_from(&self, past: impl IntoIterator<Item = (Handle, Past)>) {
         self.past.replace(past.into_iter().collect());
     }

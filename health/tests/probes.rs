@@ -13,7 +13,7 @@ use weir_core::model::{Codes, Handle, Handles, Monitor, MonitorKind, MonitorMeth
 use weir_core::rt::{self, ShardConfig, ShardHandle};
 use weir_core::time::clock;
 use weir_health::limits::MAX_PROBES;
-use weir_health::{Code, First, Prober, ProberCounters, Target};
+use weir_health::{Code, First, Past, Prober, ProberCounters, Target};
 
 const SOON: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
@@ -351,6 +351,24 @@ fn targets_come_change_and_go() {
     let seen = a.seen.load(Relaxed);
     desk.quiet(SECOND * 2);
     assert!(a.seen.load(Relaxed) <= seen, "nobody is asked any more");
+}
+
+/// What another process has found holds for those who are checked next; whoever comes later begins
+/// anew.
+#[test]
+fn a_past_that_nobody_takes_is_forgotten() {
+    let gone = closed();
+    let up = move |key| Target { up: true, ..target(key, gone, monitor(MonitorKind::Tcp)) };
+    let desk = Desk::start(Vec::new());
+    let order: Order = Box::new(move |prober| {
+        let past = |key| (handle(key), Past { known: true, against: 1 });
+        prober.go_on_from([past(1), past(2)]);
+        prober.set_targets(vec![up(2)]);
+    });
+    assert!(desk.orders.as_ref().unwrap().try_send(order).is_ok());
+    assert_eq!(desk.next(), (2, false), "it had failed once");
+    desk.set(vec![up(1)]);
+    assert_eq!([desk.next(), desk.next()], [(1, true), (1, false)]);
 }
 
 /// R8.6-1: members that join have the whole delay for their first probe; as soon as somebody waits
