@@ -327,7 +327,11 @@ impl Desk {
         let keepalive = self.follow_keepalive();
         let failed = |(place, why): (Place, io::Error)| format!("{place}: {why}");
         let trouble = doors.into_iter().filter_map(|change| self.change(change)).chain(keepalive);
-        (diff.to, trouble.map(failed).collect())
+        let trouble = trouble.map(failed).collect();
+        if let Some(share) = self.entrance.outbox.share() {
+            share.follows(diff.to);
+        }
+        (diff.to, trouble)
     }
 
     /// TCP keep-alive as the table has it, for connections of both sides from now on.
@@ -402,7 +406,7 @@ impl Desk {
         let site = self.view.site(listener);
         let site = site.ok_or_else(|| io::Error::other("its listener is not in the table"))?;
         let door = match place.transport {
-            Transport::Tcp => self.open_tcp(site, socket)?,
+            Transport::Tcp => self.open_tcp(place, site, socket)?,
             Transport::Udp => {
                 let socket = Rc::new(UdpSocket::from_fd(socket, false)?);
                 let door = self.services().udp.open(&site, Rc::clone(&socket));
@@ -413,12 +417,21 @@ impl Desk {
         Ok(())
     }
 
-    fn open_tcp(&self, site: Rc<Site>, socket: OwnedFd) -> io::Result<Door> {
+    fn open_tcp(&self, place: Place, site: Rc<Site>, socket: OwnedFd) -> io::Result<Door> {
         let listener = Rc::new(TcpListener::from_fd(socket)?);
         listener.set_keepalive(self.view.keepalive())?;
         let site = Rc::new(RefCell::new(site));
-        self.entrance.open(Rc::clone(&listener), Rc::clone(&site));
+        self.entrance.open(place, Rc::clone(&listener), Rc::clone(&site));
         Ok(Door::Tcp { listener, site })
+    }
+
+    /// The listener whose clients come by a TCP door.
+    fn site_at(&self, place: Place) -> Option<Rc<Site>> {
+        let doors = self.doors.borrow();
+        doors.get(&place)?.iter().find_map(|door| match door {
+            Door::Tcp { site, .. } => Some(Rc::clone(&site.borrow())),
+            Door::Udp { .. } => None,
+        })
     }
 
     /// Clients that come by `door` are those of another listener from now on.
@@ -508,10 +521,10 @@ fn each<'a>(
 
 /// Serves what other shards have accepted and hand over, as if it had been accepted here.
 async fn take_over(desk: Rc<Desk>, mut inbox: Receiver<Handed>) {
-    while let Some(Handed { socket, peer, listener }) = inbox.recv().await {
-        match desk.view.site(listener) {
+    while let Some(Handed { socket, peer, listener, place }) = inbox.recv().await {
+        // The state may have changed meanwhile: the client fares as one who came a moment later.
+        match desk.view.site(listener).or_else(|| desk.site_at(place)) {
             Some(site) => desk.entrance.let_in(&site, socket, peer),
-            // Deleted meanwhile: the client fares as one who came a moment later.
             None => TcpStream::from_fd(socket).reset(),
         }
         if let Some(share) = desk.entrance.outbox.share() {

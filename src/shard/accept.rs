@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use weir_core::model::Protocol;
+use weir_core::net::Place;
 use weir_core::rt::{self, TcpListener, TcpStream};
 use weir_core::table::{Site, Ticket};
 use weir_l4::{Origin, Tcp, Udp};
@@ -52,10 +53,15 @@ impl Services {
 }
 
 impl Entrance {
-    /// Has a task accept until `listener` is closed.
-    pub(super) fn open(&self, listener: Rc<TcpListener>, site: Rc<RefCell<Rc<Site>>>) {
+    /// Has a task accept at `place` until `listener` is closed.
+    pub(super) fn open(
+        &self,
+        place: Place,
+        listener: Rc<TcpListener>,
+        site: Rc<RefCell<Rc<Site>>>,
+    ) {
         let until_closed = FallOnDrop::rise(&self.accepting);
-        rt::spawn(accept(self.clone(), listener, site, until_closed));
+        rt::spawn(accept(self.clone(), place, listener, site, until_closed));
     }
 
     /// Has the listener judge a connection of this shard's from now on, and whoever serves it
@@ -78,6 +84,7 @@ impl Entrance {
 /// Accepts until the door is closed.
 async fn accept(
     entrance: Entrance,
+    place: Place,
     listener: Rc<TcpListener>,
     site: Rc<RefCell<Rc<Site>>>,
     _until_closed: FallOnDrop,
@@ -86,7 +93,7 @@ async fn accept(
         match listener.accept_socket().await {
             Ok((socket, peer)) => {
                 let site = Rc::clone(&site.borrow());
-                if let Some(socket) = entrance.outbox.pass(&site, socket, peer) {
+                if let Some(socket) = entrance.outbox.pass(&site, place, socket, peer) {
                     entrance.let_in(&site, socket, peer);
                 }
             }

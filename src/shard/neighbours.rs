@@ -9,6 +9,7 @@ use std::sync::Arc;
 use weir_core::acl::{House, Share};
 use weir_core::limits::HANDED_OVER;
 use weir_core::model::Handle;
+use weir_core::net::Place;
 use weir_core::rt::{self, Receiver, Sender};
 use weir_core::table::Site;
 
@@ -19,8 +20,10 @@ pub(super) struct Handed {
     pub socket: OwnedFd,
     /// Who is at its other end.
     pub peer: SocketAddr,
-    /// Whose it is.
+    /// Whose it is, …
     pub listener: Handle,
+    /// … and by what door it came: where another listener has that now, it is that one's.
+    pub place: Place,
 }
 
 /// One shard's ways to the others, and theirs to it.
@@ -62,11 +65,17 @@ impl Outbox {
         self.house.spread.share(self.shard)
     }
 
-    /// Hands over a connection that was accepted for `site`, when this shard has too many; gives
-    /// its socket back when it is to be served here, also for want of room on the way.
-    pub(super) fn pass(&self, site: &Site, socket: OwnedFd, peer: SocketAddr) -> Option<OwnedFd> {
+    /// Hands over a connection that was accepted at `place` for `site`, when this shard has too
+    /// many; gives its socket back when it is to be served here, also for want of room on the way.
+    pub(super) fn pass(
+        &self,
+        site: &Site,
+        place: Place,
+        socket: OwnedFd,
+        peer: SocketAddr,
+    ) -> Option<OwnedFd> {
         let Some(taker) = site.other_taker() else { return Some(socket) };
-        let handed = Handed { socket, peer, listener: site.handle() };
+        let handed = Handed { socket, peer, listener: site.handle(), place };
         let sent = match self.boxes.get(taker) {
             Some(way) => way.try_send(handed),
             None => Err(handed),

@@ -3,7 +3,10 @@
 //! server's shards do, with what they are told here.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    Ordering::SeqCst,
+};
 
 use crate::counter::{Counter, Gauge};
 
@@ -20,12 +23,20 @@ pub struct Share {
     coming: AtomicU32,
     /// Nothing more is to be handed over to it.
     closed: AtomicBool,
+    /// The version of the state that it serves by. Written by the shard alone.
+    version: AtomicU64,
 }
 
 impl Share {
     /// What the shard has to do, or is about to have.
     fn load(&self) -> u64 {
         self.open.get() + u64::from(self.coming.load(Relaxed))
+    }
+
+    /// From now on the shard serves by this version of the state, with its doors. Only shards of
+    /// one version hand over to each other: others may not know the listener.
+    pub fn follows(&self, version: u64) {
+        self.version.store(version, Release);
     }
 
     /// A connection that was on its way is counted as open here, or has ended.
@@ -91,9 +102,11 @@ impl Spread {
     }
 
     fn reserve_within(&self, bound: u32, own: usize, among: &[usize]) -> Option<usize> {
+        let version = self.share(own)?.version.load(Relaxed);
         let loads = among.iter().filter_map(|&shard| {
             let share = self.share(shard)?;
-            Some((shard, share.load(), share.closed.load(Relaxed)))
+            let is_other = share.version.load(Acquire) != version;
+            Some((shard, share.load(), is_other || share.closed.load(Relaxed)))
         });
         let taker = taker(bound, own, loads)?;
         let share = self.share(taker)?;
@@ -124,7 +137,7 @@ pub fn skew(loads: &[u64]) -> f64 {
 }
 
 /// Who takes a connection that `own` has accepted, from the shards with what each has to do, and
-/// whether it is closed to others. Somebody else does only when that makes both more equal.
+/// whether it is closed to `own`. Somebody else does only when that makes both more equal.
 fn taker(bound: u32, own: usize, loads: impl Iterator<Item = (usize, u64, bool)>) -> Option<usize> {
     let (mut mine, mut sum, mut count) = (1, 1, 0);
     let mut least: Option<(u64, usize)> = None;
@@ -193,6 +206,28 @@ mod tests {
         own.open.rise();
         other.close();
         assert_eq!((spread.reserve(0, &[0, 1]), other.is_expecting()), (None, false));
+    }
+
+    /// In a reload shards follow one after the other, and one may know a listener that another one
+    /// doesn't.
+    #[test]
+    fn nobody_is_sent_to_a_shard_of_another_version() {
+        let spread = Spread::default();
+        spread.prepare(3);
+        spread.set_bound(10);
+        let share = |shard| spread.share(shard).unwrap();
+        (0..9).for_each(|_| share(0).open.rise());
+        share(2).open.rise();
+        let taker = || spread.reserve(0, &[0, 1, 2]).inspect(|&taker| share(taker).arrived());
+        assert_eq!(taker(), Some(1));
+        share(0).follows(7);
+        assert_eq!(taker(), None, "the others come later");
+        share(2).follows(7);
+        assert_eq!(taker(), Some(2));
+        share(1).follows(8);
+        assert_eq!(taker(), Some(2), "also one that is further");
+        share(1).follows(7);
+        assert_eq!(taker(), Some(1));
     }
 
     /// However shards hand over and close at the same time, what a closed one is sure not to
