@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -26,6 +26,10 @@ const CALLER_LIMIT: Duration = Duration::from_secs(5);
 /// A reload that takes longer than this is answered as unfinished: longer than two may take that
 /// wait for first verdicts, since one may be under way.
 const RELOAD_LIMIT: Duration = Duration::from_secs(120);
+/// How long the end of the process waits for the answer of a caller to be written …
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+/// … and how often it looks.
+const ANSWER_TICK: Duration = Duration::from_millis(1);
 /// After a call that could not be taken (no descriptor is left) the thread rests for so long.
 const REST: Duration = Duration::from_secs(1);
 
@@ -127,6 +131,7 @@ impl Desk {
     /// The thread can't be made.
     pub fn serve(self, config: PathBuf, asker: Asker) -> Result<Gone> {
         let Desk { listener, file, closer } = self;
+        let attending = Arc::clone(&file.attending);
         let run = move || {
             for stream in listener.incoming() {
                 if closer.closed.load(Relaxed) && stream.is_err() {
@@ -138,6 +143,8 @@ impl Desk {
                     std::thread::park_timeout(REST);
                     continue;
                 };
+                // A panic in there would end this thread, and with it the lock.
+                let _answering = attending.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Err(e) = attend(&stream, &config, &asker) {
                     tracing::warn!("control socket: {e}");
                 }
@@ -151,10 +158,13 @@ impl Desk {
     }
 }
 
-/// Takes the socket's file away when the process ends, unless it is another one's by then.
+/// Lets whoever is being answered have the answer when the process ends, and takes the socket's
+/// file away, unless it is another one's by then.
 #[derive(Debug)]
 pub struct Gone {
     path: PathBuf,
+    /// Held while a caller is attended to.
+    attending: Arc<Mutex<()>>,
     /// Device and number of the file.
     identity: (u64, u64),
 }
@@ -162,12 +172,19 @@ pub struct Gone {
 impl Gone {
     fn of(path: PathBuf) -> io::Result<Gone> {
         let identity = identity(&path)?;
-        Ok(Gone { path, identity })
+        Ok(Gone { path, attending: Arc::default(), identity })
     }
 }
 
 impl Drop for Gone {
     fn drop(&mut self) {
+        // Control has answered by now; the caller may not have been told yet.
+        let until = clock::mono().plus(ANSWER_LIMIT);
+        while matches!(self.attending.try_lock(), Err(TryLockError::WouldBlock))
+            && clock::mono() < until
+        {
+            std::thread::park_timeout(ANSWER_TICK);
+        }
         if identity(&self.path).is_ok_and(|now| now == self.identity) {
             // What is left of it does no harm: the next process replaces it.
             let _left = fs::remove_file(&self.path);
