@@ -29,13 +29,12 @@ def sample(holder, proxy, count):
             "resident_before": before, "resident_after": after, "errors": lost}
 
 
-class Opened:
-    """Idle connections of our own."""
+class Connections:
+    """Connections of our own, closed at the end."""
 
-    def __init__(self, port, job):
+    def __init__(self, port):
         use_all_descriptors()
         self.port, self.connections = port, []
-        self.ask = ECHO if job.protocol == "tcp" else b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
 
     def __enter__(self):
         return self
@@ -43,6 +42,14 @@ class Opened:
     def __exit__(self, *_):
         for connection in self.connections:
             connection.close()
+
+
+class Opened(Connections):
+    """Idle ones."""
+
+    def __init__(self, port, job):
+        super().__init__(port)
+        self.ask = ECHO if job.protocol == "tcp" else b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
 
     def open(self, count):
         """So many more."""
@@ -89,19 +96,8 @@ class Held:
         return self.child.stdout.readline().strip()
 
 
-class Asking:
-    """Connections with a request under way each: the origin (slow.py) has it and does not answer yet."""
-
-    def __init__(self, port):
-        use_all_descriptors()
-        self.port, self.connections = port, []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for connection in self.connections:
-            connection.close()
+class Asking(Connections):
+    """Those with a request under way each: the origin (slow.py) has it and does not answer yet."""
 
     def open(self, count):
         """So many more; returns when all requests have reached the origin."""
