@@ -156,26 +156,25 @@ fn spreads(text: &str, name: &str, scheme: &str, [from, elsewhere]: [&str; 2]) {
     assert!(held.iter().all(|stream| asks(stream).unwrap() == 200));
 }
 
-#[test]
-fn tcp_connections_are_handed_over() {
+/// [`spreads`], for a listener of this protocol, whose clients have two addresses of their own.
+fn spreads_over(protocol: &str, scheme: &str, clients: [&str; 2]) {
     let Some(cores) = cores() else { return };
     let member = Member::start("m");
     let limit = format!("connections_per_source = {CROWD}");
     let text = config(&cores, 5, 0, &[(member.addr, 1)])
-        + &listener("raw", "TCP", &limit)
-        + &pool("raw", "TCP", member.addr);
-    spreads(&text, "raw", "tcp", ["127.77.1.1", "127.77.1.2"]);
+        + &listener("site", protocol, &limit)
+        + &pool("site", protocol, member.addr);
+    spreads(&text, "site", scheme, clients);
+}
+
+#[test]
+fn tcp_connections_are_handed_over() {
+    spreads_over("TCP", "tcp", ["127.77.1.1", "127.77.1.2"]);
 }
 
 #[test]
 fn http_connections_are_handed_over() {
-    let Some(cores) = cores() else { return };
-    let member = Member::start("m");
-    let limit = format!("connections_per_source = {CROWD}");
-    let text = config(&cores, 5, 0, &[(member.addr, 1)])
-        + &listener("site", "HTTP", &limit)
-        + &pool("site", "HTTP", member.addr);
-    spreads(&text, "site", "http", ["127.77.2.1", "127.77.2.2"]);
+    spreads_over("HTTP", "http", ["127.77.2.1", "127.77.2.2"]);
 }
 
 /// A PROXY header and a TLS handshake come after the hand-over, to the shard that serves.
