@@ -79,6 +79,9 @@ pub struct RunArgs {
     /// Cores to run on, one pinned shard each, like 0-3,8 [default: all that are allowed]
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     pub cores: Option<Cores>,
+    /// Poll for so long without work before a core sleeps: its waking up is in no latency then
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = units::parse_duration)]
+    pub spin: Duration,
     /// A new connection for every request
     #[arg(long, conflicts_with = "requests_per_connection")]
     pub close: bool,
@@ -492,6 +495,7 @@ impl RunArgs {
             rate: self.rate.map(|Rate(from, _)| from),
             rate_to: self.rate.and_then(|Rate(_, to)| to),
             cores: self.cores.map_or_else(cpu::allowed_cores, |Cores(cores)| cores),
+            spin: self.spin,
             reuse: match (self.close, self.requests_per_connection) {
                 (true, _) => Reuse::Requests(1),
                 (false, Some(n)) => Reuse::Requests(n),

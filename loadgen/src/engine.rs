@@ -152,11 +152,14 @@ fn start_shards(plan: &Plan, wire: Arc<Wire>, live: &Arc<Live>) -> Result<Runnin
             connections,
             first_slot,
             recorder,
+            ring: Arc::default(),
         };
         first_slot += connections;
         let config = ShardConfig {
             name: format!("loadgen-{index}"),
             core: plan.cores.get(index).copied(),
+            spin: plan.spin,
+            stats: Arc::clone(&job.ring),
             ..ShardConfig::default()
         };
         let tell = tell.clone();

@@ -93,6 +93,8 @@ pub struct Plan {
     pub rate_to: Option<u64>,
     /// Cores, one shard each; empty = one shard that isn't pinned.
     pub cores: Vec<usize>,
+    /// How long a shard without work polls before it sleeps, at most a week; zero = not at all.
+    pub spin: Duration,
     /// How long a connection is used.
     pub reuse: Reuse,
     /// Request method; GET without a body and POST with one unless said otherwise.
@@ -160,6 +162,7 @@ impl Plan {
             rate: None,
             rate_to: None,
             cores: Vec::new(),
+            spin: Duration::ZERO,
             reuse: Reuse::KeepAlive,
             method: None,
             headers: Vec::new(),
@@ -281,7 +284,8 @@ impl Plan {
             wrong(self.cores.len() > limits::MAX_SHARDS, "too many cores: at most 1024"),
             wrong(self.reuse == Reuse::Requests(0), "requests per connection must be at least 1"),
             wrong(
-                self.timeout.is_zero() || long(self.timeout) || long(self.warmup),
+                self.timeout.is_zero()
+                    || [self.timeout, self.warmup, self.spin].map(long).contains(&true),
                 "timeout must be above zero, and no time longer than a week",
             ),
             wrong(

@@ -18,7 +18,7 @@ use crate::machine::Limits;
 use crate::pace::Timing;
 use crate::plan::{Length, Plan, Reuse};
 use crate::record::{Datagrams, ErrorClass, Errors, Recorder, Slice, Tally};
-use crate::shard::Outcome;
+use crate::shard::{Outcome, Spent};
 use crate::shares::Shares;
 use crate::target::Scheme;
 use crate::units;
@@ -218,12 +218,16 @@ pub struct CpuUse {
 /// What loadgen used.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SelfUse {
-    /// Processor time of all shards in the window, seconds.
+    /// Processor time of all shards in the window, seconds; where they poll (`--spin`), the time in
+    /// which they neither polled nor slept.
     pub seconds: f64,
     /// The same for each ended request, µs.
     pub us_per_request: Option<f64>,
-    /// Share of its cores' time, 0–1.
+    /// The same as a share of its cores' time, 0–1.
     pub busy: f64,
+    /// The share of its cores' time that they had nothing to do and polled, 0–1.
+    #[serde(default)]
+    pub polled: f64,
 }
 
 impl Phases {
@@ -263,7 +267,7 @@ pub(crate) struct Totals {
     unsent: u64,
     pub(crate) unfinished: u64,
     oldest: Duration,
-    cpu: Option<Duration>,
+    cpu: Option<Spent>,
     shards: usize,
 }
 
@@ -279,7 +283,7 @@ impl Totals {
             unsent: 0,
             unfinished: 0,
             oldest: Duration::ZERO,
-            cpu: Some(Duration::ZERO),
+            cpu: Some(Spent::default()),
             shards: 0,
         }
     }
@@ -322,6 +326,7 @@ impl Report {
         let answers = recorder.as_ref().map_or(0, |r| r.answers);
         let requests = answers + errors.unanswered();
         let per = |n: f64| if window > 0.0 { n / window } else { 0.0 };
+        let share = |time: Duration| per(time.as_secs_f64()) / totals.shards.max(1) as f64;
         let each = |seconds: f64| (requests > 0).then(|| seconds * 1e6 / requests as f64);
         let mut report = Report {
             schema: SCHEMA.to_string(),
@@ -360,10 +365,11 @@ impl Report {
             unfinished: totals.unfinished,
             oldest_unfinished: totals.oldest.as_secs_f64(),
             cpu: seen.cpu.map(|cpu| CpuUse { us_per_request: each(cpu.seconds), ..cpu }),
-            loadgen_cpu: totals.cpu.map(|cpu| cpu.as_secs_f64()).map(|seconds| SelfUse {
-                seconds,
-                us_per_request: each(seconds),
-                busy: per(seconds) / totals.shards.max(1) as f64,
+            loadgen_cpu: totals.cpu.map(|spent| SelfUse {
+                seconds: spent.work.as_secs_f64(),
+                us_per_request: each(spent.work.as_secs_f64()),
+                busy: share(spent.work),
+                polled: share(spent.polled),
             }),
             balancer: None,
             limits: seen.limits,
@@ -554,7 +560,10 @@ pub(crate) mod tests {
             unsent,
             unfinished: 2,
             oldest: Duration::from_secs(2),
-            cpu: Some(Duration::from_millis(500)),
+            cpu: Some(Spent {
+                work: Duration::from_millis(500),
+                polled: Duration::from_millis(1_000),
+            }),
         }
     }
 
@@ -595,6 +604,7 @@ pub(crate) mod tests {
         assert!(
             (own.busy - 0.25).abs() < 1e-9 && (own.us_per_request.unwrap() - 500.0).abs() < 1e-6
         );
+        assert!((own.polled - 0.5).abs() < 1e-9);
         assert_eq!((report.unfinished, report.connections_opened), (4, 6));
         assert_eq!(report.statuses, BTreeMap::from([(200, 1998)]));
         assert_eq!(report.distribution.len(), 1);

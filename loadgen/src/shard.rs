@@ -3,13 +3,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::ops::Add;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use weir_core::rt;
+use weir_core::rt::{self, RingStats};
 use weir_core::time::clock::{Mono, mono};
 
 use crate::client::{Client, Failure, Observer, Opening};
@@ -39,6 +40,8 @@ pub(crate) struct Job {
     /// Number of its first connection slot in the run.
     pub(crate) first_slot: usize,
     pub(crate) recorder: Recorder,
+    /// What the shard's ring counts.
+    pub(crate) ring: Arc<RingStats>,
 }
 
 /// What a shard gives back.
@@ -53,8 +56,48 @@ pub(crate) struct Outcome {
     /// Requests under way that nobody waited for, and how long the oldest had run.
     pub(crate) unfinished: u64,
     pub(crate) oldest: Duration,
-    /// Processor time of this thread in the measured window.
-    pub(crate) cpu: Option<Duration>,
+    /// What this thread did in the measured window.
+    pub(crate) cpu: Option<Spent>,
+}
+
+/// How a shard's thread passed its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spent {
+    /// It worked; where it polls (`--spin`), this is the time in which it neither polled nor slept.
+    pub(crate) work: Duration,
+    /// It had nothing to do, and polled.
+    pub(crate) polled: Duration,
+}
+
+impl Spent {
+    /// What this thread, whose ring counts in `ring`, spent until now; only differences mean
+    /// something. `None` where the kernel doesn't tell.
+    fn so_far(spin: Duration, ring: &RingStats) -> Option<Spent> {
+        let polled = Duration::from_micros(ring.spun_us.get());
+        let idle = polled + Duration::from_micros(ring.slept_us.get());
+        // Polling is processor time, too, and not to be told from work there.
+        let work = if spin.is_zero() {
+            cpu::thread_cpu()?
+        } else {
+            mono().since(Mono::default()).saturating_sub(idle)
+        };
+        Some(Spent { work, polled })
+    }
+
+    fn since(self, before: Spent) -> Spent {
+        Spent {
+            work: self.work.saturating_sub(before.work),
+            polled: self.polled.saturating_sub(before.polled),
+        }
+    }
+}
+
+impl Add for Spent {
+    type Output = Spent;
+
+    fn add(self, other: Spent) -> Spent {
+        Spent { work: self.work + other.work, polled: self.polled + other.polled }
+    }
 }
 
 /// Whether connections are opened before the clock of the run starts: not when opening is what is
@@ -84,7 +127,7 @@ pub(crate) struct Shard {
 
 /// Runs this shard's part; the main future of a runtime shard.
 pub(crate) async fn run(job: Job) -> Outcome {
-    let Job { plan, wire, live, counters, index, connections, first_slot, recorder } = job;
+    let Job { plan, wire, live, counters, index, connections, first_slot, recorder, ring } = job;
     let shard = Rc::new(Shard {
         live,
         counters,
@@ -113,7 +156,8 @@ pub(crate) async fn run(job: Job) -> Outcome {
     shard.record(|recorder| recorder.sliced_from = plan.slices.then_some(timing.measure));
     rt::sleep_exact(start).await;
     shard.go.open();
-    let cpu = shard.measure(timing, plan.timeout).await;
+    let spent = || Spent::so_far(plan.spin, &ring);
+    let cpu = shard.measure(timing, plan.timeout, spent).await;
     shard.outcome(cpu)
 }
 
@@ -280,16 +324,21 @@ impl Shard {
     }
 
     /// Waits for the end of the run. At a constant rate, what was sent in time may still be
-    /// answered. Gives the processor time that this thread used in the measured window.
-    async fn measure(&self, timing: Timing, grace: Duration) -> Option<Duration> {
+    /// answered. Gives what was `spent` in the measured window.
+    async fn measure(
+        &self,
+        timing: Timing,
+        grace: Duration,
+        spent: impl Fn() -> Option<Spent>,
+    ) -> Option<Spent> {
         self.until(Some(timing.measure)).await;
-        let before = cpu::thread_cpu();
+        let before = spent();
         self.until(timing.end).await;
-        let used = cpu::thread_cpu();
+        let after = spent();
         if let (true, Some(end)) = (self.constant_rate, timing.end) {
             self.until(Some(end.plus(grace))).await;
         }
-        Some(used?.saturating_sub(before?))
+        Some(after?.since(before?))
     }
 
     /// Waits for `end`, for the last connection to finish, or for the stop flag.
@@ -316,7 +365,7 @@ impl Shard {
     }
 
     /// The counts, taken out. The connections are dropped when the shard's main future ends.
-    fn outcome(&self, cpu: Option<Duration>) -> Outcome {
+    fn outcome(&self, cpu: Option<Spent>) -> Outcome {
         let stopped = mono();
         let under_way = self.under_way.iter().filter_map(Cell::get);
         let waits = under_way.map(|since| stopped.since(since));

@@ -228,11 +228,15 @@ impl Report {
         }
         if let Some(own) = self.loadgen_cpu {
             let busy = own.busy * 100.0;
-            writeln!(
+            write!(
                 out,
                 "  loadgen's CPU  {} a request, {busy:.0} % of its cores",
                 each(own.us_per_request)
             )?;
+            match own.polled * 100.0 {
+                0.0 => writeln!(out)?,
+                polled => writeln!(out, ", and {polled:.0} % polled")?,
+            }
         }
         Ok(())
     }

@@ -213,6 +213,24 @@ fn a_constant_rate_is_kept() {
 }
 
 #[test]
+fn a_shard_that_polls_between_its_requests_tells_work_and_polling_apart() {
+    let origins = origin();
+    let mut plan = plan(origins.addrs()[0], 8, 0);
+    plan.rate = Some(100);
+    plan.length = Length::Duration(Duration::from_secs(1));
+    for (spin, polls) in [(Duration::ZERO, false), (Duration::from_secs(1), true)] {
+        plan.spin = spin;
+        let report = run(&plan).unwrap();
+        assert_eq!(report.requests + report.rate.unsent, 100);
+        let own = report.loadgen_cpu.unwrap();
+        assert!(own.polled + own.busy <= 1.05, "{own:?}");
+        assert_eq!(own.polled > 0.0, polls, "{own:?}");
+        assert!(own.busy > 0.0 && own.busy < 0.9, "a hundred requests are little work: {own:?}");
+        assert_eq!(report.to_text().contains("% polled"), polls);
+    }
+}
+
+#[test]
 fn a_rate_that_changes() {
     let origins = origin();
     let mut plan = plan(origins.addrs()[0], 8, 0);

@@ -15,6 +15,10 @@ DELAYS = {"1 ms": "1000", "10 ms": "10000", "1 ms, 5 % 100 ms": "1000,100000@5"}
 RATES = (100, 1_000, 10_000, 50_000)
 CLOSED_CONNECTIONS, OPEN_CONNECTIONS, OPEN_RATE = 4, 256, 2_000
 RATE_CONNECTIONS, COST_CONNECTIONS = 64, 64
+SPIN = "1s"  # loadgen's core never sleeps
+# What nginx tries in vain for each request of `cost`: with it, it is the target that is at its limit, and not wrk.
+COST_PATH = "p/0"
+VAIN = "".join(f"    location ~ ^/p/.*/{n}$ {{ }}\n" for n in range(150))
 LONGEST_SECONDS = 60  # of a run of loadgen
 STALL_RATE, STALL_CONNECTIONS, STALL_SECONDS, STALL_FOR_MS, STALL_AFTER_MS = 1_000, 10, 10, 1_000, 4_000
 
@@ -28,41 +32,36 @@ class Bench:
         with open(self.script, "w") as file:
             file.write(WRK_SCRIPT)
 
-    def loadgen(self, port, *flags, warmup="1s"):
+    def loadgen(self, port, *flags, path="", warmup="1s"):
         """Runs loadgen against a port; its report."""
-        argv = [self.options.loadgen, f"http://127.0.0.1:{port}/", "--cores", self.options.load_core,
+        argv = [self.options.loadgen, f"http://127.0.0.1:{port}/{path}", "--cores", self.options.load_core,
                 "--warmup", warmup, "--json", "-", "-q", *flags]
         report = json.loads(run_pinned(argv, [self.options.load_core], LONGEST_SECONDS))
         if report["errors"]["total"]:
             raise Failure(f"requests failed: {report['errors']}")
         return report
 
-    def against(self, delays, *flags, stall=(), awake=False):
-        """The same against an origin of its own; the report, and the origin's arrivals and waits.
-
-        With `awake` a loop that yields to everybody (SCHED_IDLE) keeps either core from falling asleep."""
+    def against(self, delays, *flags, stall=()):
+        """The same against an origin of its own; the report, and the origin's arrivals and waits."""
         try:
-            for core in (self.options.target_core, self.options.load_core) if awake else ():
-                Process(["chrt", "-i", "0", "sh", "-c", "while :; do :; done"], [core],
-                        os.path.join(self.work, "awake.log"))
             origin = Origin(self.program, self.options.target_core, self.work, delays, stall)
             report = self.loadgen(origin.port, *flags)
             return (report, *origin.end(report["requests"]))
         finally:
             close_all()
 
-    def latency(self, name, delays, mode, awake=True):
+    def latency(self, name, delays, mode, spin=SPIN):
         """loadgen's percentiles beside those of what the origin made the same requests wait (µs)."""
         flags = ["--connections", OPEN_CONNECTIONS, "--rate", OPEN_RATE, *self.window()]
         if mode == "closed":
             # Counted, not timed: so both sides have the same requests.
             flags = ["--connections", CLOSED_CONNECTIONS, "--requests", self.quota(delays)]
-        report, _, waits = self.against(delays, *flags, awake=awake)
+        report, _, waits = self.against(delays, "--spin", spin, *flags)
         return {"check": "latency", "name": f"{name}, {mode}", **beside(report, waits)}
 
     def asleep(self):
-        """The same of 1 ms on cores that fall asleep between the answers."""
-        return dict(self.latency("1 ms", DELAYS["1 ms"], "closed", awake=False), check="asleep")
+        """The same of 1 ms where loadgen's core falls asleep between the answers."""
+        return dict(self.latency("1 ms", DELAYS["1 ms"], "closed", spin="0s"), check="asleep")
 
     def window(self):
         """loadgen's flag for a window of the usual length."""
@@ -77,7 +76,7 @@ class Bench:
 
     def bare(self):
         """A round trip that waits for nothing, one at a time: what loadgen sees beyond the origin's wait (µs)."""
-        report, _, waits = self.against("0", "--connections", 1, "--requests", 10_000, awake=True)
+        report, _, waits = self.against("0", "--spin", SPIN, "--connections", 1, "--requests", 10_000)
         return {"check": "bare", "name": "bare round trip", **beside(report, waits)}
 
     def stall(self):
@@ -116,7 +115,7 @@ class Bench:
     def cost(self, tool):
         """Throughput against a saturated nginx, and the load generator's own CPU a request (µs)."""
         try:
-            port = start_http("nginx", [self.options.target_core], self.work)
+            port = start_http("nginx", [self.options.target_core], self.work, VAIN)
             nginx = Process.alive[-1]
             self.run_tool(tool, port, 1)
             before, used = nginx.usage().cpu, children_cpu()
@@ -132,9 +131,10 @@ class Bench:
         """One run of a load generator, without warm-up, so that its whole life is what is counted."""
         if tool == "wrk":
             argv = ["wrk", "-t1", f"-c{COST_CONNECTIONS}", f"-d{seconds:g}s", "-s", self.script,
-                    f"http://127.0.0.1:{port}/"]
+                    f"http://127.0.0.1:{port}/{COST_PATH}"]
             return read_result(run_pinned(argv, [self.options.load_core], seconds))
-        report = self.loadgen(port, "--connections", COST_CONNECTIONS, "--duration", f"{seconds:g}s", warmup="0s")
+        report = self.loadgen(port, "--connections", COST_CONNECTIONS, "--duration", f"{seconds:g}s",
+                              path=COST_PATH, warmup="0s")
         return {"requests": report["requests"], "seconds": report["duration"], "errors": 0}
 
 

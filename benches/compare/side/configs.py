@@ -71,7 +71,7 @@ NGINX_ORIGIN = """\
     location = / {{ return 200 "{body}"; }}
     location /p/ {{ return 200 "{body}"; }}
     location / {{ }}
-  }}
+{more}  }}
 """
 
 NGINX_STREAM = """\

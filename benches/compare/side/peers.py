@@ -137,8 +137,8 @@ def start_members(job, cores, work, programs):
     return ports
 
 
-def start_http(nginx, cores, work):
-    """An nginx that answers 128 bytes on / and below /p/, and files of BODIES."""
+def start_http(nginx, cores, work, more=""):
+    """An nginx that answers 128 bytes on / and below /p/, and files of BODIES; `more` goes into its server block."""
     work = os.path.join(work, "the-origin")
     os.makedirs(os.path.join(work, "www"), exist_ok=True)
     for name, size in BODIES.items():
@@ -146,7 +146,7 @@ def start_http(nginx, cores, work):
             file.write(bytes(range(256)) * (size // 256))
     port = free_port()
     path = os.path.join(work, "config")
-    rest = configs.NGINX_ORIGIN.format(port=port, dir=work, body=configs.SMALL_BODY)
+    rest = configs.NGINX_ORIGIN.format(port=port, dir=work, body=configs.SMALL_BODY, more=more)
     with open(path, "w") as file:
         file.write(configs.nginx(work, 4096, rest))
     process = Process([nginx, "-p", work, "-c", path], cores, os.path.join(work, "log"))
