@@ -1,0 +1,152 @@
+//! The flags of the jobs that search, hold connections or compare.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::load::{RunArgs, TlsArgs};
+use super::values::check_pid;
+use crate::knee::Search;
+use crate::limits;
+use crate::plan::Plan;
+use crate::target::{Scheme, Target};
+use crate::units;
+use crate::verdict::FailIf;
+
+/// Flags of `idle`.
+#[derive(Debug, Args)]
+pub struct IdleArgs {
+    /// What to test
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// Connections to hold
+    #[arg(long, short = 'c', value_name = "N")]
+    pub connections: usize,
+    /// How long
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::parse_duration)]
+    pub hold: Duration,
+    /// Tell the memory of this process
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+    /// Core to run on [default: not pinned]
+    #[arg(long, value_name = "N")]
+    pub core: Option<usize>,
+    /// Time limit of opening a connection and the request on it
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::parse_duration)]
+    pub timeout: Duration,
+    /// Speak HTTP/2: agreed on inside TLS (https), with prior knowledge otherwise (http)
+    #[arg(long)]
+    pub http2: bool,
+    /// Write the report as JSON; - is stdout
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+}
+
+impl IdleArgs {
+    /// The connections to open.
+    ///
+    /// # Errors
+    /// One message with cause and cure; the exit code is 2.
+    pub fn plan(&self) -> Result<Plan, String> {
+        let plan = Plan {
+            connections: self.connections,
+            cores: self.core.into_iter().collect(),
+            timeout: self.timeout,
+            http2: self.http2,
+            tls: self.tls.clone().options(),
+            ..Plan::new(Target::parse(&self.url)?)
+        };
+        plan.check().map_err(|error| error.to_string())?;
+        if plan.target.scheme == Scheme::Udp {
+            return Err("udp has no connections to hold; use another scheme".to_string());
+        }
+        self.pid.map_or(Ok(()), check_pid)?;
+        Ok(plan)
+    }
+}
+
+/// Flags of the search for a rate.
+#[derive(Clone, Debug, Args)]
+pub struct SearchArgs {
+    /// What has to hold, like 'p99<5ms' or 'errors<0.1%'; may be repeated
+    #[arg(long, value_name = "EXPR", required = true, value_parser = FailIf::parse)]
+    pub slo: Vec<FailIf>,
+    /// The first rate that is tried
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub from: u64,
+    /// The highest rate that is tried
+    #[arg(long, value_name = "N", default_value_t = limits::MAX_RATE)]
+    #[arg(hide_default_value = true)]
+    pub most: u64,
+    /// How near the bounds come to each other, percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+    pub within: f64,
+}
+
+impl SearchArgs {
+    /// The search.
+    ///
+    /// # Errors
+    /// What is out of range.
+    pub fn search(&self) -> Result<Search, String> {
+        if !(0.1..=100.0).contains(&self.within) {
+            return Err("--within must be 0.1–100 percent".to_string());
+        }
+        if self.from == 0 || self.most < self.from {
+            return Err("--from must be at least 1 and at most --most".to_string());
+        }
+        Ok(Search::new(self.from, self.within / 100.0, self.most))
+    }
+}
+
+/// Flags of `knee`. Each rate is held for --duration.
+#[derive(Debug, Args)]
+pub struct KneeArgs {
+    /// What is searched.
+    #[command(flatten)]
+    pub search: SearchArgs,
+    /// The load.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Flags of `sweep`.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// A file of Weir's to try; repeated, one for each configuration
+    #[arg(long = "config", value_name = "FILE", required = true)]
+    pub configs: Vec<PathBuf>,
+    /// Weir's program
+    #[arg(long, value_name = "FILE", default_value = "weir")]
+    pub weir: PathBuf,
+    /// Copy the best file to this place
+    #[arg(long, value_name = "FILE")]
+    pub write_best: Option<PathBuf>,
+    /// What is searched.
+    #[command(flatten)]
+    pub search: SearchArgs,
+    /// The load.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Flags of `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// The report to compare with
+    #[arg(value_name = "A.json")]
+    pub a: PathBuf,
+    /// The report that is judged
+    #[arg(value_name = "B.json")]
+    pub b: PathBuf,
+    /// Exit with 3 when B is shown to be worse by more than so many percent
+    #[arg(long, value_name = "PERCENT")]
+    pub fail_if_worse: Option<f64>,
+    /// Write the comparison as JSON; - is stdout
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
