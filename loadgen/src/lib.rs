@@ -65,6 +65,8 @@ pub mod origin;
 mod origin_bytes;
 mod origin_conn;
 mod origin_h2;
+mod origin_member;
+mod origin_spec;
 mod origin_tls;
 mod origin_udp;
 pub mod pace;

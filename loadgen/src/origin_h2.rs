@@ -11,8 +11,8 @@ use weir_core::time::clock::{Mono, mono};
 use weir_core::tls::Stream;
 
 use crate::h2::service::{Service, Wanted};
-use crate::origin::Member;
 use crate::origin_conn::End;
+use crate::origin_member::Member;
 use crate::slot::{Next, Woken, can_send, wait};
 
 /// Time between two pieces of a body that is sent slowly.

@@ -4,7 +4,7 @@ use weir_core::rt::{self, Arrival, SendBuf, UdpSocket};
 use weir_core::time::clock::mono;
 
 use crate::datagram;
-use crate::origin::Member;
+use crate::origin_member::Member;
 
 /// Answers until the socket fails or the member is killed.
 pub(crate) async fn serve(member: &Member, socket: &UdpSocket) {
