@@ -75,7 +75,9 @@ def pair(rounds, key):
 
 
 def cost(samples):
-    """Throughput within 5 % of wrk's against the same saturated target; CPU a request no more than wrk's."""
+    """Throughput within 5 % of wrk's against the same saturated target; CPU a request no more than wrk's.
+
+    A request that failed cost something else than an answer: with errors on either side nothing of it holds."""
     if not samples:
         return []
     pairs = {}
@@ -86,7 +88,9 @@ def cost(samples):
     of = {name: [s for s in samples if s["name"] == name] for name in ("loadgen", "wrk")}
     shown = {key: [median(of[name], key) for name in ("loadgen", "wrk")] for key in ("throughput", "cpu_us")}
     busy = min(median(of[name], "target_busy") for name in of)
-    return [
+    errors = {name: sum(s["errors"] for s in of[name]) for name in of}
+    clean = not any(errors.values())
+    found = [
         Line("the target is saturated", f"nginx used {busy:.1%} of its core", f"≥ {SATURATED:.0%}",
              busy >= SATURATED),
         Line("throughput / wrk's", "{:.3f} ({:,.0f} and {:,.0f} a second)".format(
@@ -95,6 +99,11 @@ def cost(samples):
         Line("own CPU a request / wrk's", "{:.3f} ({:.2f} and {:.2f} µs)".format(
             ratios["cpu_us"], *shown["cpu_us"]), f"≤ {CPU_RATIO:.1f}", ratios["cpu_us"] <= CPU_RATIO),
     ]
+    if not clean:
+        shown = "{loadgen:,} of loadgen's and {wrk:,} of wrk's requests failed".format(**errors)
+        found = [Line("no request failed", shown, "0", False),
+                 *(Line(line.what, line.measured, line.bar, False) for line in found)]
+    return found
 
 
 def render(run):
