@@ -12,7 +12,7 @@ use crate::report::Report;
 /// The run that goes on now, and whether to go on at all.
 #[derive(Debug, Default)]
 pub struct Control {
-    stopped: AtomicBool,
+    stopped: Arc<AtomicBool>,
     present: Mutex<Option<Arc<Live>>>,
     left: Mutex<Option<String>>,
 }
@@ -28,6 +28,11 @@ impl Control {
     /// Somebody asked to stop.
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Relaxed)
+    }
+
+    /// Is set once somebody asks to stop; for threads that outlive a borrow.
+    pub(crate) fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stopped)
     }
 
     /// The run that goes on now.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use weir_core::time::clock::{Mono, mono};
 
-pub use self::change::{Change, Effect, Program, Way};
+pub use self::change::{Change, Effect, Program, Replacement, Way};
 pub use self::view::DrillView;
 use crate::admin::pause;
 use crate::control::Control;
@@ -80,8 +80,7 @@ pub enum Deed {
     Kill,
     /// Our own first member comes back.
     Revive,
-    /// Something of the balancer's is changed. What undoes such a deed is done even when the run
-    /// has ended before its time: nobody's files stay changed.
+    /// Something of the balancer's is changed.
     Change(Change),
 }
 
@@ -94,7 +93,8 @@ pub struct Drill {
     pub deed: Deed,
     /// … so long after the measured window began.
     pub at: Duration,
-    /// What makes it good again …
+    /// What makes it good again, once it was tried: even when the run has ended before its time,
+    /// so that nothing stays changed …
     pub undo: Option<Deed>,
     /// … so long after that.
     pub after: Duration,
@@ -163,6 +163,7 @@ fn act(
     over: &AtomicBool,
 ) -> Done {
     let is_over = || over.load(Relaxed);
+    let stop = control.stop_flag();
     let begun = loop {
         if let Some(begun) = control.present().and_then(|live| live.begun()) {
             break begun.plus(warmup);
@@ -183,35 +184,47 @@ fn act(
     }
     let at = mono();
     let mut done = Done { at: Some(at.since(begun)), ..Done::default() };
+    let left = |what: String| control.leave(Some(format!("the drill was not undone: {what}")));
     if let Deed::Change(change) = &drill.deed {
-        control.leave(change.kept_as().map(|kept| format!("the drill was not undone: {kept}")));
+        if let Err(why) = change.prepare() {
+            done.failure = Some(why);
+            return done;
+        }
+        change.kept_as().into_iter().for_each(left);
     }
-    match perform(&drill.deed, members) {
+    if let Some(Deed::Shell(command)) = &drill.undo {
+        left(format!("`{command}` did not run to its end"));
+    }
+    match perform(&drill.deed, members, &stop) {
         Ok(told) => done.told = told.filter(|told| !told.is_empty()),
         Err(why) => done.failure = Some(why),
     }
     done.took = mono().since(at);
-    if let Some(undo) = &drill.undo {
-        let in_time = wait(at.plus(drill.after));
-        if in_time || matches!(undo, Deed::Change(_)) {
-            let undone_at = mono().since(begun);
-            match perform(undo, members) {
-                Ok(_) => {
-                    done.undone_at = in_time.then_some(undone_at);
-                    control.leave(None);
-                }
-                Err(why) => {
-                    control.leave(Some(format!("the drill was not undone: {why}")));
-                    done.undo_failure = Some(why);
-                }
+    let Some(undo) = &drill.undo else { return done };
+    let in_time = wait(at.plus(drill.after));
+    // Members of our own end with the run; everything else would stay as the deed left it.
+    if in_time || !matches!(undo, Deed::Revive) {
+        let undone_at = mono().since(begun);
+        match perform(undo, members, &stop) {
+            Ok(_) => {
+                done.undone_at = in_time.then_some(undone_at);
+                control.leave(None);
+            }
+            Err(why) => {
+                left(why.clone());
+                done.undo_failure = Some(why);
             }
         }
     }
     done
 }
 
-/// Does it; gives what was told of it.
-fn perform(deed: &Deed, members: Option<&Origins>) -> Result<Option<String>, String> {
+/// Does it; gives what was told of it. When `stop` is set, nothing is waited for that shows itself.
+fn perform(
+    deed: &Deed,
+    members: Option<&Origins>,
+    stop: &Arc<AtomicBool>,
+) -> Result<Option<String>, String> {
     let own = || members.ok_or_else(|| "there are no members of ours".to_string());
     match deed {
         Deed::Shell(command) => {
@@ -226,7 +239,7 @@ fn perform(deed: &Deed, members: Option<&Origins>) -> Result<Option<String>, Str
         }
         Deed::Kill => own()?.kill(0).map_err(|error| error.to_string())?,
         Deed::Revive => own()?.revive(0).map_err(|error| error.to_string())?,
-        Deed::Change(change) => return change.make().map(Some),
+        Deed::Change(change) => return change.make(stop).map(Some),
     }
     Ok(None)
 }
@@ -253,8 +266,9 @@ mod tests {
 
     #[test]
     fn what_can_not_be_done_is_told() {
-        assert!(perform(&Deed::Shell("exit 3".into()), None).unwrap_err().contains("exit 3"));
-        assert!(perform(&Deed::Kill, None).is_err());
-        assert!(perform(&Deed::Shell("true".into()), None).is_ok());
+        let perform = |deed: Deed| perform(&deed, None, &Arc::default());
+        assert!(perform(Deed::Shell("exit 3".into())).unwrap_err().contains("exit 3"));
+        assert!(perform(Deed::Kill).is_err());
+        assert!(perform(Deed::Shell("true".into())).is_ok());
     }
 }

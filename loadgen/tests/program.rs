@@ -2,15 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod common;
+#[path = "common/running.rs"]
+mod running;
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Output, Stdio};
 
 use common::until;
+use running::{Running, signal};
 use weir_loadgen::{OriginSpec, Origins};
 
 fn loadgen(args: &[&str]) -> Output {
@@ -221,21 +222,6 @@ fn bad_command_lines_are_exit_2() {
     }
 }
 
-/// A started program that is ended by its id when the test is over.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn signal(child: &Child, name: &str) {
-    let done = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
-    assert!(done.success());
-}
-
 /// R4.5-1: members that a balancer can be measured in front of.
 #[test]
 fn serve_announces_itself_and_ends_on_a_signal() {
@@ -249,7 +235,7 @@ fn serve_announces_itself_and_ends_on_a_signal() {
     let url = format!("http://{addr}/");
     let load = loadgen(&[&url, "--connections", "3", "--requests", "30", "--warmup", "0s"]);
     assert_eq!(load.status.code(), Some(0), "{}", text(&load.stderr));
-    signal(&child.0, "-TERM");
+    signal(&child.0, "TERM");
     let mut rest = String::new();
     out.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "m answered 30 requests on 3 connections\n");
@@ -263,68 +249,11 @@ fn an_interrupt_gives_a_partial_report() {
     command.args([&url, "--duration", "600s", "--warmup", "0s", "--json", "-"]);
     let mut child = Running(command.stdout(Stdio::piped()).spawn().unwrap());
     until("load", || origins.requests(0) > 200);
-    signal(&child.0, "-INT");
+    signal(&child.0, "INT");
     let mut out = String::new();
     child.0.stdout.take().unwrap().read_to_string(&mut out).unwrap();
     assert_eq!(child.0.wait().unwrap().code(), Some(130));
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(json["stopped_early"], true);
     assert!(json["requests"].as_u64().unwrap() > 0);
-}
-
-/// The command of a drill of the member `m` of a file, with a script in the place of Weir.
-fn drain(folder: &Path, url: &str, script: &str) -> Command {
-    let (config, weir) = (folder.join("weir.toml"), folder.join("weir"));
-    let member = "{ name = 'm', address = '::1', protocol_port = 80 }";
-    fs::write(&config, format!("[[pool]]\nname = 'p'\nmembers = [{member}]\n")).unwrap();
-    fs::write(&weir, format!("#!/bin/sh\ncd \"${{0%/*}}\"\n{script}\n")).unwrap();
-    fs::set_permissions(&weir, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("loadgen"));
-    command.args(["drill", "drain", url, "--member", "m", "--rate", "100", "--warmup", "0s"]);
-    command.args(["--at", "0s", "--undo-after", "200ms", "-q", "--config"]).arg(config);
-    command.arg("--weir").arg(weir);
-    command
-}
-
-#[test]
-fn what_a_drill_can_not_undo_is_told_beside_its_figures() {
-    let ((_origins, url), folder) = (origin(), tempfile::tempdir().unwrap());
-    // Reloads once, and never again.
-    let mut drill = drain(folder.path(), &url, "mkdir once || { echo no more >&2; exit 7; }");
-    let former = fs::read(folder.path().join("weir.toml")).unwrap();
-    let out = drill.args(["--duration", "1s", "--fail-if", "lost>0"]).output().unwrap();
-    let (report, told) = (text(&out.stdout), text(&out.stderr));
-    assert_eq!(out.status.code(), Some(1), "{told}");
-    assert!(told.contains("was not undone") && told.contains("no more"), "{told}");
-    assert!(report.contains("NOT UNDONE") && report.contains("longest gap"), "{report}");
-    assert_eq!(fs::read(folder.path().join("weir.toml")).unwrap(), former);
-    assert!(!folder.path().join("weir.toml.before-drill").exists());
-    // The verdict is judged, and says more than that.
-    fs::remove_dir(folder.path().join("once")).unwrap();
-    let out = drill.args(["--fail-if", "p50>0s"]).output().unwrap();
-    assert_eq!(out.status.code(), Some(3), "{}", text(&out.stderr));
-}
-
-#[test]
-fn a_drill_that_is_ended_at_once_keeps_what_it_replaced() {
-    let ((_origins, url), folder) = (origin(), tempfile::tempdir().unwrap());
-    let place = |name: &str| folder.path().join(name);
-    fs::write(place("hold"), "").unwrap();
-    let script = "touch begun; while [ -e hold ]; do sleep 0.05; done; touch ended";
-    let mut drill = drain(folder.path(), &url, script);
-    let former = fs::read(place("weir.toml")).unwrap();
-    drill.args(["--duration", "600s"]).stderr(Stdio::piped()).stdout(Stdio::null());
-    let mut child = Running(drill.spawn().unwrap());
-    until("the reload", || place("begun").exists());
-    signal(&child.0, "-INT");
-    signal(&child.0, "-TERM");
-    let code = child.0.wait().unwrap().code();
-    fs::remove_file(place("hold")).unwrap();
-    let mut told = String::new();
-    child.0.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-    until("the script's end", || place("ended").exists());
-    assert_eq!(code, Some(130), "{told}");
-    assert!(told.contains("weir.toml.before-drill"), "{told}");
-    assert_ne!(fs::read(place("weir.toml")).unwrap(), former);
-    assert_eq!(fs::read(place("weir.toml.before-drill")).unwrap(), former);
 }

@@ -58,20 +58,27 @@ impl Deref for Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        for &pid in &self.pids {
-            let ours = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let path = self.server.file.path.to_str().unwrap().as_bytes();
-            if ours.windows(path.len()).any(|part| part == path) {
-                // It may have ended meanwhile.
-                let command = ["-c", "kill -KILL $0 2>&-", &pid.to_string()];
-                let _gone = Command::new("sh").args(command).status();
+        // Also those of which nobody took note, because a test failed before: the file is in a
+        // folder of this test's own, so whoever serves it was started by this test.
+        let path = self.server.file.path.to_str().unwrap().as_bytes();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Ok(pid) = entry.file_name().to_str().unwrap_or_default().parse() else { continue };
+            let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if words.windows(path.len()).any(|part| part == path) {
+                kill(pid);
             }
         }
     }
 }
 
-/// `process 123 serves after …`
-fn pid_in(text: &str) -> u32 {
+fn kill(pid: u32) {
+    // It may have ended meanwhile.
+    let command = ["-c", "kill -KILL $0 2>&-", &pid.to_string()];
+    let _gone = Command::new("sh").args(command).status();
+}
+
+/// The number in what `weir upgrade` says: `process 123 serves after …`.
+pub fn pid_in(text: &str) -> u32 {
     let pid = text.split_once("process ").unwrap_or_else(|| panic!("no process in {text}")).1;
     pid.split(' ').next().unwrap().parse().unwrap()
 }

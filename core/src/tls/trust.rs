@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientSessionMemoryCache, Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs::default_provider};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -26,14 +27,17 @@ pub struct Trust {
     config: Arc<ClientConfig>,
     /// Asked for and verified; `None` = each request's host.
     name: Option<ServerName<'static>>,
-    /// What certificates must chain to; `None` = any certificate will do.
+    /// What certificates must chain to; `None` = any certificate will do, or just `only`.
     roots: Option<Arc<Authorities>>,
+    /// The one certificate that will do.
+    only: Option<CertificateDer<'static>>,
 }
 
 impl PartialEq for Trust {
     fn eq(&self, other: &Trust) -> bool {
         let alpn = |trust: &Trust| trust.config.alpn_protocols.clone();
-        (&self.name, &self.roots) == (&other.name, &other.roots) && alpn(self) == alpn(other)
+        (&self.name, &self.roots, &self.only) == (&other.name, &other.roots, &other.only)
+            && alpn(self) == alpn(other)
     }
 }
 
@@ -62,6 +66,27 @@ impl Trust {
             Some(roots) => Arc::new(Listed::new(roots, &provider)?),
             None => Arc::new(Any(Arc::clone(&provider))),
         };
+        Trust::by(provider, verifier, name, alpn).map(|trust| Trust { roots, ..trust })
+    }
+
+    /// Believes whoever shows just this certificate and has its key, whatever names it is for and
+    /// however long it is valid: the certificate is what is looked for. Asks for `name`.
+    ///
+    /// # Errors
+    /// Says what is wrong with the name.
+    pub fn exactly(leaf: CertificateDer<'static>, name: &str) -> Result<Trust, Error> {
+        let provider = Arc::new(default_provider());
+        let verifier = Arc::new(Only { leaf: leaf.clone(), provider: Arc::clone(&provider) });
+        let trust = Trust::by(provider, verifier, name, &[])?;
+        Ok(Trust { only: Some(leaf), ..trust })
+    }
+
+    fn by(
+        provider: Arc<CryptoProvider>,
+        verifier: Arc<dyn ServerCertVerifier>,
+        name: &str,
+        alpn: &[&[u8]],
+    ) -> Result<Trust, Error> {
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .dangerous()
@@ -75,7 +100,7 @@ impl Trust {
             "" => None,
             name => Some(asked_for(name).ok_or(CertificateError::NotValidForName)?),
         };
-        Ok(Trust { config: Arc::new(config), name, roots })
+        Ok(Trust { config: Arc::new(config), name, roots: None, only: None })
     }
 
     /// For a single connection to a member at `address`: nothing is resumed.
@@ -213,6 +238,53 @@ impl ServerCertVerifier for Listed {
     }
 }
 
+/// Believes one certificate.
+#[derive(Debug)]
+struct Only {
+    leaf: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Only {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        match self.leaf == *end_entity {
+            true => Ok(ServerCertVerified::assertion()),
+            false => Err(CertificateError::ApplicationVerificationFailure.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let known = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let known = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
 fn in_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
     let parsed = x509_parser::parse_x509_certificate(certificate);
     let (_, parsed) = parsed.map_err(|_| CertificateError::BadEncoding)?;
@@ -325,6 +397,25 @@ mod tests {
         assert!(matches!(reason(&foreign, "a.example"), CertificateError::UnknownIssuer));
         let wrong = reason(&good, "b.example");
         assert!(matches!(wrong, CertificateError::NotValidForNameContext { .. }));
+    }
+
+    #[test]
+    fn one_certificate_is_told_from_all_others() {
+        let (_, one) = signed(&["a.example"], 2_020, None);
+        let (_, other) = signed(&["a.example"], 2_020, None);
+        let exactly = |der: &[u8]| Trust::exactly(CertificateDer::from(der.to_vec()), "b.example");
+        let trust = exactly(&one).unwrap();
+        let leaf = trust.only.clone().unwrap();
+        let verifier = Only { leaf, provider: Arc::new(default_provider()) };
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000));
+        let verdict = |der: &[u8]| {
+            let name = trust.name_for("", IpAddr::from([127, 0, 0, 1]));
+            verifier.verify_server_cert(&CertificateDer::from(der), &[], &name, &[], now).is_ok()
+        };
+        // For another name and long over: it is the one all the same.
+        assert!(verdict(&one) && !verdict(&other));
+        assert_ne!(trust, exactly(&other).unwrap());
+        assert_ne!(trust, Trust::new(None, "b.example", &[]).unwrap());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::{Rate, RunArgs};
 use crate::drill::rotation::{self, Pair};
-use crate::drill::{Change, Deed, Drill, Effect, Kind, Program, Way, weights};
+use crate::drill::{Change, Deed, Drill, Effect, Kind, Program, Replacement, Way, weights};
 use crate::target::Target;
 use crate::units;
 
@@ -138,11 +138,13 @@ impl DrillArgs {
         let wrong = |why: String| format!("--config {}: {why}", config.display());
         let former = std::fs::read_to_string(config).map_err(|error| wrong(error.to_string()))?;
         let drained = weights::drained(&former, &member).map_err(wrong)?;
-        let change = |text: String, way: Way| {
-            let files = vec![(config.to_path_buf(), text.into_bytes())];
+        let change = |from: &str, to: &str, way: Way| {
+            let (from, to) = (from.as_bytes().to_vec(), to.as_bytes().to_vec());
+            let files = vec![Replacement { path: config.to_path_buf(), from, to }];
             Deed::Change(Change { files, effect: self.reloading(config), way })
         };
-        Ok((change(drained, Way::Forth), Some(change(former, Way::Back))))
+        let undo = change(&drained, &former, Way::Back);
+        Ok((change(&former, &drained, Way::Forth), Some(undo)))
     }
 
     fn rotate(&self) -> Result<Deeds, String> {
@@ -230,7 +232,7 @@ mod tests {
             assert_eq!(program(&drill.deed), ["weir", "reload", "--config", config]);
             let text_of = |deed: &Deed| {
                 let Deed::Change(change) = deed else { panic!("{deed:?}") };
-                String::from_utf8(change.files[0].1.clone()).unwrap()
+                String::from_utf8(change.files[0].to.clone()).unwrap()
             };
             assert_eq!(text_of(drill.undo.as_ref().unwrap()), text);
             assert!(text_of(&drill.deed).contains("weight = 0"));

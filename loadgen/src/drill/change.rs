@@ -8,18 +8,32 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::rotation::Sight;
 
 /// Files that are replaced, and what shows that the balancer follows.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Files and what they are to hold, in the order in which they are replaced.
-    pub files: Vec<(PathBuf, Vec<u8>)>,
+    /// In the order in which they are replaced.
+    pub files: Vec<Replacement>,
     /// What is waited for.
     pub effect: Effect,
     /// Whether the files change, or get back what they held.
     pub way: Way,
+}
+
+/// A file that is replaced. What somebody else wrote into it meanwhile is not: neither `from` nor
+/// `to`.
+#[derive(Clone, Debug)]
+pub struct Replacement {
+    /// Where it is; what a link leads to is replaced, not the link.
+    pub path: PathBuf,
+    /// What it holds now.
+    pub from: Vec<u8>,
+    /// What it is to hold.
+    pub to: Vec<u8>,
 }
 
 /// Which way a change goes.
@@ -55,42 +69,96 @@ impl Change {
         Change { files: Vec::new(), effect, way: Way::Forth }
     }
 
-    /// Makes the change, and waits until it is in effect. Gives what was told of it.
-    pub(super) fn make(&self) -> Result<String, String> {
+    /// Keeps what the files hold, if that is still what they are to be changed from. On an error
+    /// nothing was changed, and nothing is kept.
+    pub(super) fn prepare(&self) -> Result<(), String> {
+        if self.way == Way::Back {
+            return Ok(());
+        }
+        if let Some(other) = self.files.iter().find(|file| !file.holds(&file.from)) {
+            let path = other.path.display();
+            return Err(format!(
+                "{path} has changed since the drill was planned; it is left alone"
+            ));
+        }
+        self.files.iter().try_for_each(|file| keep(&file.path)).inspect_err(|_| {
+            // One that can't be removed is taken over by the next drill: the file holds the same.
+            let _ = self.files.iter().try_for_each(|file| forget(&file.path, &file.from));
+        })
+    }
+
+    /// Makes the change, and waits until it is in effect, or until `stop` is set. Gives what was
+    /// told of it. What goes forth has to be prepared.
+    pub(super) fn make(&self, stop: &Arc<AtomicBool>) -> Result<String, String> {
         match self.way {
             Way::Forth => {
-                self.files.iter().try_for_each(|(path, _)| keep(path))?;
-                self.files.iter().try_for_each(|(path, content)| replaced(path, content))?;
-                self.effect.wait()
+                self.files.iter().try_for_each(|file| replaced(&file.path, &file.to))?;
+                self.effect.wait(stop)
             }
             Way::Back => {
+                self.look_for_others()?;
                 // One that can't be put back does not keep the others from it.
-                let back = self.files.iter().map(|(path, content)| put_back(path, content));
+                let back = self.files.iter().filter(|file| !file.holds(&file.to));
+                let back = back.map(|file| put_back(&file.path, &file.to));
                 let wrong: Vec<String> = back.filter_map(Result::err).collect();
-                let done =
-                    if wrong.is_empty() { self.effect.wait() } else { Err(wrong.join("; ")) };
+                let done = match wrong.is_empty() {
+                    true => self.effect.wait(stop),
+                    false => Err(wrong.join("; ")),
+                };
                 // Only now: whoever ends the program meanwhile is told of what was kept.
-                self.files.iter().try_for_each(|(path, content)| forget(path, content))?;
-                done
+                self.files.iter().try_for_each(|file| forget(&file.path, &file.to))?;
+                match (done, &self.effect) {
+                    // The files are as before; only that the balancer sees it was not waited for.
+                    (Err(_), Effect::Sight(_)) if wrong.is_empty() && stop.load(Relaxed) => {
+                        Ok("put back".to_string())
+                    }
+                    (done, _) => done,
+                }
             }
         }
+    }
+
+    /// An error when somebody else has changed one of the files. They belong together, like a
+    /// certificate and its key: then none is put back.
+    fn look_for_others(&self) -> Result<(), String> {
+        let ours = |file: &Replacement| file.holds(&file.from) || file.holds(&file.to);
+        let others = self.files.iter().filter(|file| !ours(file));
+        let others: Vec<String> = others.map(|file| file.path.display().to_string()).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let kept = self.files.iter().map(|file| place_of_former(&file.path));
+        let kept = kept.filter(|former| former.exists());
+        let kept: Vec<String> = kept.map(|former| former.display().to_string()).collect();
+        Err(format!(
+            "somebody else has changed {} meanwhile, so nothing was put back; what stood there \
+             before the drill is in {}: move it back, or remove it",
+            others.join(", "),
+            kept.join(", ")
+        ))
     }
 
     /// Where the files' former content stands while the change is made, with what to do about it;
     /// `None` when no file changes.
     pub(super) fn kept_as(&self) -> Option<String> {
-        let kept = self.files.iter().filter_map(|(path, _)| place_of_former(path).ok());
-        let kept: Vec<String> = kept.map(|path| path.display().to_string()).collect();
-        let names = kept.join(", ");
-        (!kept.is_empty()).then(|| format!("move what was there before back by hand, from {names}"))
+        let kept = self.files.iter().map(|file| place_of_former(&file.path).display().to_string());
+        let names = kept.collect::<Vec<_>>().join(", ");
+        (!names.is_empty())
+            .then(|| format!("move what was there before back by hand, from {names}"))
+    }
+}
+
+impl Replacement {
+    fn holds(&self, content: &[u8]) -> bool {
+        fs::read(&self.path).is_ok_and(|held| held == content)
     }
 }
 
 impl Effect {
-    fn wait(&self) -> Result<String, String> {
+    fn wait(&self, stop: &Arc<AtomicBool>) -> Result<String, String> {
         match self {
             Effect::Program(program) => program.run(),
-            Effect::Sight(sight) => sight.wait(),
+            Effect::Sight(sight) => sight.wait(stop),
         }
     }
 }
@@ -123,18 +191,19 @@ impl std::fmt::Display for Program {
 }
 
 /// Where the former content of a file is kept; beside what a link leads to, as [`replace`] works.
-fn place_of_former(path: &Path) -> io::Result<PathBuf> {
-    let path = fs::canonicalize(path)?;
+fn place_of_former(path: &Path) -> PathBuf {
+    // A file that is gone is no link any more.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".before-drill");
-    Ok(path.with_file_name(name))
+    path.with_file_name(name)
 }
 
 /// Keeps what a file holds beside it: however this program ends, it isn't lost. By a hard link,
 /// with the same mode and owner; [`replace`] does not write into the former file.
 fn keep(path: &Path) -> Result<(), String> {
     let told = |error: io::Error| format!("cannot keep a copy of {}: {error}", path.display());
-    let former = place_of_former(path).map_err(told)?;
+    let former = place_of_former(path);
     match fs::canonicalize(path).and_then(|path| fs::hard_link(path, &former)) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let same = fs::read(&former).map_err(told)? == fs::read(path).map_err(told)?;
@@ -158,7 +227,7 @@ fn replaced(path: &Path, content: &[u8]) -> Result<(), String> {
 
 fn put_back(path: &Path, content: &[u8]) -> Result<(), String> {
     replaced(path, content).map_err(|why| match place_of_former(path) {
-        Ok(former) if former.exists() => format!("{why}; move {} there", former.display()),
+        former if former.exists() => format!("{why}; move {} there", former.display()),
         _ => why,
     })
 }
@@ -166,11 +235,11 @@ fn put_back(path: &Path, content: &[u8]) -> Result<(), String> {
 /// Removes what [`keep`] made, where that and the file itself hold what they should.
 fn forget(path: &Path, content: &[u8]) -> Result<(), String> {
     let holds = |path: &Path| fs::read(path).is_ok_and(|held| held == content);
-    match place_of_former(path) {
-        Ok(former) if holds(&former) && holds(path) => fs::remove_file(&former)
-            .map_err(|error| format!("cannot remove {}: {error}", former.display())),
-        _ => Ok(()),
+    let former = place_of_former(path);
+    if !(holds(&former) && holds(path)) {
+        return Ok(());
     }
+    fs::remove_file(&former).map_err(|error| format!("cannot remove {}: {error}", former.display()))
 }
 
 /// Puts `content` in the place of a file, in one step: whoever reads it finds the former content or
@@ -219,40 +288,133 @@ mod tests {
         assert!(replace(&folder.path().join("c"), b"").is_err());
     }
 
+    /// A key and its chain, which change together.
+    struct Pair {
+        folder: tempfile::TempDir,
+        key: PathBuf,
+        chain: PathBuf,
+    }
+
+    impl Pair {
+        fn new() -> Pair {
+            let folder = tempfile::tempdir().unwrap();
+            let [key, chain] = ["key", "chain"].map(|name| folder.path().join(name));
+            fs::write(&key, "k1").unwrap();
+            fs::write(&chain, "c1").unwrap();
+            Pair { folder, key, chain }
+        }
+
+        /// From the pair with one number to that with another.
+        fn change(&self, way: Way, from: u8, to: u8) -> Change {
+            let content = |kind: char, n: u8| format!("{kind}{n}").into_bytes();
+            let file = |path: &Path, kind: char| Replacement {
+                path: path.to_path_buf(),
+                from: content(kind, from),
+                to: content(kind, to),
+            };
+            Change {
+                files: vec![file(&self.key, 'k'), file(&self.chain, 'c')],
+                effect: Effect::Program(Program { path: "true".into(), args: Vec::new() }),
+                way,
+            }
+        }
+
+        fn former(&self) -> PathBuf {
+            self.folder.path().join("key.before-drill")
+        }
+
+        fn holds(&self) -> [String; 2] {
+            [&self.key, &self.chain].map(|path| read(path))
+        }
+
+        fn file_count(&self) -> usize {
+            fs::read_dir(self.folder.path()).unwrap().count()
+        }
+    }
+
+    fn read(path: &Path) -> String {
+        fs::read_to_string(path).unwrap()
+    }
+
+    fn done(change: &Change) -> Result<String, String> {
+        change.prepare().and_then(|()| change.make(&Arc::default()))
+    }
+
     #[test]
     fn what_stood_there_is_kept_until_it_is_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let [key, chain] = ["key", "chain"].map(|name| folder.path().join(name));
-        let former = folder.path().join("key.before-drill");
-        let change = |way: Way, key_text: &str, chain_text: &str| Change {
-            files: vec![(key.clone(), key_text.into()), (chain.clone(), chain_text.into())],
-            effect: Effect::Program(Program { path: "true".into(), args: Vec::new() }),
-            way,
-        };
-        let read = |path: &Path| fs::read_to_string(path).unwrap();
-        fs::write(&key, "k1").unwrap();
-        fs::write(&chain, "c1").unwrap();
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        let forth = change(Way::Forth, "k2", "c2");
-        forth.make().unwrap();
-        assert_eq!([&key, &chain, &former].map(|path| read(path)), ["k2", "c2", "k1"]);
-        assert_eq!(fs::metadata(&former).unwrap().permissions().mode() & 0o777, 0o600);
+        let pair = Pair::new();
+        fs::set_permissions(&pair.key, fs::Permissions::from_mode(0o600)).unwrap();
+        let forth = pair.change(Way::Forth, 1, 2);
+        done(&forth).unwrap();
+        assert_eq!(
+            (pair.holds(), read(&pair.former())),
+            (["k2", "c2"].map(Into::into), "k1".into())
+        );
+        assert_eq!(fs::metadata(pair.former()).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(forth.kept_as().unwrap().contains("key.before-drill"));
         // What an interrupted drill left is not written over, nor removed by another drill's undo.
-        let why = change(Way::Forth, "k3", "c3").make().unwrap_err();
+        let why = done(&pair.change(Way::Forth, 2, 3)).unwrap_err();
         assert!(why.contains("key.before-drill is left"), "{why}");
-        change(Way::Back, "k2", "c2").make().unwrap();
-        assert_eq!([&key, &chain, &former].map(|path| read(path)), ["k2", "c2", "k1"]);
-        // One that can't be put back does not keep the other from it.
-        fs::remove_file(&key).unwrap();
-        let back = change(Way::Back, "k1", "c1");
-        let why = back.make().unwrap_err();
+        done(&pair.change(Way::Back, 3, 2)).unwrap();
+        assert_eq!(
+            (pair.holds(), read(&pair.former())),
+            (["k2", "c2"].map(Into::into), "k1".into())
+        );
+        done(&pair.change(Way::Back, 2, 1)).unwrap();
+        assert_eq!(pair.holds(), ["k1", "c1"]);
+        assert_eq!(pair.file_count(), 2, "nothing else is left");
+    }
+
+    #[test]
+    fn one_that_can_not_be_put_back_does_not_keep_the_other_from_it() {
+        let pair = Pair::new();
+        done(&pair.change(Way::Forth, 1, 2)).unwrap();
+        let back = pair.change(Way::Back, 2, 1);
+        // Nobody can make the draft of the key there.
+        let draft = pair.folder.path().join(format!(".key.drill-{}", std::process::id()));
+        fs::create_dir(&draft).unwrap();
+        let why = done(&back).unwrap_err();
         assert!(why.contains("cannot replace") && why.contains("/key"), "{why}");
-        assert_eq!([&chain, &former].map(|path| read(path)), ["c1", "k1"]);
-        fs::write(&key, "k2").unwrap();
-        back.make().unwrap();
-        assert_eq!(read(&key), "k1");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left");
+        assert_eq!(
+            (pair.holds(), read(&pair.former())),
+            (["k2", "c1"].map(Into::into), "k1".into())
+        );
+        fs::remove_dir(&draft).unwrap();
+        done(&back).unwrap();
+        assert_eq!((pair.holds(), pair.file_count()), (["k1", "c1"].map(Into::into), 2));
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_meanwhile_stays() {
+        let pair = Pair::new();
+        let forth = pair.change(Way::Forth, 1, 2);
+        done(&forth).unwrap();
+        fs::write(&pair.chain, "of somebody").unwrap();
+        let back = pair.change(Way::Back, 2, 1);
+        let why = done(&back).unwrap_err();
+        for part in ["somebody else has changed", "/chain meanwhile", "key.before-drill"] {
+            assert!(why.contains(part), "{part} in {why}");
+        }
+        assert_eq!(pair.holds(), ["k2", "of somebody"], "a key without its chain is worth nothing");
+        assert_eq!((read(&pair.former()), pair.file_count()), ("k1".into(), 4));
+        fs::remove_file(&pair.chain).unwrap();
+        let why = done(&back).unwrap_err();
+        assert!(why.contains("chain.before-drill"), "{why}");
+        // Nor is it replaced in the first place.
+        let other = Pair::new();
+        fs::write(&other.chain, "of somebody").unwrap();
+        let why = done(&other.change(Way::Forth, 1, 2)).unwrap_err();
+        assert!(why.contains("/chain has changed since"), "{why}");
+        assert_eq!((other.holds(), other.file_count()), (["k1", "of somebody"].map(Into::into), 2));
+    }
+
+    #[test]
+    fn what_can_not_be_kept_whole_is_not_kept() {
+        let pair = Pair::new();
+        fs::write(pair.folder.path().join("chain.before-drill"), "left").unwrap();
+        let why = done(&pair.change(Way::Forth, 1, 2)).unwrap_err();
+        assert!(why.contains("chain.before-drill is left"), "{why}");
+        assert_eq!((pair.holds(), pair.file_count()), (["k1", "c1"].map(Into::into), 3));
     }
 
     #[test]

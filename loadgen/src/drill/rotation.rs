@@ -2,18 +2,22 @@
 //! that the balancer shows it. Called by `cli`, and by `change` in a drill.
 
 use std::fs;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::Poll;
 
-use weir_core::cert::{self, Authorities, Identity};
+use weir_core::cert::{self, Identity};
 use weir_core::rt::{self, ConnectOptions, ShardConfig, TcpStream};
 use weir_core::time::clock::mono;
 use weir_core::tls::{self, Client, Trust};
 
-use super::change::{Change, Effect, Program, Way};
+use super::change::{Change, Effect, Program, Replacement, Way};
 use crate::limits;
 use crate::origin_tls::identity;
 use crate::plan::TlsOptions;
@@ -134,16 +138,21 @@ pub(crate) fn changes(
     if former.certificate == new.certificate {
         return Err("the new certificate is the present one".to_string());
     }
-    let change = |content: Content, way: Way| {
-        let effect = Effect::Sight(Sight::new(&content.identity, target, options)?);
+    let file = |path: &Path, from: &[u8], to: &[u8]| Replacement {
+        path: path.to_path_buf(),
+        from: from.to_vec(),
+        to: to.to_vec(),
+    };
+    let change = |from: &Content, to: &Content, way: Way| {
+        let effect = Effect::Sight(Sight::new(&to.identity, target, options)?);
         // The key first: until both are there, the pair is not sound and the former one is shown.
         let files = vec![
-            (place.private_key.clone(), content.private_key),
-            (place.certificate.clone(), content.certificate),
+            file(&place.private_key, &from.private_key, &to.private_key),
+            file(&place.certificate, &from.certificate, &to.certificate),
         ];
         Ok::<_, String>(Change { files, effect, way })
     };
-    Ok((change(new, Way::Forth)?, change(former, Way::Back)?))
+    Ok((change(&former, &new, Way::Forth)?, change(&new, &former, Way::Back)?))
 }
 
 /// What handshakes are to show.
@@ -158,24 +167,18 @@ impl Sight {
     fn new(identity: &Identity, target: &Target, options: &TlsOptions) -> Result<Sight, String> {
         let name = options.name(target);
         let fits = |pattern: &String| cert::covers(pattern, name);
-        // Which addresses it is for is not among its names.
-        if name.parse::<IpAddr>().is_err() && !identity.names.iter().any(fits) {
+        // Which addresses it is for is not among its names; and who takes any certificate, takes
+        // one for other names.
+        let told = name.parse::<IpAddr>().is_err() && !options.insecure;
+        if told && !identity.names.iter().any(fits) {
             let names = identity.names.join(", ");
             return Err(format!(
                 "a certificate is for {names}, and not for `{name}`: give one of its names by \
                  --server-name"
             ));
         }
-        // A leaf that is trusted itself, and issued nothing, is the only one that is believed.
-        let roots = identity.certified.cert.first().into_iter().cloned().collect();
-        let only = Authorities {
-            id: identity.id,
-            name: identity.name.clone(),
-            roots,
-            not_after: identity.not_after,
-            digest: identity.digest,
-        };
-        let trust = Trust::new(Some(Arc::new(only)), name, &[])
+        let leaf = identity.certified.cert.first().ok_or("there is no certificate")?;
+        let trust = Trust::exactly(leaf.clone(), name)
             .map_err(|error| format!("a certificate can't be told from others: {error}"))?;
         let addr = target.resolve()?;
         let client = trust.once(name, addr.ip());
@@ -185,20 +188,37 @@ impl Sight {
     /// Shakes hands until this certificate, and no other one, is shown.
     ///
     /// # Errors
-    /// It is not, for too long; with the cure.
-    pub(super) fn wait(&self) -> Result<String, String> {
+    /// It is not, for too long, with the cure; or `stop` was set before it was.
+    pub(super) fn wait(&self, stop: &Arc<AtomicBool>) -> Result<String, String> {
         let config = ShardConfig { name: "loadgen-sight".to_string(), ..ShardConfig::default() };
-        let sight = self.clone();
-        let shard = rt::start_shard(config, move || async move { sight.look().await });
+        let (sight, flag) = (self.clone(), Arc::clone(stop));
+        let shard = rt::start_shard(config, move || async move { sight.look_until(&flag).await });
         let seen = shard.and_then(|shard| shard.join()).map_err(|error| error.to_string())?;
-        seen.map(|()| format!("the certificate {} is shown", self.serial)).map_err(|why| {
-            format!(
-                "the certificate {} is not shown after {} s: {why}; are these the files of the \
-                 listener, and does it read them anew when they change?",
-                self.serial,
+        let serial = &self.serial;
+        match seen {
+            Some(Ok(())) => Ok(format!("the certificate {serial} is shown")),
+            Some(Err(why)) => Err(format!(
+                "the certificate {serial} is not shown after {} s: {why}; are these the files of \
+                 the listener, and does it read them anew when they change?",
                 limits::ROTATION_LIMIT.as_secs()
-            )
+            )),
+            None => Err(format!("stopped before the certificate {serial} was seen")),
+        }
+    }
+
+    /// What came of looking; `None` when it was stopped.
+    async fn look_until(&self, stop: &AtomicBool) -> Option<Result<(), String>> {
+        let mut stopped = pin!(async {
+            while !stop.load(Relaxed) {
+                rt::sleep(limits::TICK).await;
+            }
+        });
+        let mut look = pin!(self.look());
+        poll_fn(|cx| match stopped.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => look.as_mut().poll(cx).map(Some),
         })
+        .await
     }
 
     async fn look(&self) -> Result<(), String> {
@@ -222,7 +242,10 @@ impl Sight {
         let tcp = TcpStream::connect(self.addr, &ConnectOptions::default()).await;
         let tcp = tcp.map_err(|error| error.to_string())?;
         let shaken = Box::pin(tls::connect(tcp, &self.client)).await;
-        let stream = shaken.map_err(|failure| failure.reason().to_string())?;
+        let stream = shaken.map_err(|failure| match failure {
+            tls::Failure::CertificateInvalid => "another one is shown".to_string(),
+            failure => failure.reason().to_string(),
+        })?;
         if stream.say_end() {
             // The handshake has shown what there is to see.
             let _ = stream.flush().await;

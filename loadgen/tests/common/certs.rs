@@ -1,4 +1,5 @@
 //! Certificates for tests, in files of their own folder.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::path::PathBuf;
 
