@@ -18,6 +18,7 @@ use weir_core::time::clock::{Mono, mono};
 use weir_core::tls::{self, Stream};
 
 use crate::http::{self, Talk};
+use crate::limits;
 use crate::plan::Exchange;
 use crate::record::{Answer, ErrorClass};
 use crate::secure::Secure;
@@ -104,6 +105,8 @@ pub(crate) struct Opening {
     pub(crate) tls: Option<Duration>,
     /// A TLS session was resumed.
     pub(crate) resumed: bool,
+    /// SYNs that were sent again.
+    pub(crate) syns_again: u32,
 }
 
 /// Is told of connections as they come and go; a shard's counters.
@@ -242,7 +245,11 @@ impl<O: Observer> Line<O> {
         let begun = mono();
         let tcp = TcpStream::connect(self.wire.addr, &options).await.map_err(Failure::connect)?;
         let connected = mono();
-        let mut how = Opening { tcp: Some(connected.since(begun)), ..Opening::default() };
+        let took = connected.since(begun);
+        // Only where it can be: asking costs a system call.
+        let again = (took >= limits::SYN_AGAIN).then(|| tcp.tcp_info().ok()).flatten();
+        let syns_again = again.map_or(0, |info| info.total_retrans);
+        let mut how = Opening { tcp: Some(took), syns_again, ..Opening::default() };
         let stream = match &self.secure {
             None => Stream::from(tcp),
             Some(secure) => {

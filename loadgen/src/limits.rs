@@ -78,6 +78,9 @@ pub const SEND_PIECE: usize = 65_536;
 pub const SMALL_REQUEST: usize = 4_096;
 /// A body of at least this many bytes asks the runtime for large receive buffers.
 pub const BULK_BODY: u64 = 65_536;
+/// A connect that took at least so long has had its SYN sent again: the kernel waits a second for
+/// an answer (RFC 6298, 2.1), by a clock that is a little coarser than ours.
+pub const SYN_AGAIN: Duration = Duration::from_millis(900);
 /// Connections of one shard that may be opening at once before the run starts.
 pub const OPENING: usize = 64;
 /// How long the opening of all connections may take before the run starts without the rest.

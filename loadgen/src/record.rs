@@ -226,6 +226,8 @@ pub(crate) struct Recorder {
     /// Connects that found no free port, and no free descriptor.
     pub(crate) out_of_ports: u64,
     pub(crate) out_of_files: u64,
+    /// SYNs of connections that were opened at last which were sent again, in the warm-up, too.
+    pub(crate) syns_again: u64,
     /// Number and total latency of requests that carried an id; a ring.
     pub(crate) ids: Ring,
     pub(crate) answers: u64,
@@ -286,6 +288,7 @@ impl Recorder {
             sliced_from: None,
             slices: Vec::new(),
             out_of_ports: 0,
+            syns_again: 0,
             out_of_files: 0,
             ids: Ring::default(),
             answers: 0,
@@ -399,6 +402,7 @@ impl Recorder {
         self.resumed += other.resumed;
         self.ids.merge(other.ids);
         self.out_of_ports += other.out_of_ports;
+        self.syns_again += other.syns_again;
         self.sliced_from = self.sliced_from.or(other.sliced_from);
         if self.slices.len() < other.slices.len() {
             self.slices.resize(other.slices.len(), Slice::default());

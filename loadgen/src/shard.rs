@@ -396,6 +396,9 @@ impl Observer for Watch {
     fn opened(&self, how: Opening) {
         self.0.counters.open.rise();
         self.0.counters.opened.add(1);
+        if how.syns_again > 0 {
+            self.0.record(|recorder| recorder.syns_again += u64::from(how.syns_again));
+        }
         let pacer = self.0.pacer.borrow();
         let warm = pacer.as_ref().is_some_and(|pacer| mono() < pacer.timing().measure);
         if !warm {

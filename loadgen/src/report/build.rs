@@ -174,6 +174,7 @@ impl Report {
         self.tls_resumed = recorder.resumed;
         self.limits.out_of_ports = recorder.out_of_ports;
         self.limits.out_of_files = recorder.out_of_files;
+        self.limits.own_syn_retransmits = recorder.syns_again;
         self.members = members(&recorder.members);
         self.stickiness_violations = recorder.moved;
         self.bytes = Bytes { sent: recorder.sent, received: recorder.received };
