@@ -8,26 +8,68 @@ use std::time::Duration;
 /// Ticks a second in `/proc/PID/stat`: USER_HZ, 100 on every machine that Weir runs on.
 const USER_HZ: u64 = 100;
 
-/// Processor time that a process has used, user and system, all threads, ended ones included.
-/// Steps of 10 ms.
-///
-/// # Errors
-/// There is no such process, it has ended (even if its parent has not asked after it yet), or
-/// `/proc` isn't mounted.
-pub fn process_cpu(pid: u32) -> io::Result<Duration> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    if has_ended(&text) {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "it has ended"));
-    }
-    stat_ticks(&text).map(ticks).ok_or_else(|| odd("stat"))
+/// A process that is watched. Once it has ended, its number may go to another one, which is told
+/// from it by when it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    pid: u32,
+    /// Ticks since the machine started.
+    start: u64,
 }
 
-/// Resident memory of a process in bytes: the sum over its mappings where we may read it (exact),
-/// else VmRSS.
-///
-/// # Errors
-/// There is no such process.
-pub fn resident(pid: u32) -> io::Result<u64> {
+impl Process {
+    /// The one that has this number now.
+    ///
+    /// # Errors
+    /// There is none, it has ended (even if its parent has not asked after it yet), or `/proc`
+    /// isn't mounted.
+    pub fn find(pid: u32) -> io::Result<Process> {
+        let (start, _) = running(pid)?;
+        Ok(Process { pid, start })
+    }
+
+    /// Its number.
+    pub fn pid(self) -> u32 {
+        self.pid
+    }
+
+    /// Processor time that it has used, user and system, all threads, ended ones included. Steps of
+    /// 10 ms.
+    ///
+    /// # Errors
+    /// It has ended; another one may have its number.
+    pub fn cpu(self) -> io::Result<Duration> {
+        let (start, used) = running(self.pid)?;
+        if start == self.start { Ok(used) } else { Err(ended("another process has its number")) }
+    }
+
+    /// Its resident memory in bytes: the sum over its mappings where we may read it (exact), else
+    /// VmRSS.
+    ///
+    /// # Errors
+    /// As [`Process::cpu`].
+    pub fn resident(self) -> io::Result<u64> {
+        let bytes = resident(self.pid)?;
+        // Afterwards: who has the number now has had it when its memory was read.
+        self.cpu().map(|_| bytes)
+    }
+}
+
+/// When it started, and the processor time that it has used.
+fn running(pid: u32) -> io::Result<(u64, Duration)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    if has_ended(&text) {
+        return Err(ended("it has ended"));
+    }
+    stat(&text).map(|(start, used)| (start, ticks(used))).ok_or_else(|| odd("stat"))
+}
+
+fn ended(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, why)
+}
+
+/// Resident memory of whatever process has this number.
+fn resident(pid: u32) -> io::Result<u64> {
     if let Ok(text) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
         && let Some(bytes) = kilobytes(&text, "Rss:")
     {
@@ -86,13 +128,16 @@ fn has_ended(stat: &str) -> bool {
     matches!(state, Some("Z" | "X"))
 }
 
-/// utime + stime. The name in parentheses may itself hold spaces and parentheses.
-fn stat_ticks(stat: &str) -> Option<u64> {
+/// starttime, and utime + stime, in ticks. The name in parentheses may itself hold spaces and
+/// parentheses.
+fn stat(stat: &str) -> Option<(u64, u64)> {
     let (_, after) = stat.rsplit_once(')')?;
-    let mut fields = after.split_whitespace().skip(11);
+    // The third field of proc_pid_stat(5) is the first one here.
+    let mut fields = after.split_whitespace().skip(14 - 3);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
-    user.checked_add(system)
+    let start = fields.nth(22 - 16)?.parse().ok()?;
+    Some((start, user.checked_add(system)?))
 }
 
 fn schedstat(text: &str) -> Option<Duration> {
@@ -116,9 +161,10 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_is_no_trap() {
         let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194304 100 0 0 0 25 17 3 4 20 0 1 0 9 10 11";
-        assert_eq!(stat_ticks(stat).map(ticks), Some(Duration::from_millis(420)));
-        assert_eq!(stat_ticks("42 (x"), None);
-        assert_eq!(stat_ticks("42 (x) S 1"), None);
+        let (start, used) = super::stat(stat).unwrap();
+        assert_eq!((start, ticks(used)), (9, Duration::from_millis(420)));
+        assert_eq!(super::stat("42 (x"), None);
+        assert_eq!(super::stat("42 (x) S 1"), None);
     }
 
     #[test]
@@ -128,17 +174,29 @@ mod tests {
         use weir_core::time::clock::mono;
 
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-        process_cpu(child.id()).unwrap();
+        let watched = Process::find(child.id()).unwrap();
+        watched.cpu().unwrap();
         drop(child.stdin.take());
         // Nobody asks after it before the end of the test: it stays a zombie.
         let limit = mono().plus(Duration::from_secs(20));
-        while process_cpu(child.id()).is_ok() {
+        while watched.cpu().is_ok() {
             assert!(mono() < limit, "cat still runs");
             std::thread::yield_now();
         }
-        let error = process_cpu(child.id()).unwrap_err();
-        assert_eq!(error.to_string(), "it has ended");
+        assert_eq!(watched.cpu().unwrap_err().to_string(), "it has ended");
+        assert!(watched.resident().is_err() && Process::find(child.id()).is_err());
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_number_that_went_to_another_process_has_no_figure() {
+        let me = Process::find(std::process::id()).unwrap();
+        let former = Process { start: me.start - 1, ..me };
+        assert!(me.cpu().is_ok() && me.resident().is_ok());
+        for error in [former.cpu().map(drop).unwrap_err(), former.resident().map(drop).unwrap_err()]
+        {
+            assert!(error.to_string().contains("another process"), "{error}");
+        }
     }
 
     #[test]
@@ -150,12 +208,13 @@ mod tests {
     #[test]
     fn our_own_process_can_be_read() {
         let me = std::process::id();
-        assert!(resident(me).unwrap() > 100_000);
-        process_cpu(me).unwrap();
+        let process = Process::find(me).unwrap();
+        assert!(process.resident().unwrap() > 100_000);
+        process.cpu().unwrap();
         assert!(thread_cpu().is_some());
         assert!(!allowed_cores().is_empty());
         assert!(descriptor_limit().unwrap() > 3);
-        assert!(process_cpu(u32::MAX).is_err());
+        assert!(Process::find(u32::MAX).is_err());
         assert_eq!(own_threads_cpu("no thread is called so"), None);
     }
 

@@ -13,7 +13,7 @@ use weir_core::time::clock::{Mono, mono};
 
 use crate::access_log::Place;
 use crate::admin::{self, AdminView};
-use crate::cpu;
+use crate::cpu::{self, Process};
 use crate::limits;
 use crate::live::{Live, Second, Snapshot};
 use crate::machine::{Limits, Reading};
@@ -218,8 +218,9 @@ struct Sampler<'a> {
     timing: Option<Timing>,
     last: (Mono, Snapshot),
     timeline: Vec<Second>,
-    cpu: Option<CpuSample>,
-    used: Option<CpuUse>,
+    watched: Watched,
+    cpu: Option<Result<CpuSample, String>>,
+    used: Option<Result<CpuUse, String>>,
     /// The balancer's metrics when the window began.
     metrics: Option<Result<Scrape, String>>,
     view: Option<Result<AdminView, String>>,
@@ -235,6 +236,7 @@ impl<'a> Sampler<'a> {
             timing: None,
             last,
             timeline: Vec::new(),
+            watched: Watched::find(&plan.cpu_of),
             cpu: None,
             used: None,
             metrics: None,
@@ -308,7 +310,7 @@ impl<'a> Sampler<'a> {
     /// Begins what is measured over the window, once.
     fn open(&mut self, now: Mono) {
         if self.cpu.is_none() {
-            self.cpu = CpuSample::take(&self.plan.cpu_of, now);
+            self.cpu = self.watched.sample(now);
         }
         if self.metrics.is_none() {
             self.metrics = self.plan.admin.as_ref().map(admin::scrape);
@@ -323,8 +325,10 @@ impl<'a> Sampler<'a> {
             };
             self.view = Some(before.as_ref().map_err(String::clone).and_then(view));
         }
-        if let (None, Some(before)) = (&self.used, &self.cpu) {
-            self.used = CpuSample::take(&self.plan.cpu_of, now).map(|after| before.until(&after));
+        if let (None, Some(before)) = (&self.used, &self.cpu)
+            && let Some(after) = self.watched.sample(now)
+        {
+            self.used = Some(before.clone().and_then(|before| Ok(before.until(&after?))));
         }
     }
 
@@ -362,11 +366,63 @@ impl<'a> Sampler<'a> {
 
     fn finish(self) -> Result<Seen, RunError> {
         let admin = self.view.transpose().map_err(RunError::View)?;
-        Ok(Seen { timeline: self.timeline, cpu: self.used, admin, ..Seen::default() })
+        let (cpu, cpu_lost) = match self.used.transpose() {
+            Ok(cpu) => (cpu, None),
+            Err(why) => (None, Some(why)),
+        };
+        Ok(Seen { timeline: self.timeline, cpu, cpu_lost, admin, ..Seen::default() })
     }
 }
 
+/// Whose processor time is measured.
+enum Watched {
+    Nobody,
+    OwnThreads(String),
+    /// Those that had the numbers when the run began, or which number nobody had.
+    Processes(Result<Vec<Process>, String>),
+}
+
+impl Watched {
+    fn find(of: &CpuOf) -> Watched {
+        match of {
+            CpuOf::None => Watched::Nobody,
+            CpuOf::OwnThreads(prefix) => Watched::OwnThreads(prefix.clone()),
+            CpuOf::Processes(pids) => {
+                let find = |&pid| Process::find(pid).map_err(|error| lost(pid, &error));
+                Watched::Processes(pids.iter().map(find).collect())
+            }
+        }
+    }
+
+    /// What they have used up to now; `None` when nobody is watched.
+    fn sample(&self, at: Mono) -> Option<Result<CpuSample, String>> {
+        match self {
+            Watched::Nobody => None,
+            Watched::OwnThreads(prefix) => {
+                let used = cpu::own_threads_cpu(prefix)?;
+                let own = Process::find(std::process::id()).and_then(Process::resident);
+                Some(Ok(CpuSample { at, used, resident: own.ok() }))
+            }
+            Watched::Processes(found) => {
+                Some(found.as_ref().map_err(String::clone).and_then(|all| {
+                    let used = |process: &Process| {
+                        process.cpu().map_err(|error| lost(process.pid(), &error))
+                    };
+                    let used = all.iter().map(used).sum::<Result<Duration, String>>()?;
+                    let resident = all.iter().map(|process| process.resident().ok()).sum();
+                    Ok(CpuSample { at, used, resident })
+                }))
+            }
+        }
+    }
+}
+
+fn lost(pid: u32, error: &std::io::Error) -> String {
+    format!("there is no processor time of process {pid}: {error}")
+}
+
 /// Processor time and memory of the watched threads at one moment.
+#[derive(Clone)]
 struct CpuSample {
     at: Mono,
     used: Duration,
@@ -374,23 +430,6 @@ struct CpuSample {
 }
 
 impl CpuSample {
-    /// `None` when nobody is watched or the process is gone.
-    fn take(of: &CpuOf, at: Mono) -> Option<CpuSample> {
-        match of {
-            CpuOf::None => None,
-            CpuOf::OwnThreads(prefix) => {
-                let used = cpu::own_threads_cpu(prefix)?;
-                Some(CpuSample { at, used, resident: cpu::resident(std::process::id()).ok() })
-            }
-            CpuOf::Processes(pids) => {
-                let used = pids.iter().map(|&pid| cpu::process_cpu(pid).ok());
-                let used = used.sum::<Option<Duration>>()?;
-                let resident = pids.iter().map(|&pid| cpu::resident(pid).ok()).sum();
-                Some(CpuSample { at, used, resident })
-            }
-        }
-    }
-
     fn until(&self, after: &CpuSample) -> CpuUse {
         CpuUse {
             seconds: after.used.saturating_sub(self.used).as_secs_f64(),

@@ -13,7 +13,7 @@ use weir_core::rt::{self, SendBuf, ShardConfig};
 use weir_core::time::clock::mono;
 
 use crate::client::{Client, Failure, Observer, Opening, late};
-use crate::cpu;
+use crate::cpu::Process;
 use crate::engine::{RunError, check_descriptors};
 use crate::gate::{Flag, Permits};
 use crate::h2::single::Single;
@@ -41,7 +41,7 @@ pub struct IdleReport {
     pub held: u64,
     /// Of these, still open after the hold.
     pub open_after_hold: u64,
-    /// The first error, if there was one.
+    /// The first error, if there was one: of a connection, or that the process of `pid` is gone.
     pub error: Option<String>,
     /// Seconds it took to open them all, the request on each included.
     pub opening: f64,
@@ -86,8 +86,11 @@ pub fn run(plan: &Plan, hold: Duration, pid: Option<u32>) -> Result<IdleReport, 
     plan.check()?;
     check_descriptors(&plan)?;
     let addr = plan.target.resolve().map_err(RunError::Resolve)?;
-    let resident = move || pid.and_then(|pid| cpu::resident(pid).ok());
-    let rss_before = resident();
+    // The one that has the number now: who gets it later is somebody else.
+    let watched = pid.map(Process::find).transpose();
+    let watched = watched.map_err(|error| RunError::View(format!("--pid: {error}")))?;
+    let resident = move || watched.map(Process::resident).transpose();
+    let rss_before = resident().ok().flatten();
     let wire = Arc::new(Wire::new(&plan, addr).map_err(RunError::Tls)?);
     let count = plan.connections;
     let config = ShardConfig {
@@ -102,7 +105,7 @@ pub fn run(plan: &Plan, hold: Duration, pid: Option<u32>) -> Result<IdleReport, 
         if shared.held.get() > 0 {
             rt::sleep(hold).await;
         }
-        let rss_held = resident();
+        let rss_held = resident().map_err(|error| error.to_string());
         shared.release.open();
         shared.all_left.wait().await;
         (shared.held.get(), shared.quiet.get(), shared.error.take(), opening, rss_held)
@@ -112,6 +115,9 @@ pub fn run(plan: &Plan, hold: Duration, pid: Option<u32>) -> Result<IdleReport, 
         let cause = error.unwrap_or_else(|| "the target closed every connection".to_string());
         return Err(RunError::NoAnswer { addr, tried: count as u64, cause });
     }
+    let pid_lost =
+        rss_held.as_ref().err().map(|why| format!("the process of --pid is gone: {why}"));
+    let rss_held = rss_held.ok().flatten();
     let grown = rss_before.zip(rss_held).map(|(before, held)| held as f64 - before as f64);
     Ok(IdleReport {
         schema: "weir-loadgen-idle/1".to_string(),
@@ -121,7 +127,7 @@ pub fn run(plan: &Plan, hold: Duration, pid: Option<u32>) -> Result<IdleReport, 
         connections: count,
         held,
         open_after_hold: quiet,
-        error,
+        error: error.or(pid_lost),
         opening,
         hold: hold.as_secs_f64(),
         rss_before,

@@ -5,6 +5,7 @@ mod common;
 #[path = "common/server.rs"]
 mod server;
 
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -359,4 +360,23 @@ fn two_origins_cannot_share_a_port() {
     spec.listen = first.addrs()[0];
     let error = Origins::start(None, vec![spec]).unwrap_err();
     assert!(error.to_string().contains("in use"), "{error}");
+}
+
+/// There is no figure of a process that ended meanwhile: whoever has its number is another one.
+#[test]
+fn a_watched_process_that_ends_has_no_figure() {
+    let origins = origin();
+    let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    let mut plan = plan(origins.addrs()[0], 2, 0);
+    plan.length = Length::Duration(Duration::from_millis(1500));
+    plan.cpu_of = CpuOf::Processes(vec![pid]);
+    let report = run_with(&plan, &Live::new(&plan), &mut |_| {
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    });
+    let report = report.unwrap();
+    assert_eq!(report.cpu, None);
+    let told = format!("there is no processor time of process {pid}");
+    assert!(report.notes.iter().any(|note| note.contains(&told)), "{:?}", report.notes);
 }

@@ -67,6 +67,6 @@ pub(super) fn parse_header(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) fn check_pid(pid: u32) -> Result<(), String> {
-    let read = cpu::process_cpu(pid);
-    read.map(drop).map_err(|error| format!("--pid {pid}: no such process can be read: {error}"))
+    let found = cpu::Process::find(pid);
+    found.map(drop).map_err(|error| format!("--pid {pid}: no such process can be read: {error}"))
 }

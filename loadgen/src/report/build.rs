@@ -26,6 +26,8 @@ use crate::units;
 pub(crate) struct Seen {
     pub(crate) timeline: Vec<Second>,
     pub(crate) cpu: Option<CpuUse>,
+    /// Why there is none, where it was asked for.
+    pub(crate) cpu_lost: Option<String>,
     pub(crate) limits: Limits,
     pub(crate) admin: Option<AdminView>,
     pub(crate) log: Option<LogView>,
@@ -160,6 +162,7 @@ impl Report {
         }
         report.shares = Shares::test(&plan.expect_weights, &report.members);
         report.notes = notes(&report);
+        report.notes.extend(seen.cpu_lost);
         report
     }
 
