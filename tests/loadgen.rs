@@ -167,12 +167,15 @@ fn a_sweep_of_configurations() {
         configs: vec![bad.path.clone(), good.path.clone()],
         slo: vec![FailIf::parse("p99<2s").unwrap()],
         search: Search::new(50, 0.5, 100),
+        direct: Some(origins.addrs()[0]),
     };
     let sweep = sweep::run(&plan, &setup, &Control::default(), &mut |_, _, _| {}).unwrap();
     assert_eq!(sweep.best, Some(good.path.clone()), "{sweep:?}");
     assert!(sweep.entries[0].failure.as_ref().unwrap().contains("weir check"), "{sweep:?}");
     let knee = sweep.entries[1].knee.as_ref().unwrap();
     assert_eq!(knee.rate, Some(100));
+    let direct = sweep.direct.as_ref().unwrap();
+    assert!(direct.met && direct.asked == 50, "{direct:?}");
     assert!(knee.tries[0].cpu_cores.is_some());
     assert!(std::net::TcpStream::connect(addr).is_err(), "it was stopped again");
 }

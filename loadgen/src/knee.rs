@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::Control;
 use crate::engine::RunError;
+use crate::limits;
 use crate::live::{Second, Snapshot};
-use crate::plan::Plan;
+use crate::plan::{Length, Plan};
 use crate::report::Report;
 use crate::units;
 use crate::verdict::FailIf;
@@ -114,11 +115,21 @@ pub struct Try {
     pub cpu_cores: Option<f64>,
     /// It met the objective.
     pub met: bool,
-    /// Why not.
+    /// Why not, with what was measured.
     pub why: Option<String>,
 }
 
-/// Searches the highest rate at which all of `slo` hold and the rate is reached.
+/// The try that came nearest to the objective.
+struct Nearest {
+    distance: f64,
+    asked: u64,
+    why: String,
+    /// What the run would have met.
+    relaxed: Option<String>,
+}
+
+/// Searches the highest rate at which all of `slo` hold and the rate is reached. One that misses
+/// is tried once more: what else the machine did may have been the reason.
 ///
 /// # Errors
 /// As a run, when not one rate could be tried.
@@ -138,6 +149,7 @@ pub fn search(
         tries: Vec::new(),
         notes: Vec::new(),
     };
+    let mut nearest: Option<Nearest> = None;
     while let Some(rate) = search.next() {
         let label = format!("{} /s", units::count(rate));
         let plan = Plan { rate: Some(rate), ..plan.clone() };
@@ -151,12 +163,27 @@ pub fn search(
         }
         let tried = Try::of(rate, &report, slo);
         if !tried.met {
+            let this = Nearest::of(&tried, &report, slo);
+            if nearest.as_ref().is_none_or(|known| this.distance < known.distance) {
+                nearest = Some(this);
+            }
             // Who was too slow matters most where the objective was missed.
             let told = report.notes.into_iter().filter(|note| !knee.notes.contains(note));
             knee.notes = told.collect();
         }
-        search.tell(tried.met);
+        let (met, missed) = (tried.met, |known: &Try| known.asked == rate && !known.met);
+        let first_miss = !met && !knee.tries.last().is_some_and(missed);
         knee.tries.push(tried);
+        if first_miss {
+            continue;
+        }
+        search.tell(met);
+        if search.bounds().0.is_none() && requests(&plan) < limits::FEWEST_REQUESTS {
+            break;
+        }
+    }
+    if let (Some(nearest), (None, Some(_))) = (nearest, search.bounds()) {
+        knee.notes.insert(0, nearest.advice(&knee.slo));
     }
     if control.is_stopped() {
         knee.notes.insert(0, "stopped early; the bounds may still be far apart".to_string());
@@ -165,11 +192,53 @@ pub fn search(
     Ok(knee)
 }
 
+/// Requests of a run at a constant rate.
+fn requests(plan: &Plan) -> u64 {
+    match (plan.length, plan.rate) {
+        (Length::Requests(count), _) => count,
+        (Length::Duration(time), rate) => (time.as_secs_f64() * rate.unwrap_or(0) as f64) as u64,
+    }
+}
+
+impl Nearest {
+    fn of(tried: &Try, report: &Report, slo: &[FailIf]) -> Nearest {
+        let worst = slo.iter().map(|condition| (condition.distance(report), condition));
+        let worst = worst.max_by(|(a, _), (b, _)| a.total_cmp(b));
+        Nearest {
+            distance: worst.map_or(f64::INFINITY, |(distance, _)| distance),
+            asked: tried.asked,
+            why: tried.why.clone().unwrap_or_default(),
+            relaxed: worst.and_then(|(_, condition)| condition.relaxed(report)),
+        }
+    }
+
+    /// What to do when no rate met the objective.
+    fn advice(&self, slo: &[String]) -> String {
+        let looser = match &self.relaxed {
+            Some(relaxed) => format!(", like --slo '{relaxed}'"),
+            None => String::new(),
+        };
+        format!(
+            "no rate met {}; the nearest was {} requests a second ({}). Where low rates miss, too, \
+             it is not the target that is full: the objective is too strict for this machine as \
+             it is now. Take a looser one{looser}, or leave the cores to load and target (other \
+             programs, --cores, --serve-core)",
+            slo.join(" and "),
+            units::count(self.asked),
+            self.why
+        )
+    }
+}
+
 impl Try {
-    fn of(asked: u64, report: &Report, slo: &[FailIf]) -> Try {
+    pub(crate) fn of(asked: u64, report: &Report, slo: &[FailIf]) -> Try {
         let broken = slo.iter().find(|condition| condition.holds(report).is_none());
         let why = match (broken, report.rate.reached) {
-            (Some(condition), _) => Some(format!("not {condition}")),
+            (Some(condition), _) => {
+                let measured = condition.measured(report);
+                let measured = measured.unwrap_or_else(|| "nothing was measured".to_string());
+                Some(format!("not {condition}: {measured}"))
+            }
             (None, Some(false)) => Some("the rate was not reached".to_string()),
             (None, _) => None,
         };
@@ -215,7 +284,7 @@ impl Knee {
                 "\n  The objective holds at {} requests a second, the most that was allowed.\n",
                 units::count(rate)
             ),
-            (None, _) => "\n  The objective was not met at any rate.\n".to_string(),
+            (None, _) => "\n  The objective was not met at any rate that was tried.\n".to_string(),
         });
         for note in &self.notes {
             out.push_str(&format!("\n! {note}\n"));
@@ -282,7 +351,13 @@ mod tests {
         let mut report = sample();
         assert!(Try::of(1000, &report, &slo("p99<5ms")).met);
         let missed = Try::of(1000, &report, &slo("p99<1ms"));
-        assert_eq!(missed.why.as_deref(), Some("not p99<1ms"));
+        assert_eq!(missed.why.as_deref(), Some("not p99<1ms: 2.00 ms"));
+        let nearest = Nearest::of(&missed, &report, &slo("p99<1ms"));
+        let advice = nearest.advice(&["p99<1ms".to_string()]);
+        for part in ["no rate met p99<1ms", "1,000 requests a second", "too strict", "p99<5ms"] {
+            assert!(advice.contains(part), "{part} in {advice}");
+        }
+        assert_eq!(Nearest::of(&missed, &report, &slo("rate>=4000")).relaxed, None);
         report.rate.reached = Some(false);
         assert!(!Try::of(1000, &report, &slo("p99<5ms")).met);
         let knee = Knee {

@@ -59,6 +59,8 @@ pub const START_LIMIT: Duration = Duration::from_secs(10);
 pub const STOP_LIMIT: Duration = Duration::from_secs(40);
 /// Rounds of a run of two sides.
 pub const MAX_ROUNDS: usize = 10_000;
+/// Requests of one try of a search below which its percentiles say nothing.
+pub const FEWEST_REQUESTS: u64 = 100;
 /// Bytes of one reading of all metrics.
 pub const MAX_SCRAPE: u64 = 64 << 20;
 /// Time for one reading of all metrics.

@@ -1,6 +1,7 @@
 //! `loadgen sweep`: several configurations of Weir, each started, searched for its knee and stopped
 //! again; a table, and the best one. Owns the started processes. Called by `commands`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -10,10 +11,11 @@ use weir_core::time::clock::mono;
 use crate::admin::pause;
 use crate::control::Control;
 use crate::engine::RunError;
-use crate::knee::{self, Knee, Search};
+use crate::knee::{self, Knee, Search, Try};
 use crate::limits;
 use crate::live::{Second, Snapshot};
-use crate::plan::{CpuOf, Plan};
+use crate::plan::{CpuOf, Plan, TlsOptions};
+use crate::target::Target;
 use crate::units;
 use crate::verdict::FailIf;
 
@@ -26,6 +28,10 @@ pub struct Sweep {
     pub entries: Vec<Entry>,
     /// The file of the best one: the highest rate, then the least processor time.
     pub best: Option<PathBuf>,
+    /// The first rate straight at a member, without a balancer, where there is one of ours: what
+    /// this machine can do at all.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub direct: Option<Try>,
 }
 
 /// One configuration.
@@ -50,6 +56,8 @@ pub struct Setup {
     pub slo: Vec<FailIf>,
     /// Where each search begins, and how it ends.
     pub search: Search,
+    /// A member of ours that answers HTTP without a balancer.
+    pub direct: Option<SocketAddr>,
 }
 
 /// A started balancer; stopped when dropped.
@@ -85,6 +93,9 @@ impl Balancer {
 
 impl Drop for Balancer {
     fn drop(&mut self) {
+        if !matches!(self.0.try_wait(), Ok(None)) {
+            return;
+        }
         // In order first, so that its port and its run_dir are free again.
         let asked = Command::new("kill").arg("-TERM").arg(self.0.id().to_string()).status();
         let until = mono().plus(limits::STOP_LIMIT);
@@ -109,6 +120,7 @@ pub fn run(
     control: &Control,
     on_second: &mut dyn FnMut(&str, &Second, &Snapshot),
 ) -> Result<Sweep, RunError> {
+    let direct = setup.direct.and_then(|addr| straight(plan, setup, addr, control, on_second));
     let mut entries = Vec::new();
     for config in &setup.configs {
         if control.is_stopped() {
@@ -126,7 +138,37 @@ pub fn run(
         entries.push(Entry { config: config.clone(), knee, failure });
     }
     let best = best(&entries).map(|entry| entry.config.clone());
-    Ok(Sweep { schema: "weir-loadgen-sweep/1".to_string(), entries, best })
+    Ok(Sweep { schema: "weir-loadgen-sweep/1".to_string(), entries, best, direct })
+}
+
+/// The first rate at the member `addr` itself, twice when it misses at first; `None` when it can't
+/// be had, which the configurations will tell in their words.
+fn straight(
+    plan: &Plan,
+    setup: &Setup,
+    addr: SocketAddr,
+    control: &Control,
+    on_second: &mut dyn FnMut(&str, &Second, &Snapshot),
+) -> Option<Try> {
+    let rate = setup.search.next()?;
+    let plan = Plan {
+        target: Target::from(addr),
+        rate: Some(rate),
+        // Members inside loadgen speak nothing else.
+        http2: false,
+        streams: 1,
+        tls: TlsOptions::default(),
+        admin: None,
+        access_log: None,
+        ids: false,
+        ..plan.clone()
+    };
+    let mut watch = |second: &Second, so_far: &Snapshot| {
+        on_second("without a balancer", second, so_far);
+    };
+    let mut once = || Some(Try::of(rate, &control.run(&plan, &mut watch).ok()?, &setup.slo));
+    let tried = once()?;
+    if tried.met { Some(tried) } else { once().or(Some(tried)) }
 }
 
 fn one(
@@ -181,15 +223,38 @@ impl Sweep {
             if let Some(failure) = &entry.failure {
                 out.push_str(&format!("! {path}: {failure}\n"));
             }
+            // Of one without a rate the reader wants to know why.
+            let without = entry.knee.iter().filter(|knee| knee.rate.is_none());
+            for note in without.flat_map(|knee| &knee.notes) {
+                out.push_str(&format!("! {path}: {note}\n"));
+            }
         }
+        self.direct.iter().for_each(|tried| out.push_str(&straight_text(tried)));
         out
     }
+}
+
+fn straight_text(tried: &Try) -> String {
+    let time = |time: Option<f64>| time.map_or_else(|| "–".to_string(), units::seconds);
+    let mut out = format!(
+        "\n  without a balancer, {} requests a second: p50 {}, p99 {}, {} errors\n",
+        units::count(tried.asked),
+        time(tried.p50),
+        time(tried.p99),
+        units::count(tried.errors),
+    );
+    if let Some(why) = &tried.why {
+        out.push_str(&format!(
+            "! a member alone misses the objective ({why}): that is this machine, or what else \
+             runs on it, and no configuration of Weir\n"
+        ));
+    }
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::knee::Try;
 
     fn entry(name: &str, rate: Option<u64>, cpu: f64) -> Entry {
         let tried = Try {
@@ -229,7 +294,25 @@ mod tests {
             schema: String::new(),
             best: Some("c".into()),
             entries: entries.into_iter().collect(),
+            direct: None,
         };
         assert!(sweep.to_text().contains("15.0 µs  c  ← best"), "{}", sweep.to_text());
+    }
+
+    #[test]
+    fn what_failed_is_told() {
+        let mut none = entry("d", None, 1.0);
+        if let Some(knee) = &mut none.knee {
+            knee.notes = vec!["no rate met p99<5ms".to_string()];
+        }
+        let mut direct = none.knee.clone().unwrap().tries.remove(0);
+        direct.why = Some("not p99<5ms: 8.00 ms".to_string());
+        let entries = vec![none, entry("a", Some(1000), 1.0)];
+        let direct = Some(direct);
+        let sweep = Sweep { schema: String::new(), best: Some("a".into()), entries, direct };
+        let text = sweep.to_text();
+        for part in ["none", "! d: no rate met", "without a balancer", "(not p99<5ms: 8.00 ms)"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
     }
 }

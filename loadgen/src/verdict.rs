@@ -122,6 +122,33 @@ impl FailIf {
         Ok(FailIf { text: text.to_string(), metric, operator, limit })
     }
 
+    /// What was measured, whether the condition holds or not; `None` when nothing was.
+    pub fn measured(&self, report: &Report) -> Option<String> {
+        self.metric.of(report).map(|(_, shown)| shown)
+    }
+
+    /// How far what was measured is from holding, as a factor of the limit: 1 or less when it
+    /// holds, infinite where nothing was measured or no factor leads there.
+    pub(crate) fn distance(&self, report: &Report) -> f64 {
+        let Some((value, _)) = self.metric.of(report) else { return f64::INFINITY };
+        let factor = match self.operator {
+            Operator::Below | Operator::AtMost => value / self.limit,
+            Operator::Above | Operator::AtLeast => self.limit / value,
+            Operator::Equal => f64::INFINITY,
+        };
+        if factor.is_nan() { f64::INFINITY } else { factor }
+    }
+
+    /// The same condition with a limit of a latency that this run keeps with room to spare: twice
+    /// what was measured, in whole milliseconds. `None` for what is no bound of a latency.
+    pub(crate) fn relaxed(&self, report: &Report) -> Option<String> {
+        let bounds = matches!(self.operator, Operator::Below | Operator::AtMost);
+        let Metric::Latency(..) = self.metric else { return None };
+        let (value, _) = self.metric.of(report).filter(|_| bounds)?;
+        let name = self.text.split(['<', '=']).next().unwrap_or_default().trim();
+        Some(format!("{name}<{}ms", (value * 2e3).ceil().max(1.0)))
+    }
+
     /// What was measured, when the condition holds; `None` when the run passes it. A latency that
     /// was not measured holds no condition.
     pub fn holds(&self, report: &Report) -> Option<String> {

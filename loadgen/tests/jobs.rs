@@ -66,7 +66,42 @@ fn the_knee_of_a_target_that_bears_so_much() {
     assert!(knee.to_text().contains("The objective holds up to"));
     let none = Search::new(64, 0.25, 1 << 30);
     let knee = knee::search(&plan, &slo("p50<1us"), none, &Control::default(), &mut |_, _, _| {});
-    assert_eq!(knee.unwrap().rate, None);
+    let knee = knee.unwrap();
+    assert_eq!(knee.rate, None);
+    // 32 requests say nothing of a percentile: lower rates are not tried.
+    assert_eq!(knee.tries.iter().map(|tried| tried.asked).collect::<Vec<_>>(), [64, 64]);
+    let text = knee.to_text();
+    for part in ["not p50<1us: ", "the nearest was 64 requests", "like --slo 'p50<"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+/// What else the machine does once is no reason to give a rate up.
+#[test]
+fn a_rate_that_missed_once_is_tried_again() {
+    let origins = origin(Delay::Fixed(50 * MS));
+    let mut plan = plan(origins.addrs()[0], 4, 0);
+    plan.length = Length::Duration(1500 * MS);
+    let mut tried = 0;
+    let control = Control::default();
+    // In the first try the member loses what it is about to answer.
+    let found = knee::search(
+        &plan,
+        &slo("errors<1"),
+        Search::new(40, 0.5, 40),
+        &control,
+        &mut |_, _, _| {
+            tried += 1;
+            if tried == 1 {
+                origins.kill(0).unwrap();
+                origins.revive(0).unwrap();
+            }
+        },
+    );
+    let knee = found.unwrap();
+    let met: Vec<(u64, bool)> = knee.tries.iter().map(|tried| (tried.asked, tried.met)).collect();
+    assert_eq!(met, [(40, false), (40, true), (40, true)], "{knee:?}");
+    assert_eq!(knee.rate, Some(40));
 }
 
 #[test]

@@ -106,7 +106,13 @@ pub(super) fn knee(mut args: KneeArgs) -> Result<u8, Problem> {
 pub(super) fn sweep(mut args: SweepArgs) -> Result<u8, Problem> {
     let outputs = json_alone(&mut args.run)?;
     let search = args.search.search().map_err(usage)?;
-    let setup = Setup { weir: args.weir, configs: args.configs, slo: args.search.slo, search };
+    let setup = Setup {
+        weir: args.weir,
+        configs: args.configs,
+        slo: args.search.slo,
+        search,
+        direct: None,
+    };
     for config in &setup.configs {
         let read = std::fs::metadata(config);
         read.map_err(|error| usage(format!("--config {}: {error}", config.display())))?;
@@ -116,8 +122,10 @@ pub(super) fn sweep(mut args: SweepArgs) -> Result<u8, Problem> {
     if plan.cpu_of != CpuOf::None {
         return Err(usage("sweep measures the balancer that it starts; leave --pid out"));
     }
-    let (sweep, stopped) = around
-        .perform(&plan, |control, _, mut watch| sweeps::run(&plan, &setup, control, &mut watch))?;
+    let (sweep, stopped) = around.perform(&plan, |control, members, mut watch| {
+        let direct = members.and_then(|members| members.addrs().first().copied());
+        sweeps::run(&plan, &Setup { direct, ..setup }, control, &mut watch)
+    })?;
     outputs.show(&sweep, &sweep.to_text())?;
     if let (Some(best), Some(place)) = (&sweep.best, &args.write_best) {
         std::fs::copy(best, place).map_err(|error| {
