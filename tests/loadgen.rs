@@ -171,11 +171,21 @@ fn a_sweep_of_configurations() {
     };
     let sweep = sweep::run(&plan, &setup, &Control::default(), &mut |_, _, _| {}).unwrap();
     assert_eq!(sweep.best, Some(good.path.clone()), "{sweep:?}");
-    assert!(sweep.entries[0].failure.as_ref().unwrap().contains("weir check"), "{sweep:?}");
+    let failure = sweep.entries[0].failure.as_ref().unwrap();
+    assert!(
+        failure.contains("version: 7 is out of range") && failure.contains("weir check"),
+        "{failure}"
+    );
     let knee = sweep.entries[1].knee.as_ref().unwrap();
     assert_eq!(knee.rate, Some(100));
     let direct = sweep.direct.as_ref().unwrap();
     assert!(direct.met && direct.asked == 50, "{direct:?}");
     assert!(knee.tries[0].cpu_cores.is_some());
     assert!(std::net::TcpStream::connect(addr).is_err(), "it was stopped again");
+    // Somebody else there would be measured in its place.
+    let _other = std::net::TcpListener::bind(addr).unwrap();
+    let sweep = sweep::run(&plan, &setup, &Control::default(), &mut |_, _, _| {}).unwrap();
+    assert_eq!(sweep.best, None);
+    let failure = sweep.entries[1].failure.as_ref().unwrap();
+    assert!(failure.contains("listens on") && failure.contains("stop it"), "{failure}");
 }

@@ -112,7 +112,7 @@ impl Limits {
             (0, all) => notes.push(format!(
                 "{all} SYNs or SYN-ACKs were sent again on this machine (TCPSynRetrans counts all \
                  programs), but none of a connection that loadgen has opened: they are other \
-                 programs', or of connections that were given up; {who}"
+                 programs', or of connections that were given up"
             )),
             (own, all) => notes.push(format!(
                 "{own} SYNs of loadgen's connections were sent again (TCP_INFO), because the first \

@@ -1,7 +1,10 @@
 //! `loadgen sweep`: several configurations of Weir, each started, searched for its knee and stopped
 //! again; a table, and the best one. Owns the started processes. Called by `commands`.
 
+use std::fs::{self, File};
+use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -61,15 +64,34 @@ pub struct Setup {
 }
 
 /// A started balancer; stopped when dropped.
-struct Balancer(Child);
+struct Balancer {
+    child: Child,
+    /// What it says; a file without a name.
+    said: File,
+}
 
 impl Balancer {
     fn start(weir: &Path, config: &Path) -> Result<Balancer, String> {
         let mut command = Command::new(weir);
         command.arg("serve").arg("--config").arg(config);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn();
-        child.map(Balancer).map_err(|error| format!("cannot start {}: {error}", weir.display()))
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let told = |error: io::Error| format!("cannot start {}: {error}", weir.display());
+        let said = nameless().map_err(told)?;
+        command.stderr(said.try_clone().map_err(told)?);
+        let child = command.spawn().map_err(told)?;
+        Ok(Balancer { child, said })
+    }
+
+    /// The last that it said, a line below the other; what it does in order is left out.
+    fn last_words(&self) -> String {
+        let mut tail = [0; 2_048];
+        let length = self.said.metadata().map_or(0, |meta| meta.len());
+        let from = length.saturating_sub(tail.len() as u64);
+        // What can't be read says nothing.
+        let taken = self.said.read_at(&mut tail, from).unwrap_or(0);
+        let text = String::from_utf8_lossy(&tail[..taken]);
+        let lines = text.lines().filter(|line| !line.contains(" INFO ") && !line.is_empty());
+        lines.map(|line| format!("\n    {line}")).collect()
     }
 
     /// Waits until somebody listens at the target; told apart from a program that ended.
@@ -77,8 +99,9 @@ impl Balancer {
         let addr = plan.target.resolve()?;
         let until = mono().plus(limits::START_LIMIT);
         loop {
-            if let Ok(Some(status)) = self.0.try_wait() {
-                return Err(format!("it ended at once ({status}); try weir check --config"));
+            if let Ok(Some(status)) = self.child.try_wait() {
+                let words = self.last_words();
+                return Err(format!("it ended at once ({status}); try weir check --config{words}"));
             }
             if std::net::TcpStream::connect_timeout(&addr, limits::START_LIMIT).is_ok() {
                 return Ok(());
@@ -91,22 +114,31 @@ impl Balancer {
     }
 }
 
+/// A new file that has no name any more.
+fn nameless() -> io::Result<File> {
+    let now = mono().nanos();
+    let path = std::env::temp_dir().join(format!("loadgen-{}-{now}.log", std::process::id()));
+    let file = File::options().read(true).append(true).create_new(true).mode(0o600).open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
+}
+
 impl Drop for Balancer {
     fn drop(&mut self) {
-        if !matches!(self.0.try_wait(), Ok(None)) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
             return;
         }
         // In order first, so that its port and its run_dir are free again.
-        let asked = Command::new("kill").arg("-TERM").arg(self.0.id().to_string()).status();
+        let asked = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status();
         let until = mono().plus(limits::STOP_LIMIT);
         while asked.is_ok() && mono() < until {
-            if !matches!(self.0.try_wait(), Ok(None)) {
+            if !matches!(self.child.try_wait(), Ok(None)) {
                 return;
             }
             pause(limits::TICK);
         }
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -178,9 +210,16 @@ fn one(
     control: &Control,
     on_second: &mut dyn FnMut(&str, &Second, &Snapshot),
 ) -> Result<Knee, String> {
+    let addr = plan.target.resolve()?;
+    if std::net::TcpStream::connect_timeout(&addr, limits::START_LIMIT).is_ok() {
+        // Or that one would be measured in the place of all.
+        return Err(format!(
+            "somebody listens on {addr} already: stop it, since a sweep starts Weir itself"
+        ));
+    }
     let mut balancer = Balancer::start(&setup.weir, config)?;
     balancer.wait(plan, control)?;
-    let plan = Plan { cpu_of: CpuOf::Processes(vec![balancer.0.id()]), ..plan.clone() };
+    let plan = Plan { cpu_of: CpuOf::Processes(vec![balancer.child.id()]), ..plan.clone() };
     let found = knee::search(&plan, &setup.slo, setup.search.clone(), control, on_second);
     found.map_err(|error| error.to_string())
 }
