@@ -59,7 +59,7 @@ fn text(member: &Member, keys: &str, sections: &str) -> String {
 
 fn refused(server: &Server, reason: &str) -> f64 {
     let series = "weir_refused_connections_total";
-    server.metric(&format!("{series}{{listener=\"web\",reason=\"{reason}\"}}"))
+    server.counted(&format!("{series}{{listener=\"web\",reason=\"{reason}\"}}"))
 }
 
 /// The server's address of the other family.

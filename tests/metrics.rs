@@ -55,12 +55,12 @@ fn server(members: &[(SocketAddr, u8)], more: &str) -> Server {
 }
 
 fn client_side(server: &Server, code: u16) -> f64 {
-    server.metric(&format!("weir_responses_total{{listener=\"web\",code=\"{code}\"}}"))
+    server.counted(&format!("weir_responses_total{{listener=\"web\",code=\"{code}\"}}"))
 }
 
 fn member_side(server: &Server, code: u16) -> f64 {
     let series = format!("{{pool=\"app\",member=\"m0\",code=\"{code}\"}}");
-    server.metric(&format!("weir_member_responses_total{series}"))
+    server.counted(&format!("weir_member_responses_total{series}"))
 }
 
 /// R14.2-2, R14.2-3, R14.2-4, R14.2-5: codes of both sides: passed on, filled in, and Weir's own.
@@ -249,4 +249,21 @@ fn a_scrape_lists_every_series() {
         assert!(metrics.lines().any(is_there), "{name} has no series:\n{metrics}");
     }
     assert!(listed > 50, "{listed}");
+}
+
+/// What other tests ask for has to be there: a name that nobody gives a series is no zero.
+#[test]
+fn a_series_that_is_missing_is_no_zero() {
+    let server = server(&[(member(Duration::ZERO), 1)], "");
+    let panics = |ask: &dyn Fn() -> f64| {
+        let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(ask));
+        asked.err().map(|why| *why.downcast::<String>().unwrap())
+    };
+    let why = panics(&|| server.metric("weir_requests_total{listener=\"wep\"}")).unwrap();
+    assert!(why.contains("no series") && why.contains("listener=\"web\"} 0"), "{why}");
+    assert!(panics(&|| server.counted("weir_response_total{code=\"408\"}")).is_some());
+    assert!(panics(&|| server.sum("weir_request_total")).is_some());
+    assert_eq!(server.counted("weir_responses_total{listener=\"web\",code=\"408\"}"), 0.0);
+    assert_eq!(server.sum("weir_request_seconds_count"), 0.0);
+    assert_eq!(server.metric("weir_requests_total{listener=\"web\"}"), 0.0);
 }

@@ -139,7 +139,7 @@ fn count(server: &Server, listener: &str, kind: &str) -> f64 {
 fn failures(server: &Server) -> [f64; 3] {
     ["certificate_missing", "certificate_unknown", "certificate_expired"].map(|reason| {
         let labels = format!("listener=\"mutual\",reason=\"{reason}\"");
-        server.metric(&format!("weir_tls_handshake_failures_total{{{labels}}}"))
+        server.counted(&format!("weir_tls_handshake_failures_total{{{labels}}}"))
     })
 }
 

@@ -52,7 +52,7 @@ fn is_reset(to: SocketAddr, bytes: &[u8]) -> bool {
 
 fn refused(server: &Server, reason: &str) -> f64 {
     let series = "weir_refused_connections_total";
-    server.metric(&format!("{series}{{listener=\"web\",reason=\"{reason}\"}}"))
+    server.counted(&format!("{series}{{listener=\"web\",reason=\"{reason}\"}}"))
 }
 
 /// A header of version 2.

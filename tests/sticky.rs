@@ -149,7 +149,7 @@ fn a_killed_member_loses_its_sessions() {
         for _ in 0..10 {
             assert_ne!(listed(server.web, cookie), first);
         }
-        let hits = || server.metric("weir_sticky_requests_total{listener=\"web\",result=\"hit\"}");
+        let hits = || server.counted("weir_sticky_requests_total{listener=\"web\",result=\"hit\"}");
         until("the new binding to be followed", || hits() >= 9.0);
     }
 }

@@ -71,9 +71,7 @@ private_key = "{path}/site.key"
     fn failures(&self, reason: &str) -> f64 {
         let family = "weir_tls_handshake_failures_total";
         let series = format!("{family}{{listener=\"secure\",reason=\"{reason}\"}}");
-        let metrics = self.server.metrics();
-        let line = metrics.lines().find_map(|line| line.strip_prefix(&series));
-        line.map_or(0.0, |value| value.trim().parse().unwrap())
+        self.server.counted(&series)
     }
 
     fn shaken(&self, kind: &str, version: &str) -> f64 {

@@ -117,7 +117,7 @@ pub fn drained(site: &mut Site, table: &mut Table) {
     site.reload();
     let ended = |site: &Site, listener: &str| {
         let series = "weir_ended_connections_total";
-        site.server.metric(&format!("{series}{{listener=\"{listener}\",how=\"drained\"}}"))
+        site.server.counted(&format!("{series}{{listener=\"{listener}\",how=\"drained\"}}"))
     };
     let members = |at: usize| [("tcp", TCP[at]), ("udp", UDP[at])];
     let held = |site: &Site, (pool, member): (&str, usize)| {

@@ -80,7 +80,7 @@ fn slow_clients_do_not_harm_the_others() {
             "{name}: {attacked} connections; beside it {} good requests, p99 {:?}; 408: {}",
             beside.len(),
             p99(&beside),
-            server.metric("weir_responses_total{listener=\"web\",code=\"408\"}"),
+            server.counted("weir_responses_total{listener=\"web\",code=\"408\"}"),
         );
         assert!(attacked >= 200.0, "{name}: {attacked} connections: {said}");
         assert!(!beside.is_empty(), "{name} ended at once: {said}");

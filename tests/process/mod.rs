@@ -242,14 +242,20 @@ impl Server {
         answer.body
     }
 
-    /// The value of one series; 0 when there is none.
+    /// The value of one series, which has to be there.
     pub fn metric(&self, series: &str) -> f64 {
-        let text = self.metrics();
-        let value = text.lines().find_map(|l| l.strip_prefix(series)?.strip_prefix(' '));
-        value.map_or(0.0, |v| v.parse().unwrap())
+        metric(&self.metrics(), series)
     }
 
-    /// All series of one family added up.
+    /// The value of one series of a family whose series appear with the first count, like answers
+    /// by their code: 0 when there is none. The family has to be there.
+    pub fn counted(&self, series: &str) -> f64 {
+        let metrics = self.metrics();
+        check_family(&metrics, series);
+        value(&metrics, series).unwrap_or(0.0)
+    }
+
+    /// All series of one family added up; none are 0, but the family has to be there.
     pub fn sum(&self, family: &str) -> f64 {
         sum(&self.metrics(), family)
     }
@@ -268,8 +274,34 @@ pub fn run(command: &mut Command) -> (Option<i32>, String, String) {
     (out.status.code(), text(&out.stdout), text(&out.stderr))
 }
 
-/// All series of one family in `metrics` added up.
+/// The value of one series in `metrics`, which has to be there.
+pub fn metric(metrics: &str, series: &str) -> f64 {
+    value(metrics, series).unwrap_or_else(|| {
+        let family = check_family(metrics, series);
+        let known = metrics.lines().filter(|line| line.starts_with(family)).collect::<Vec<_>>();
+        panic!("there is no series {series}; of its family there are:\n{}", known.join("\n"))
+    })
+}
+
+fn value(metrics: &str, series: &str) -> Option<f64> {
+    let value = metrics.lines().find_map(|l| l.strip_prefix(series)?.strip_prefix(' '))?;
+    Some(value.parse().unwrap())
+}
+
+/// The family that a series, or a part of one, belongs to; it has to be there, even without series.
+fn check_family<'a>(metrics: &str, series: &'a str) -> &'a str {
+    let family = series.split('{').next().unwrap();
+    // Those of a histogram have endings of their own.
+    let endings = ["", "_count", "_sum", "_bucket"];
+    let mut names = endings.iter().filter_map(|ending| family.strip_suffix(ending));
+    let is_there = names.any(|name| metrics.contains(&format!("\n# TYPE {name} ")));
+    assert!(is_there, "there is no family {family}");
+    family
+}
+
+/// All series of one family in `metrics` added up; none are 0, but the family has to be there.
 pub fn sum(metrics: &str, family: &str) -> f64 {
+    check_family(metrics, family);
     let value = |line: &str| {
         let rest = line.strip_prefix(family)?;
         rest.starts_with(['{', ' '])

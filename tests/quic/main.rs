@@ -155,7 +155,7 @@ fn what_is_no_quic_is_dropped() {
         client.send(junk).unwrap();
     }
     let dropped = "weir_datagrams_dropped_total{listener=\"quic\",why=\"not_quic\"}";
-    until("all to be dropped", || server.metric(dropped) == 5.0);
+    until("all to be dropped", || server.counted(dropped) == 5.0);
     client.send(b"\xc0\xfa\xfa\xfa\xfa\x08clientid\0of a version to come").unwrap();
     let mut buf = [0; 100];
     let (len, from) = member.recv_from(&mut buf).unwrap();

@@ -214,5 +214,5 @@ pub fn reset(stream: TcpStream) {
 
 /// How many connections of listener `web` have ended like this.
 pub fn ended(server: &Server, how: &str) -> f64 {
-    server.metric(&format!("weir_ended_connections_total{{listener=\"web\",how=\"{how}\"}}"))
+    server.counted(&format!("weir_ended_connections_total{{listener=\"web\",how=\"{how}\"}}"))
 }

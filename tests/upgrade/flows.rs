@@ -206,7 +206,7 @@ fn flows_of_a_member_that_is_gone_end() {
     }
     let gone = flows.0.iter().filter(|(_, home)| !home.starts_with(&staying)).count();
     let ended = r#"weir_ended_connections_total{listener="dns",how="drained"}"#;
-    assert_eq!(metric(&line, ended) as usize, gone);
+    assert_eq!(line.counted(ended) as usize, gone);
     let (socket, _) = &deleted.0[0];
     let first = line.pids[0];
     until("the former process has no flow any more", || !crate::is_alive(first));
