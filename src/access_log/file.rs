@@ -1,23 +1,36 @@
 //! The target of a log: opening it, and writing whole lines. A write that fails half-way (a full
-//! disk) is taken back to the last line break, so that a file never holds part of a line.
+//! disk) is taken back to the last line break, so that a file never holds part of a line. A target
+//! whose reader has stalled is waited for, as long as the caller says.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use weir_core::model::LogTarget;
+use weir_core::net::sys;
+use weir_core::time::clock::{self, Mono};
 
 /// A log file is for its owner and group.
 const FILE_MODE: u32 = 0o640;
+/// Between two times that the caller is asked whether a stalled target is still waited for.
+const ASK: Duration = Duration::from_millis(250);
+/// Before what is said to have room, and then takes nothing, is tried again.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// An open target.
 #[derive(Debug)]
 pub(super) struct File {
     pub(super) target: LogTarget,
     file: fs::File,
+    /// It has a reader (a pipe, a terminal, a socket), which may stall.
+    read: bool,
+    /// Since when its reader has taken nothing.
+    stalled: Option<Mono>,
     /// Part of a line stands at its end and could not be taken back.
     torn: bool,
 }
@@ -28,7 +41,15 @@ pub(super) struct Written {
     /// Whole lines that the target took.
     pub(super) lines: u64,
     /// Why it took no more; `None` = it took all.
-    pub(super) error: Option<io::Error>,
+    pub(super) trouble: Option<Trouble>,
+}
+
+/// Why a target takes no more.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    Failed(io::Error),
+    /// Its reader has stalled for so long that the caller has given it up.
+    Stalled,
 }
 
 impl File {
@@ -50,25 +71,37 @@ impl File {
                 )
             })?,
         };
-        Ok(File { target: target.clone(), file, torn: false })
+        // What can't be asked is waited for like a disk.
+        let read = file.metadata().is_ok_and(|meta| !meta.is_file());
+        Ok(File { target: target.clone(), file, read, stalled: None, torn: false })
     }
 
-    /// Writes `text`, whole lines, as far as the target takes them.
-    pub(super) fn write(&mut self, text: &[u8]) -> Written {
-        if self.torn && self.file.write_all(b"\n").is_ok() {
+    /// Writes `text`, whole lines, as far as the target takes them. While it is stalled, `gives_up`
+    /// is asked several times a second whether to give it up; it is told since when.
+    pub(super) fn write(&mut self, text: &[u8], gives_up: impl Fn(Mono) -> bool) -> Written {
+        if self.torn && self.has_room(&gives_up) && self.file.write_all(b"\n").is_ok() {
             self.torn = false;
         }
         let mut taken = 0;
-        let error = loop {
+        let trouble = loop {
             let rest = text.get(taken..).unwrap_or_default();
             if rest.is_empty() {
                 break None;
             }
-            match self.file.write(rest) {
-                Ok(0) => break Some(io::ErrorKind::WriteZero.into()),
-                Ok(n) => taken += n,
+            if !self.has_room(&gives_up) {
+                break Some(Trouble::Stalled);
+            }
+            // More could be waited for in the middle of the write.
+            let most = if self.read { sys::PIPE_BYTES } else { rest.len() };
+            match self.file.write(rest.get(..most).unwrap_or(rest)) {
+                Ok(0) => break Some(Trouble::Failed(io::ErrorKind::WriteZero.into())),
+                Ok(n) => {
+                    taken += n;
+                    self.stalled = None;
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => break Some(e),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => thread::park_timeout(AGAIN),
+                Err(e) => break Some(Trouble::Failed(e)),
             }
         };
         let taken = text.get(..taken).unwrap_or_default();
@@ -77,7 +110,21 @@ impl File {
             self.torn = !self.take_back((taken.len() - whole) as u64);
         }
         let lines = taken.iter().filter(|&&b| b == b'\n').count() as u64;
-        Written { lines, error }
+        Written { lines, trouble }
+    }
+
+    /// Waits for its reader; `false` when that is given up.
+    fn has_room(&mut self, gives_up: impl Fn(Mono) -> bool) -> bool {
+        if !self.read || sys::takes_bytes(self.file.as_fd()) {
+            return true;
+        }
+        let since = *self.stalled.get_or_insert_with(clock::mono);
+        while !gives_up(since) {
+            if sys::takes_bytes_within(self.file.as_fd(), ASK) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Takes the last `bytes` out of the file again, if they are its end; `false` when that can't
@@ -101,8 +148,10 @@ fn open(path: &Path) -> io::Result<fs::File> {
     let fifo = fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo());
     let mut options = OpenOptions::new();
     if fifo {
-        // With a reading end of our own it opens at once, and outlives its readers.
-        return options.read(true).write(true).open(path);
+        // With a reading end of our own it opens at once, and outlives its readers. Should others
+        // write to it as well, no write may wait all the same.
+        let options = options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
+        return options.open(path);
     }
     options.append(true).create(true).mode(FILE_MODE).open(path)
 }
@@ -121,13 +170,13 @@ mod tests {
         let path = folder.path().join("log");
         fs::write(&path, "old\n").unwrap();
         let mut file = File::open(&target(&path)).unwrap();
-        let written = file.write(b"a\nb\n");
-        assert!(written.lines == 2 && written.error.is_none());
+        let written = file.write(b"a\nb\n", |_| true);
+        assert!(written.lines == 2 && written.trouble.is_none());
         assert_eq!(fs::read_to_string(&path).unwrap(), "old\na\nb\n");
         assert!(file.take_back(2));
         assert_eq!(fs::read_to_string(&path).unwrap(), "old\na\n");
         // Somebody else has written since: what stands at the end is not ours.
-        file.write(b"c\n");
+        file.write(b"c\n", |_| true);
         fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"theirs\n").unwrap();
         assert!(!file.take_back(2));
     }
@@ -135,10 +184,38 @@ mod tests {
     #[test]
     fn a_full_disk_takes_nothing() {
         let mut file = File::open(&target(Path::new("/dev/full"))).unwrap();
-        let written = file.write(b"a\n");
+        let written = file.write(b"a\n", |_| true);
         assert_eq!(written.lines, 0);
-        assert_eq!(written.error.unwrap().kind(), io::ErrorKind::StorageFull);
+        let Some(Trouble::Failed(error)) = written.trouble else { panic!("it took all") };
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         assert!(!file.torn);
+    }
+
+    /// A reader that has stalled is waited for until it is given up; one that comes back gets whole
+    /// lines.
+    #[test]
+    fn a_stalled_reader_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let mut file = File::open(&target(&path)).unwrap();
+        let line = [[b'x'; 999].as_slice(), b"\n"].concat();
+        let text = line.repeat(1_000);
+        let asked = std::cell::Cell::new(0);
+        let gives_up = |_| asked.replace(asked.get() + 1) == 2;
+        let written = file.write(&text, gives_up);
+        assert!(matches!(written.trouble, Some(Trouble::Stalled)));
+        assert_eq!(asked.get(), 3);
+        assert!((4..1_000).contains(&written.lines), "{written:?}");
+        // Who reads all that is there makes room; part of a line was.
+        let mut reader = fs::File::open(&path).unwrap();
+        let mut read = vec![0; 64 * 1024];
+        io::Read::read_exact(&mut reader, &mut read).unwrap();
+        assert!(file.torn);
+        assert!(file.write(b"next\n", |_| true).trouble.is_none());
+        let mut rest = [0; 6];
+        io::Read::read_exact(&mut reader, &mut rest).unwrap();
+        assert_eq!(&rest, b"\nnext\n");
     }
 
     /// R13.1-1: a clear error.

@@ -17,9 +17,10 @@ use weir_core::model::LogTarget;
 use weir_core::obs::Spool;
 
 use file::File;
-use writer::Writer;
+use writer::{Leaver, Writer};
 
-/// How long the process waits at its end for targets that take nothing.
+/// How long targets that take nothing are waited for when nobody writes to them any more, and at
+/// the process' end.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// The writers of the process, by target.
@@ -27,7 +28,7 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 pub struct Writers {
     running: BTreeMap<LogTarget, Writer>,
     /// Those that nobody names any more, until they have ended.
-    leaving: Vec<(LogTarget, Writer)>,
+    leaving: Vec<(LogTarget, Leaver)>,
     shards: usize,
 }
 
@@ -88,10 +89,11 @@ impl Writers {
         Ok(wanted)
     }
 
-    /// Writers of targets that nobody wants any more end when the last line for them is written.
+    /// Writers of targets that nobody wants any more end when the last line for them is written, or
+    /// when their reader has stalled for [`LAST_LINES`].
     pub fn keep(&mut self, wanted: &BTreeSet<LogTarget>) {
         let gone = self.running.extract_if(.., |target, _| !wanted.contains(target));
-        self.leaving.extend(gone);
+        self.leaving.extend(gone.map(|(target, writer)| (target, writer.leave())));
         self.leaving.retain(|(_, writer)| {
             writer.retire();
             !writer.has_ended()
@@ -114,7 +116,8 @@ impl Writers {
     /// The shards have ended: waits until all lines are written, but not for ever.
     pub fn finish(&mut self) {
         let mut writers = std::mem::take(&mut self.leaving);
-        writers.extend(std::mem::take(&mut self.running));
+        let running = std::mem::take(&mut self.running).into_iter();
+        writers.extend(running.map(|(target, writer)| (target, writer.leave())));
         for (_, writer) in &writers {
             writer.retire();
         }

@@ -95,6 +95,40 @@ fn a_target_that_goes_gets_its_last_lines() {
     writers.finish();
 }
 
+/// A target that goes while its reader has stalled keeps neither file nor thread: again and again,
+/// the process is as small as before.
+#[test]
+fn a_stalled_target_that_goes_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (fifo, other) = (folder.path().join("fifo"), folder.path().join("other"));
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut writers = Writers::new(1);
+    for _ in 0..3 {
+        writers.follow(writers.open(&state(&[&fifo])).unwrap()).unwrap();
+        let held = pipe(&writers, &fifo);
+        let spool = writers.spools().remove(&LogTarget::File(fifo.clone())).unwrap();
+        let long = "x".repeat(999);
+        until("lines to be dropped", || {
+            (0..100).for_each(|_| line(&held, &long));
+            spool.dropped() > 0
+        });
+        drop(spool);
+        writers.follow(writers.open(&state(&[&other])).unwrap()).unwrap();
+        // Somebody may have lines still.
+        assert!(!writers.leaving.last().unwrap().1.has_ended());
+        drop(held);
+    }
+    until("the threads to end", || writers.leaving.iter().all(|(_, one)| one.has_ended()));
+    assert_eq!(holders(&fifo), 0);
+    writers.finish();
+}
+
+/// Descriptors of this process for this file.
+fn holders(path: &Path) -> usize {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    open.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|file| file == path)).count()
+}
+
 #[test]
 fn a_target_that_cannot_be_had_leaves_all_as_it_was() {
     let folder = tempfile::tempdir().unwrap();

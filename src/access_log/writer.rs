@@ -1,6 +1,8 @@
 //! The thread that writes one target. It comes by at least twice a second, and when a shard has
-//! filled a block. While the target stalls it stalls, and nobody else.
+//! filled a block. While the target stalls it stalls, and nobody else; once nobody can have lines
+//! for it any more it ends all the same.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -12,7 +14,8 @@ use weir_core::limits::LOG_DELAY_MS;
 use weir_core::obs::{Block, Spool};
 use weir_core::time::clock::{self, Mono};
 
-use super::file::{File, Written, describe};
+use super::LAST_LINES;
+use super::file::{File, Trouble, Written, describe};
 
 /// How often a writer that is to end is asked to look whether it can.
 const NUDGE: Duration = Duration::from_millis(10);
@@ -24,6 +27,13 @@ const RETIRED: u8 = 1;
 /// A running writer, as control sees it.
 #[derive(Debug)]
 pub(super) struct Writer {
+    spool: Arc<Spool>,
+    rest: Leaver,
+}
+
+/// One that is to end, or may be told to. It holds no lines.
+#[derive(Debug)]
+pub(super) struct Leaver {
     shared: Arc<Shared>,
     thread: Thread,
     /// Hangs up when the thread ends.
@@ -32,18 +42,25 @@ pub(super) struct Writer {
 
 #[derive(Debug)]
 struct Shared {
-    spool: Arc<Spool>,
     life: AtomicU8,
     reopen: AtomicBool,
 }
 
 /// What the thread has.
 struct Work {
-    shared: Arc<Shared>,
+    source: Source,
     file: File,
     /// The target takes nothing, and that was said.
     failing: bool,
     _ended: Sender<()>,
+}
+
+/// Where lines come from, and whether any can come.
+struct Source {
+    spool: Arc<Spool>,
+    shared: Arc<Shared>,
+    /// Since when none can.
+    over: Cell<Option<Mono>>,
 }
 
 impl Writer {
@@ -52,34 +69,45 @@ impl Writer {
     /// # Errors
     /// The thread could not be made.
     pub(super) fn start(file: File, spool: Spool) -> Result<Writer> {
-        let shared = Arc::new(Shared {
-            spool: Arc::new(spool),
-            life: AtomicU8::new(RUNS),
-            reopen: AtomicBool::new(false),
-        });
+        let spool = Arc::new(spool);
+        let life = AtomicU8::new(RUNS);
+        let shared = Arc::new(Shared { life, reopen: AtomicBool::new(false) });
         let (sender, ended) = channel();
-        let work = Work { shared: Arc::clone(&shared), file, failing: false, _ended: sender };
+        let source = Source {
+            spool: Arc::clone(&spool),
+            shared: Arc::clone(&shared),
+            over: Cell::default(),
+        };
+        let work = Work { source, file, failing: false, _ended: sender };
         let handle = thread::Builder::new()
             .name("weir-access-log".into())
             .spawn(move || work.run())
             .context("the thread of an access log")?;
-        shared.spool.wake_with(handle.thread());
-        Ok(Writer { shared, thread: handle.thread().clone(), ended })
+        spool.wake_with(handle.thread());
+        Ok(Writer { spool, rest: Leaver { shared, thread: handle.thread().clone(), ended } })
     }
 
     pub(super) fn spool(&self) -> Arc<Spool> {
-        Arc::clone(&self.shared.spool)
-    }
-
-    /// Ends it when no shard can write any more, and all is written.
-    pub(super) fn retire(&self) {
-        self.shared.life.store(RETIRED, Ordering::Release);
-        self.thread.unpark();
+        Arc::clone(&self.spool)
     }
 
     /// Has it open its file again.
     pub(super) fn reopen(&self) {
-        self.shared.reopen.store(true, Ordering::Release);
+        self.rest.shared.reopen.store(true, Ordering::Release);
+        self.rest.thread.unpark();
+    }
+
+    /// Nobody is to write to it any more.
+    pub(super) fn leave(self) -> Leaver {
+        self.rest
+    }
+}
+
+impl Leaver {
+    /// Ends it when no shard can write any more, and all is written, or the target has taken
+    /// nothing for [`LAST_LINES`] since then.
+    pub(super) fn retire(&self) {
+        self.shared.life.store(RETIRED, Ordering::Release);
         self.thread.unpark();
     }
 
@@ -102,37 +130,43 @@ impl Writer {
     }
 }
 
+impl Source {
+    /// Since when it is retired, and all pipes are the spool's alone.
+    fn over_since(&self) -> Option<Mono> {
+        let retired = || self.shared.life.load(Ordering::Acquire) == RETIRED;
+        let alone = || self.spool.pipes().iter().all(|pipe| Arc::strong_count(pipe) == 1);
+        if self.over.get().is_none() && retired() && alone() {
+            self.over.set(Some(clock::mono()));
+        }
+        self.over.get()
+    }
+}
+
 impl Work {
     fn run(mut self) {
         let mut blocks = Vec::new();
         loop {
             // Looked at before the lines, so that none is left behind.
-            let last = self.is_over();
+            let last = self.source.over_since().is_some();
             self.sweep(&mut blocks);
             if last {
                 return;
             }
             // Behind the old lines: they belong into the old file.
-            if self.shared.reopen.swap(false, Ordering::AcqRel) {
+            if self.source.shared.reopen.swap(false, Ordering::AcqRel) {
                 self.reopen();
             }
             thread::park_timeout(Duration::from_millis(LOG_DELAY_MS));
         }
     }
 
-    /// Retired, and all pipes are the spool's alone.
-    fn is_over(&self) -> bool {
-        self.shared.life.load(Ordering::Acquire) == RETIRED
-            && self.shared.spool.pipes().iter().all(|pipe| Arc::strong_count(pipe) == 1)
-    }
-
     /// Writes all lines that are here.
     fn sweep(&mut self, blocks: &mut Vec<Block>) {
-        let spool = Arc::clone(&self.shared.spool);
+        let spool = Arc::clone(&self.source.spool);
         for pipe in spool.pipes() {
             pipe.take(blocks);
             for block in blocks.drain(..) {
-                let written = self.file.write(&block.text);
+                let written = self.write(&block.text);
                 spool.written.add(written.lines);
                 spool.lost.add(block.lines.saturating_sub(written.lines));
                 self.tell(&written);
@@ -141,17 +175,35 @@ impl Work {
         }
     }
 
+    /// A reader that stalls is waited for, but not for ever when there is nothing else to wait for:
+    /// thread, file and lines would stay for as long as the process runs.
+    fn write(&mut self, text: &[u8]) -> Written {
+        let source = &self.source;
+        let gives_up = |stalled: Mono| {
+            let over = source.over_since();
+            over.is_some_and(|over| clock::mono().since(over.max(stalled)) >= LAST_LINES)
+        };
+        self.file.write(text, gives_up)
+    }
+
     /// Says once that the target fails, and once that it does no more.
     fn tell(&mut self, written: &Written) {
-        match &written.error {
-            Some(e) if !self.failing => {
+        match &written.trouble {
+            Some(trouble) if !self.failing => {
                 self.failing = true;
                 let what = describe(&self.file.target);
-                tracing::error!("{what}: {e}; lines are dropped and counted until it takes some");
+                match trouble {
+                    Trouble::Failed(e) => tracing::error!(
+                        "{what}: {e}; lines are dropped and counted until it takes some"
+                    ),
+                    Trouble::Stalled => {
+                        tracing::warn!("{what}: takes no more lines; the last ones are lost");
+                    }
+                }
             }
             None if self.failing => {
                 self.failing = false;
-                let dropped = self.shared.spool.dropped();
+                let dropped = self.source.spool.dropped();
                 let what = describe(&self.file.target);
                 tracing::warn!("{what}: takes lines again; {dropped} were dropped so far");
             }

@@ -7,6 +7,7 @@ mod rights;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 pub use rights::{MAX_RIGHTS, recv_rights, replace_stderr, send_rights, take_stdin};
 
@@ -82,11 +83,18 @@ pub const PIPE_BYTES: usize = libc::PIPE_BUF;
 /// Would a write of [`PIPE_BYTES`] end at once? Files always take them; a pipe, socket or terminal
 /// whose reader has stalled does not.
 pub fn takes_bytes(fd: BorrowedFd<'_>) -> bool {
+    takes_bytes_within(fd, Duration::ZERO)
+}
+
+/// Does that become so within `limit` (cut off to milliseconds)? The thread waits meanwhile; a
+/// signal ends the wait early.
+pub fn takes_bytes_within(fd: BorrowedFd<'_>, limit: Duration) -> bool {
     let mut asked = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-    // SAFETY: one valid pollfd that outlives the call, which does not wait.
-    let found = unsafe { libc::poll(&raw mut asked, 1, 0) };
+    let millis = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: one valid pollfd that outlives the call.
+    let found = unsafe { libc::poll(&raw mut asked, 1, millis) };
     // What can't be asked is written to.
-    found != 0
+    found > 0 || (found < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted)
 }
 
 /// Words of the core mask: room for 8,192 cores, the most that Linux can be built for.
