@@ -334,6 +334,35 @@ fn each_way_to_fail_has_its_code() {
     }
 }
 
+/// While the prober's thread stands still no time passes for members: one that answers as soon as
+/// the prober looks again is well, however long ago the timeout should have been over.
+#[test]
+fn a_prober_that_stands_still_blames_nobody() {
+    let (asked, heard) = channel();
+    let (go, may_answer) = channel::<()>();
+    let member = Member::answering(move |_| {
+        let _over = asked.send(());
+        let _at_once = may_answer.recv_timeout(SOON);
+        "HTTP/1.1 200 OK\r\n\r\n".to_owned()
+    });
+    let check = Monitor { timeout: SECOND * 2, fall: 1, ..http("/", "", Codes::one(200)) };
+    let served = Target { up: true, ..target(1, member.address, check) };
+    let desk = Desk::start(vec![served]);
+    heard.recv_timeout(SOON).unwrap();
+    let (tell, awake) = channel();
+    let order: Order = Box::new(move |_| {
+        let end = clock::mono().plus(SECOND * 3);
+        while clock::mono() < end {
+            std::thread::park_timeout(end.since(clock::mono()));
+        }
+        tell.send(()).unwrap();
+    });
+    assert!(desk.orders.as_ref().unwrap().try_send(order).is_ok());
+    awake.recv_timeout(SOON).unwrap();
+    drop(go);
+    assert_eq!(desk.next(), (1, true), "{:?}", desk.counters.failing());
+}
+
 /// R8.1-17: who isn't a target isn't asked; C36: who served before stays up until its checks find
 /// otherwise; what changes about a target doesn't begin its check anew.
 #[test]

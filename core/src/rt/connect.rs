@@ -2,10 +2,11 @@
 //! more.
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use super::shortage::Shortage;
 use super::stream::TcpStream;
 use super::sys;
 use super::task::WakerSlot;
-use super::timer;
+use super::timer::{self, Elapsed};
 use crate::model::TcpKeepalive;
 
 /// Options of an outgoing connection.
@@ -91,7 +92,19 @@ impl Drop for Guard {
 }
 
 pub(super) async fn connect(addr: SocketAddr, options: &ConnectOptions) -> io::Result<TcpStream> {
-    let connected = try_connect(addr, options).await;
+    match options.timeout {
+        None => connect_unless(addr, options, pending()).await,
+        Some(limit) => connect_unless(addr, options, timer::sleep(limit)).await,
+    }
+}
+
+/// With this end of the caller's patience, and not that of the options.
+pub(super) async fn connect_unless(
+    addr: SocketAddr,
+    options: &ConnectOptions,
+    over: impl Future<Output = ()>,
+) -> io::Result<TcpStream> {
+    let connected = try_connect(addr, options, over).await;
     if let Err(error) = &connected {
         count_shortage(error);
     }
@@ -107,7 +120,11 @@ pub(super) fn count_shortage(error: &io::Error) {
     });
 }
 
-async fn try_connect(addr: SocketAddr, options: &ConnectOptions) -> io::Result<TcpStream> {
+async fn try_connect(
+    addr: SocketAddr,
+    options: &ConnectOptions,
+    over: impl Future<Output = ()>,
+) -> io::Result<TcpStream> {
     let socket = open(addr, options)?;
     let fd = types::Fd(socket.as_raw_fd());
     let guard = Guard(Rc::new(Connecting {
@@ -132,11 +149,12 @@ async fn try_connect(addr: SocketAddr, options: &ConnectOptions) -> io::Result<T
         };
         connecting.op.set(Some(id));
     });
-    let done = poll_fn(|cx| connecting.poll(cx));
-    let result = match options.timeout {
-        None => Ok(done.await),
-        Some(limit) => timer::timeout(limit, done).await,
-    };
+    let mut over = pin!(over);
+    let result = poll_fn(|cx| match connecting.poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Ok(result)),
+        Poll::Pending => over.as_mut().poll(cx).map(|()| Err(Elapsed)),
+    })
+    .await;
     if let Ok(result @ ..0) = result {
         return Err(io::Error::from_raw_os_error(-result));
     }

@@ -3,12 +3,12 @@
 
 use std::io;
 use std::pin::Pin;
-use std::time::Duration;
 
 use weir_core::model::Codes;
-use weir_core::rt;
+use weir_core::rt::Elapsed;
 use weir_core::tls::Stream;
 
+use crate::patience::Patience;
 use crate::reason::Reason;
 
 /// What is asked.
@@ -28,17 +28,17 @@ pub type GrpcAnswering = Pin<Box<dyn Future<Output = io::Result<(u16, bool)>>>>;
 /// Asks over a connection, which is closed then.
 pub type AskGrpc = fn(Stream, GrpcCall) -> GrpcAnswering;
 
-/// Asks and judges the answer; ends within `limit`.
+/// Asks and judges the answer.
 pub(super) async fn ask(
     stream: Stream,
     ask: AskGrpc,
     call: GrpcCall,
     codes: &Codes,
-    limit: Duration,
+    patience: &mut Patience,
 ) -> Result<(), Reason> {
-    let answer = match rt::timeout(limit, ask(stream, call)).await {
+    let answer = match patience.wait(ask(stream, call)).await {
         Ok(answer) => answer,
-        Err(rt::Elapsed) => return Err(Reason::ResponseTimeout),
+        Err(Elapsed) => return Err(Reason::ResponseTimeout),
     };
     match answer {
         Ok((0, false)) if codes.contains(0) => Err(Reason::NotServing),

@@ -3,12 +3,12 @@
 //! answers without a length, and whatever follows the status line are fine (R8.1-24).
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use weir_core::model::{Codes, MonitorMethod};
-use weir_core::rt::{self, SendBuf};
+use weir_core::rt::{Elapsed, SendBuf};
 use weir_core::tls::Stream;
 
+use crate::patience::Patience;
 use crate::reason::Reason;
 
 /// Bytes of an answer that are looked at; interim answers (1xx) count.
@@ -40,14 +40,14 @@ pub(super) fn request(
     .into_bytes()
 }
 
-/// Sends the request and judges the answer; ends within `limit`.
+/// Sends the request and judges the answer.
 pub(super) async fn ask(
     stream: Stream,
     request: &[u8],
     codes: &Codes,
-    limit: Duration,
+    patience: &mut Patience,
 ) -> Result<(), Reason> {
-    let answer = rt::timeout(limit, exchange(&stream, request)).await;
+    let answer = patience.wait(exchange(&stream, request)).await;
     // The request is the last that was sent.
     let untaken = stream.tcp_info().is_ok_and(|info| info.unacked > 0);
     // The rest of the answer is of no interest, and nobody is to keep it in TIME_WAIT.
@@ -56,8 +56,8 @@ pub(super) async fn ask(
         Ok(Ok(status)) if codes.contains(status) => Ok(()),
         Ok(Ok(actual)) => Err(Reason::UnexpectedStatus { expected: codes.clone(), actual }),
         Ok(Err(reason)) => Err(reason),
-        Err(rt::Elapsed) if untaken => Err(Reason::SendTimeout),
-        Err(rt::Elapsed) => Err(Reason::ResponseTimeout),
+        Err(Elapsed) if untaken => Err(Reason::SendTimeout),
+        Err(Elapsed) => Err(Reason::ResponseTimeout),
     }
 }
 

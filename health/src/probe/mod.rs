@@ -7,12 +7,12 @@ mod tcp;
 mod udp;
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use weir_core::model::{Monitor, MonitorKind};
-use weir_core::rt::{self, ConnectOptions, TcpStream};
+use weir_core::rt::{ConnectOptions, Elapsed, TcpStream};
 use weir_core::tls::{self, Stream, Trust};
 
+use crate::patience::Patience;
 use crate::reason::{Local, Reason, judge_connect};
 
 pub use grpc::{AskGrpc, GrpcAnswering, GrpcCall};
@@ -42,34 +42,36 @@ pub(crate) fn is_supported(kind: &MonitorKind, grpc: Option<AskGrpc>) -> bool {
     }
 }
 
-/// Asks the member once; ends within the monitor's timeout.
+/// Asks the member once; ends within the monitor's timeout, of which only time counts in which the
+/// prober could look.
 pub(crate) async fn probe(question: Question<'_>) -> Outcome {
     let Question { address, monitor, .. } = question;
+    let mut patience = Patience::new(monitor.timeout);
     if monitor.kind == MonitorKind::UdpConnect {
-        return udp::ask(&question).await;
+        return udp::ask(&question, &mut patience).await;
     }
-    let (stream, left) = match connect(&question).await? {
+    let stream = match connect(&question, &mut patience).await? {
         Ok(connected) => connected,
         Err(reason) => return Ok(Err(reason)),
     };
     match &monitor.kind {
         MonitorKind::Http { method, path, host, codes } => {
             let request = http::request(*method, path, host, address, 80);
-            Ok(http::ask(stream.into(), &request, codes, left).await)
+            Ok(http::ask(stream.into(), &request, codes, &mut patience).await)
         }
         MonitorKind::Https { method, path, host, codes } => {
-            let (stream, left) = match secure_stream(stream, &question, host, left).await {
+            let stream = match secure_stream(stream, &question, host, &mut patience).await {
                 Ok(secured) => secured,
                 Err(reason) => return Ok(Err(reason)),
             };
             let request = http::request(*method, path, host, address, 443);
-            Ok(http::ask(stream, &request, codes, left).await)
+            Ok(http::ask(stream, &request, codes, &mut patience).await)
         }
         MonitorKind::Grpc { path, host, codes } => {
             let secure = question.trust.is_some();
-            let (stream, left) = match secure {
-                false => (stream.into(), left),
-                true => match secure_stream(stream, &question, host, left).await {
+            let stream = match secure {
+                false => stream.into(),
+                true => match secure_stream(stream, &question, host, &mut patience).await {
                     Ok(secured) => secured,
                     Err(reason) => return Ok(Err(reason)),
                 },
@@ -77,7 +79,7 @@ pub(crate) async fn probe(question: Question<'_>) -> Outcome {
             let Some(ask) = question.grpc else { return Ok(Err(Reason::InvalidResponse)) };
             let authority = if host.is_empty() { address.to_string() } else { host.clone() };
             let call = GrpcCall { secure, authority, service: path.clone() };
-            Ok(grpc::ask(stream, ask, call, codes, left).await)
+            Ok(grpc::ask(stream, ask, call, codes, &mut patience).await)
         }
         MonitorKind::Tcp | MonitorKind::UdpConnect => {
             tcp::end(stream);
@@ -86,35 +88,31 @@ pub(crate) async fn probe(question: Question<'_>) -> Outcome {
     }
 }
 
-/// Connects; the stream and what is left of the timeout.
-async fn connect(question: &Question<'_>) -> Result<Result<(TcpStream, Duration), Reason>, Local> {
-    let Question { address, source, monitor: &Monitor { timeout, .. }, .. } = *question;
-    let begin = rt::now();
+async fn connect(
+    question: &Question<'_>,
+    patience: &mut Patience,
+) -> Result<Result<TcpStream, Reason>, Local> {
+    let Question { address, source, .. } = *question;
     let own = source.map(|ip| SocketAddr::new(ip, 0));
-    let options =
-        ConnectOptions { source: own, timeout: Some(timeout), ..ConnectOptions::default() };
-    match TcpStream::connect(address, &options).await {
-        Ok(stream) => {
-            let left = timeout.saturating_sub(rt::now().since(begin));
-            Ok(Ok((stream, left)))
-        }
+    let options = ConnectOptions { source: own, ..ConnectOptions::default() };
+    match TcpStream::connect_unless(address, &options, patience.run_out()).await {
+        Ok(stream) => Ok(Ok(stream)),
         Err(error) => judge_connect(&error, address, source).map(Err),
     }
 }
 
-/// Shakes hands; the stream and what is left of `limit`.
+/// Shakes hands.
 async fn secure_stream(
     stream: TcpStream,
     question: &Question<'_>,
     host: &str,
-    limit: Duration,
-) -> Result<(Stream, Duration), Reason> {
-    let begin = rt::now();
+    patience: &mut Patience,
+) -> Result<Stream, Reason> {
     let trust = question.trust.ok_or(Reason::TlsHandshake(tls::Failure::Internal))?;
     let client = trust.once(host, question.address.ip());
-    match rt::timeout(limit, tls::connect(stream, &client)).await {
-        Ok(Ok(stream)) => Ok((stream, limit.saturating_sub(rt::now().since(begin)))),
+    match patience.wait(tls::connect(stream, &client)).await {
+        Ok(Ok(stream)) => Ok(stream),
         Ok(Err(failure)) => Err(Reason::TlsHandshake(failure)),
-        Err(rt::Elapsed) => Err(Reason::TlsTimeout),
+        Err(Elapsed) => Err(Reason::TlsTimeout),
     }
 }

@@ -5,7 +5,6 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
-use std::time::Duration;
 
 use libc::EACCES;
 use weir_core::net::source;
@@ -13,32 +12,31 @@ use weir_core::rt;
 
 use super::echo::{Echo, NoSocket};
 use super::{Outcome, Question};
+use crate::patience::Patience;
 use crate::reason::{Local, Reason, judge};
 
 /// What the datagram says.
 const DATAGRAM: &[u8] = b"weir check\n";
 
 /// Asks; a service that stays silent is known to be well only when the timeout is over.
-pub(super) async fn ask(question: &Question<'_>) -> Outcome {
-    let Question { address, monitor, source, .. } = *question;
-    let begin = rt::now();
+pub(super) async fn ask(question: &Question<'_>, patience: &mut Patience) -> Outcome {
+    let Question { address, source, .. } = *question;
     let echo = match Echo::ask(address.ip(), source) {
         Ok(echo) => echo,
         Err(NoSocket::NotAllowed) => return Err(Local::NoEcho),
         Err(NoSocket::Failed(error)) => return judge(&error).map(Err),
     };
-    match until(monitor.timeout, &echo, || echo.is_answered()).await {
+    match until(patience, &echo, || echo.is_answered()).await {
         Ok(true) => {}
         Ok(false) => return Ok(Err(Reason::EchoTimeout)),
         Err(error) => return told(&error),
     }
     drop(echo);
-    let left = monitor.timeout.saturating_sub(rt::now().since(begin));
     let socket = match send(address, source) {
         Ok(socket) => socket,
         Err(error) => return judge(&error).map(Err),
     };
-    match until(left, &socket, || has_come(&socket)).await {
+    match until(patience, &socket, || has_come(&socket)).await {
         Ok(_) => Ok(Ok(())),
         Err(error) => told(&error),
     }
@@ -73,9 +71,9 @@ fn has_come(socket: &UdpSocket) -> io::Result<bool> {
     }
 }
 
-/// Looks whenever something comes, for at most `limit`; false when nothing was it.
+/// Looks whenever something comes, until `patience` is over; false when nothing was it.
 async fn until(
-    limit: Duration,
+    patience: &mut Patience,
     socket: &impl AsFd,
     look: impl Fn() -> io::Result<bool>,
 ) -> io::Result<bool> {
@@ -87,5 +85,5 @@ async fn until(
             rt::readable(socket.as_fd()).await?;
         }
     };
-    rt::timeout(limit, found).await.unwrap_or(Ok(false))
+    patience.wait(found).await.unwrap_or(Ok(false))
 }

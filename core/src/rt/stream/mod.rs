@@ -76,6 +76,19 @@ impl TcpStream {
         connect::connect(addr, options).await
     }
 
+    /// Connects to `addr` unless `over` ends first, which then stands for `options.timeout`: for
+    /// whoever measures time by rules of his own.
+    ///
+    /// # Errors
+    /// As with [`TcpStream::connect`]; `TimedOut` when `over` ended first.
+    pub async fn connect_unless(
+        addr: SocketAddr,
+        options: &ConnectOptions,
+        over: impl Future<Output = ()>,
+    ) -> io::Result<TcpStream> {
+        connect::connect_unless(addr, options, over).await
+    }
+
     /// Takes over a connected socket.
     pub fn from_fd(fd: OwnedFd) -> TcpStream {
         shard::with(Shard::opened);
