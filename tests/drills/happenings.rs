@@ -124,6 +124,10 @@ pub fn drained(site: &mut Site, table: &mut Table) {
         let series = "weir_member_active_connections";
         site.server.metric(&format!("{series}{{pool=\"{pool}\",member=\"m{member}\"}}"))
     };
+    // Flows of the loads before would be taken for those of this one, which may all be elsewhere.
+    until("flows of the loads before to end", || {
+        (0..2).flat_map(members).all(|one| held(site, one) == 0.0)
+    });
     let mut early = false;
     let seen = site.under_load(|site, deeds| {
         for _ in 0..times {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use weir_core::time::clock::Mono;
+use weir_core::time::clock::{self, Mono};
 use weir_loadgen::drill::DrillView;
 use weir_loadgen::record::{SLICE, Slice};
 use weir_loadgen::{Control, Length, Plan, Report, Reuse, Target};
 
-use crate::process::until;
+use crate::process::{pass_time, until};
 use crate::site::Site;
 
 /// Names of the loads, in the order of all tables.
@@ -23,8 +23,8 @@ const RATES: [u64; KINDS] = [60, 30, 30, 40, 40, 40, 40];
 const CONNECTIONS: [usize; KINDS] = [8, 8, 8, 2, 8, 8, 8];
 /// A request that waits longer is lost.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What is unanswered at the end counts as lost when it has waited for longer than this.
-const OVERDUE: f64 = 2.0;
+/// Between two looks at loads that have something left to ask.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What the load is, in words.
 pub fn described() -> String {
@@ -52,6 +52,14 @@ pub struct Seen {
     pub recover: f64,
     /// Why requests were lost, with one example of each kind.
     pub causes: Vec<String>,
+}
+
+/// What all loads saw of a drill.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub loads: [Seen; KINDS],
+    /// The longest time in which this process, with all loads and members, had no core.
+    pub blind: Duration,
 }
 
 /// Where each load goes, and how.
@@ -113,6 +121,7 @@ impl Load {
     pub fn stop(self, deeds: &[Mono]) -> [Seen; KINDS] {
         let begun: Vec<Mono> =
             self.runs.iter().map(|(run, _)| run.present().unwrap().begun().unwrap()).collect();
+        self.catch_up(&begun);
         self.runs.iter().for_each(|(control, _)| control.stop());
         let mut at = 0;
         let seen: Vec<Seen> = self
@@ -125,6 +134,18 @@ impl Load {
             })
             .collect();
         seen.try_into().unwrap()
+    }
+
+    /// Waits until all that was due by now was answered or has failed. What a busy machine has kept
+    /// from being asked is late, and not lost.
+    fn catch_up(&self, begun: &[Mono]) {
+        let now = clock::mono();
+        let ended = |at: usize| self.runs[at].0.present().unwrap().snapshot().requests();
+        let due = |at: usize| (now.since(begun[at]).as_secs_f64() * RATES[at] as f64) as u64;
+        let end = now.plus(2 * PATIENCE);
+        while clock::mono() < end && (0..KINDS).any(|at| ended(at) < due(at)) {
+            pass_time(LOOK);
+        }
     }
 }
 
@@ -158,7 +179,8 @@ fn seen(report: &Report, rate: u64, begun: Mono, deeds: &[Mono]) -> Seen {
     let each: Vec<DrillView> =
         starts.iter().zip(ends).map(|(&start, end)| view(&slices[start..end])).collect();
     let whole = view(slices);
-    let overdue = if report.oldest_unfinished > OVERDUE { report.unfinished } else { 0 };
+    let late = report.oldest_unfinished > PATIENCE.as_secs_f64();
+    let overdue = if late { report.unfinished } else { 0 };
     let longest = |time: fn(&DrillView) -> f64| each.iter().map(time).fold(0.0, f64::max);
     let causes = report.error_causes.iter().map(|(kind, cause)| format!("{kind}: {cause}"));
     Seen {

@@ -30,6 +30,9 @@ const GROWTH_KIB: u64 = 12 * 1024;
 /// Descriptors may differ by so many: kept connections to members come and go.
 const MORE_DESCRIPTORS: usize = 24;
 
+/// More rounds at most for drills that could not be judged: the machine stood still.
+const MORE_ROUNDS: usize = 2;
+
 /// How long the drills are repeated: `WEIR_DRILL_MINUTES`, which `tests/soak --minutes N` sets.
 fn minutes() -> u64 {
     let given = std::env::var("WEIR_DRILL_MINUTES");
@@ -42,20 +45,37 @@ fn seed() -> u64 {
     given.map_or(7, |text| text.parse().expect("WEIR_DRILL_SEED is a number"))
 }
 
-/// One round of all drills.
-fn round(site: &mut Site, table: &mut Table) {
-    members::killed(site, table);
-    members::sessions_killed(site, table);
-    members::moods(site, table);
-    happenings::reloads(site, table);
-    happenings::certificates(site, table);
-    happenings::listeners(site, table);
-    happenings::weights(site, table);
-    happenings::drained(site, table);
-    upgrades::upgrades(site.roll(1 << 32), table);
-    limits::full_disk(site, table);
-    limits::stalled_log(site, table);
-    limits::descriptors(site, table);
+type Drill = fn(&mut Site, &mut Table);
+
+/// One round, in this order.
+const DRILLS: [(&str, Drill); 12] = [
+    ("killed", members::killed),
+    ("sessions_killed", members::sessions_killed),
+    ("moods", members::moods),
+    ("reloads", happenings::reloads),
+    ("certificates", happenings::certificates),
+    ("listeners", happenings::listeners),
+    ("weights", happenings::weights),
+    ("drained", happenings::drained),
+    ("upgrades", |site, table| upgrades::upgrades(site.roll(1 << 32), table)),
+    ("full_disk", limits::full_disk),
+    ("stalled_log", limits::stalled_log),
+    ("descriptors", limits::descriptors),
+];
+
+/// All of them, or those that `WEIR_DRILL_ONLY` names, by commas.
+fn chosen() -> Vec<Drill> {
+    let Ok(names) = std::env::var("WEIR_DRILL_ONLY") else {
+        return DRILLS.map(|(_, drill)| drill).into();
+    };
+    let named = |name: &&str| names.split(',').any(|one| one == *name);
+    let known = |name: &str| DRILLS.iter().any(|(one, _)| *one == name);
+    assert!(
+        names.split(',').all(known),
+        "WEIR_DRILL_ONLY knows {:?}",
+        DRILLS.map(|(name, _)| name)
+    );
+    DRILLS.iter().filter(|(name, _)| named(name)).map(|(_, drill)| *drill).collect()
 }
 
 /// R4.4-5, R3.8-1, R6.3-2, R7.14-1, R7.14-4, R12.4-1: what is broken costs what it must, and no
@@ -65,22 +85,24 @@ fn drills_under_mixed_load() {
     weir_core::net::sys::raise_nofile().unwrap();
     let start = clock::mono();
     let mut site = Site::start(seed());
-    let mut table = Table::default();
+    let (mut table, drills) = (Table::default(), chosen());
     println!("seed {}, {} minutes, {}", seed(), minutes(), load::described());
-    let mut first = None;
+    let (mut first, mut more) = (None, 0..MORE_ROUNDS);
     loop {
-        round(&mut site, &mut table);
+        drills.iter().for_each(|drill| drill(&mut site, &mut table));
         let now = site.size();
         let first = first.get_or_insert(now);
         println!("after {:?}: {now}", clock::mono().since(start));
         assert!(now.descriptors <= first.descriptors + MORE_DESCRIPTORS, "{first} → {now}");
         assert!(now.resident <= first.resident + GROWTH_KIB, "{first} → {now}");
-        if clock::mono().since(start) >= Duration::from_secs(60 * minutes()) {
+        let over = clock::mono().since(start) >= Duration::from_secs(60 * minutes());
+        if over && !(table.is_open() && more.next().is_some()) {
             break;
         }
     }
     println!("\n{table}");
     let wrong = table.wrong();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(!table.is_open(), "some drills could not be judged: use a machine that is less busy");
     assert_eq!(site.server.sum("weir_ring_task_panics_total"), 0.0);
 }

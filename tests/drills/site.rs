@@ -9,7 +9,7 @@ use std::time::Duration;
 use weir_core::time::clock::{self, Mono};
 use weir_loadgen::{OriginSpec, Origins, Speaks};
 
-use crate::load::{KINDS, Load, NAMES, Seen};
+use crate::load::{Load, NAMES, Run};
 use crate::process::certs::Ca;
 use crate::process::line::Line;
 use crate::process::moody::{Mood, Moody};
@@ -152,23 +152,36 @@ impl Site {
         assert_eq!(code, Some(0), "{out}{err}\n{text}");
     }
 
-    /// Runs all loads while `deeds` are done; each notes the time of what it does.
-    pub fn under_load(&mut self, deeds: impl FnOnce(&mut Site, &mut Vec<Mono>)) -> [Seen; KINDS] {
+    /// Runs all loads while `deeds` are done; each notes the time of what it does. What came before
+    /// is over then: the checks find every member well.
+    pub fn under_load(&mut self, deeds: impl FnOnce(&mut Site, &mut Vec<Mono>)) -> Run {
+        until("all members to be well", || self.all_well());
         let load = Load::start(self);
         let witness = Witness::start(self.server.last());
         pass_time(quiet());
         let mut times = Vec::new();
         deeds(self, &mut times);
         pass_time(quiet());
-        let seen = load.stop(&times);
+        let loads = load.stop(&times);
         let testimony = witness.end();
-        for (name, load) in NAMES.iter().zip(&seen).filter(|(_, load)| load.gap > LONG_GAP) {
+        for (name, load) in NAMES.iter().zip(&loads).filter(|(_, load)| load.gap > LONG_GAP) {
             let lasts = Duration::from_secs_f64(load.gap);
             let account = load.gap_at.and_then(|start| testimony.of(start, lasts));
             let account = account.map_or_else(|| "nobody saw it".to_owned(), |a| a.to_string());
             println!("  {name}: {:.2} s without an answer; {account}", load.gap);
         }
-        seen
+        Run { loads, blind: testimony.blind() }
+    }
+
+    fn all_well(&self) -> bool {
+        let text = self.server.metrics();
+        let is_up = |pool: &str, member: &str| {
+            let series = format!("weir_member_up{{pool=\"{pool}\",member=\"{member}\"}} 1");
+            text.lines().any(|line| line == series)
+        };
+        let pools = [("app", HTTP), ("ws", WEBSOCKET), ("tcp", TCP), ("udp", UDP)];
+        pools.iter().all(|(pool, places)| places.iter().all(|at| is_up(pool, &format!("m{at}"))))
+            && (!self.wish.moody || is_up("app", "moody"))
     }
 
     /// A number below `below` (xorshift64*).

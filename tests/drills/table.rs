@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
-use crate::load::{KINDS, NAMES, Seen};
+use crate::load::{KINDS, NAMES, Run, Seen};
+
+/// A run in which this process had no core for so long at a time says nothing of Weir when it has
+/// lost something: clients gave up, and members were silent, since they did not run.
+const BLIND: Duration = Duration::from_secs(1);
 
 /// What a drill may cost.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +53,8 @@ impl Cost {
 /// One drill over all rounds.
 #[derive(Debug, Default)]
 struct Row {
+    /// Runs that were judged.
+    judged: u64,
     times: u64,
     asked: u64,
     lost: [u64; KINDS],
@@ -62,11 +69,14 @@ pub struct Table {
     order: Vec<String>,
     rows: BTreeMap<String, Row>,
     faults: Vec<String>,
+    /// What was not judged.
+    excused: Vec<String>,
 }
 
 impl Table {
     /// Adds a run of a drill, in which something was done `times` times.
-    pub fn add(&mut self, drill: &str, times: u64, cost: Cost, seen: &[Seen; KINDS]) {
+    pub fn add(&mut self, drill: &str, times: u64, cost: Cost, run: &Run) {
+        let Run { loads: seen, blind } = run;
         let asked: u64 = seen.iter().map(|load| load.asked).sum();
         let lost = seen.each_ref().map(|load| load.lost);
         let gaps = seen.each_ref().map(|load| load.gap);
@@ -76,11 +86,21 @@ impl Table {
             let times = format!("gap {gap:.2} s, detected {detect:.2} s, recovered {recover:.2} s");
             println!("  {name}: {lost} of {asked}, {times}: {}", causes.join("; "));
         }
-        self.faults.extend(cost.faults(drill, seen));
+        let faults = cost.faults(drill, seen);
+        let judged = faults.is_empty() || *blind < BLIND;
+        if judged {
+            self.faults.extend(faults);
+        } else {
+            let why =
+                format!("not judged, the machine stood still for {:.1} s", blind.as_secs_f64());
+            println!("  {why}");
+            self.excused.extend(faults.iter().map(|fault| format!("{why}: {fault}")));
+        }
         if !self.rows.contains_key(drill) {
             self.order.push(drill.to_owned());
         }
         let row = self.rows.entry(drill.to_owned()).or_default();
+        row.judged += u64::from(judged);
         row.times += times;
         row.asked += asked;
         row.lost.iter_mut().zip(lost).for_each(|(all, more)| *all += more);
@@ -93,6 +113,11 @@ impl Table {
     /// Notes something else that went wrong in a drill.
     pub fn fault(&mut self, drill: &str, what: &str) {
         self.faults.push(format!("{drill}: {what}"));
+    }
+
+    /// Was there no run of some drill that could be judged?
+    pub fn is_open(&self) -> bool {
+        self.rows.values().any(|row| row.judged == 0)
     }
 
     /// What cost more than it may.
@@ -123,6 +148,6 @@ impl fmt::Display for Table {
                 row.recover
             )?;
         }
-        Ok(())
+        self.excused.iter().try_for_each(|what| writeln!(f, "\n{what}"))
     }
 }

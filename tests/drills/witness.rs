@@ -86,6 +86,12 @@ impl Witness {
 pub struct Testimony(Vec<Look>);
 
 impl Testimony {
+    /// The longest time between two looks.
+    pub fn blind(&self) -> Duration {
+        let between = self.0.windows(2).map(|pair| pair[1].at.since(pair[0].at));
+        between.max().unwrap_or_default()
+    }
+
     /// Of so long from `start` on; `None` when the witness saw nothing of it.
     pub fn of(&self, start: Mono, lasts: Duration) -> Option<Account> {
         let end = start.plus(lasts);
