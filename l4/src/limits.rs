@@ -9,6 +9,10 @@ pub const TCP_ATTEMPTS: usize = 3;
 /// over by then, and four system calls cheaper.
 pub const PROBES_AFTER: Duration = Duration::from_secs(1);
 
+/// A client that has said something is watched for its connection's break when the connect to its
+/// member lasts so long: most are over by then, and an operation cheaper.
+pub const CLIENT_WATCHED_AFTER: Duration = Duration::from_millis(200);
+
 /// UDP flows of one listener on one shard; with more the one that was silent longest is forgotten.
 pub const FLOWS: usize = 131_072;
 /// Sockets of one family that the flows of one listener share on one shard. A member has at most so

@@ -1,7 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
-//! TCP sessions under a seeded simulator: connects that fail, FINs and resets at any point,
-//! members that leave and come back, deleted listeners, changed limits, jumping clocks. A shadow
-//! model keeps the whole history and judges from it; it shares no code with the session.
+//! TCP sessions under a seeded simulator: connects that fail, FINs and resets at any point (of the
+//! client's also before there is a member), members that leave and come back, deleted listeners,
+//! changed limits, jumping clocks. A shadow model keeps the whole history and judges from it; it
+//! shares no code with the session.
 //!
 //! `WEIR_SEED=n` replays one seed; `WEIR_COUNTS=full` runs many more.
 
@@ -145,6 +146,7 @@ impl Rig {
                 self.moved = self.now;
                 self.choose();
             }
+            Fact::Rst(Peer::Client) if self.step == Step::Connect => self.on(Event::ClientBroke),
             Fact::Moves if relaying => self.moved = self.now,
             Fact::Fin(peer) if relaying && !self.fins.contains(&peer) => {
                 self.fins.push(peer);
@@ -213,6 +215,7 @@ fn judge(usable: u64, facts: &[Fact]) -> Option<(Ending, u64)> {
             Fact::Leaves if connected => left_at = left_at.or(Some(now)),
             Fact::Returns => left_at = None,
             Fact::Drain(time) => drain = time,
+            Fact::Rst(Peer::Client) if !connected => return Some((Ending::ClientRst, now)),
             Fact::Connects(true) if !connected => (connected, quiet_since) = (true, now),
             Fact::Connects(false) if !connected => {
                 left -= 1;

@@ -7,6 +7,7 @@ mod process;
 mod addresses;
 mod change;
 mod end;
+mod first;
 mod pressure;
 mod programs;
 mod relay;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limits::SHORTAGE_LOG_MS;
-use crate::rt::{self, ConnectOptions, Shortage, TcpStream};
+use crate::rt::{self, ConnectOptions, Payload, Shortage, TcpStream, Unconnected};
 use crate::time::clock::Mono;
 
 /// The addresses that connections to one member may come from, on one shard. The turn is the
@@ -95,21 +95,40 @@ pub fn in_turn(
 pub async fn connect(
     member: SocketAddr,
     sources: &Sources,
-    mut options: ConnectOptions,
+    options: ConnectOptions,
 ) -> io::Result<TcpStream> {
+    let connected = connect_with(member, sources, options, None).await;
+    connected.map_err(|unconnected| unconnected.error)
+}
+
+/// As [`connect`]; the connection begins with `first`.
+///
+/// # Errors
+/// Those of [`TcpStream::connect_with`].
+pub async fn connect_with(
+    member: SocketAddr,
+    sources: &Sources,
+    mut options: ConnectOptions,
+    mut first: Option<Payload>,
+) -> Result<TcpStream, Unconnected> {
     let mut last = None;
     for source in sources.towards(member.ip()) {
         options.source = source.map(|ip| SocketAddr::new(ip, 0));
-        match TcpStream::connect(member, &options).await {
-            Err(error) if Shortage::of(&error) == Some(Shortage::Ports) => last = Some(error),
+        match TcpStream::connect_with(member, &options, first.take()).await {
+            Err(Unconnected { error, first: back })
+                if Shortage::of(&error) == Some(Shortage::Ports) =>
+            {
+                (last, first) = (Some(error), back);
+            }
             other => {
-                note(member, other.as_ref().err());
+                note(member, other.as_ref().err().map(|unconnected| &unconnected.error));
                 return other;
             }
         }
     }
     note(member, last.as_ref());
-    Err(last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
+    let error = last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
+    Err(Unconnected { error, first })
 }
 
 /// Logs what this host lacked for a socket towards `member`, if it was that; each of the shortages

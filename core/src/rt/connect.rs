@@ -1,5 +1,5 @@
-//! Outgoing connections: one connect operation, its options, and its end when nobody waits any
-//! more.
+//! Outgoing connections: one connect operation, its options, what is sent behind it, and its end
+//! when nobody waits any more.
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
@@ -15,11 +15,12 @@ use io_uring::{opcode, types};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::ops::{Op, OpId};
+use super::payload::Payload;
 use super::place::Place;
 use super::ring::Completion;
 use super::shard::{self, Shard};
 use super::shortage::Shortage;
-use super::stream::TcpStream;
+use super::stream::{StreamInner, TcpStream};
 use super::sys;
 use super::task::WakerSlot;
 use super::timer::{self, Elapsed};
@@ -39,10 +40,22 @@ pub struct ConnectOptions {
     pub keepalive: Option<TcpKeepalive>,
 }
 
-/// A connect in flight; owns the socket until it is a stream.
+/// A connection that could not be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Unconnected {
+    /// Why: as [`TcpStream::connect`] has it.
+    pub error: io::Error,
+    /// What it was to begin with. No byte of it has gone out.
+    pub first: Option<Payload>,
+}
+
+/// A connect in flight; owns the stream until somebody has it. Nobody knows of that before, so the
+/// connection's first send is the only operation on it beside the connect.
 #[derive(Debug)]
 pub(super) struct Connecting {
-    socket: Place<OwnedFd>,
+    stream: Place<TcpStream>,
+    inner: Rc<StreamInner>,
     address: SockAddr,
     op: Cell<Option<OpId>>,
     result: Cell<Option<i32>>,
@@ -51,19 +64,55 @@ pub(super) struct Connecting {
 }
 
 impl Connecting {
-    pub(super) fn completed(&self, shard: &Shard, done: &Completion) {
+    fn new(socket: OwnedFd, addr: SocketAddr) -> Rc<Connecting> {
+        let stream = TcpStream::from_fd(socket);
+        Rc::new(Connecting {
+            inner: Rc::clone(stream.inner()),
+            stream: Place::holding(stream),
+            address: SockAddr::from(addr),
+            op: Cell::new(None),
+            result: Cell::new(None),
+            waiter: WakerSlot::default(),
+            abandoned: Cell::new(false),
+        })
+    }
+
+    /// Hands the connect to the ring, and behind it `first`, if there is any.
+    fn begin(self: &Rc<Self>, shard: &Shard, first: Option<Payload>) {
+        let (fd, address) = (types::Fd(self.inner.fd()), &self.address);
+        let connect = opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build();
+        let op = Op::Connect(Rc::clone(self));
+        let id = match first {
+            // SAFETY: the address lies in the reference-counted `Connecting`, which the operation
+            // keeps.
+            None => unsafe { shard.submit(op, || connect) },
+            Some(first) => {
+                let send = self.inner.link(shard, first);
+                let behind = (Op::Send(Rc::clone(&self.inner)), send);
+                // SAFETY: as before; and what is sent belongs to the stream, which both keep.
+                let [id, sent] = unsafe { shard.submit_linked((op, connect), behind) };
+                self.inner.linked_as(sent);
+                id
+            }
+        };
+        self.op.set(Some(id));
+    }
+
+    pub(super) fn completed(&self, done: &Completion) {
         self.op.set(None);
         self.result.set(Some(done.result));
         if self.abandoned.get() {
-            self.give_up(shard);
+            self.give_up();
         } else {
             self.waiter.wake();
         }
     }
 
+    /// Ready with the connect's result; a send behind one that has failed is over then, too.
     fn poll(&self, cx: &mut Context<'_>) -> Poll<i32> {
         match self.result.get() {
-            Some(result) => Poll::Ready(result),
+            Some(0) => Poll::Ready(0),
+            Some(result) => self.poll_let_go(cx).map(|()| result),
             None => {
                 self.waiter.set(cx.waker());
                 Poll::Pending
@@ -71,10 +120,69 @@ impl Connecting {
         }
     }
 
-    fn give_up(&self, shard: &Shard) {
-        if self.socket.take().is_some() {
-            shard.closed();
+    /// Ready when nothing is in flight any more.
+    fn poll_let_go(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.op.get().is_some() {
+            self.waiter.set(cx.waker());
+        } else if self.inner.send.in_flight() {
+            self.inner.send.wait(cx.waker());
+        } else {
+            return Poll::Ready(());
         }
+        Poll::Pending
+    }
+
+    /// Asks the kernel to end what is in flight.
+    fn cancel(&self, shard: &Shard) {
+        match self.op.get() {
+            // And with it what is linked to it.
+            Some(id) => shard.cancel(id),
+            None => self.inner.send.cancel(shard),
+        }
+    }
+
+    /// Closes the socket; with RST if it is connected, since nobody wants that any more.
+    fn give_up(&self) {
+        if let Some(stream) = self.stream.take()
+            && self.result.get() == Some(0)
+        {
+            stream.reset_on_close();
+        }
+    }
+
+    /// Waits until the connection is there, or is not to be had, or `over` has ended.
+    async fn outcome(&self, over: impl Future<Output = ()>) -> io::Result<()> {
+        let mut over = pin!(over);
+        let result = poll_fn(|cx| match self.poll(cx) {
+            Poll::Ready(result) => Poll::Ready(Ok(result)),
+            Poll::Pending => over.as_mut().poll(cx).map(|()| Err(Elapsed)),
+        })
+        .await;
+        if self.inner.send.has_sent() {
+            return Ok(());
+        }
+        if let Ok(result @ ..0) = result {
+            return Err(io::Error::from_raw_os_error(-result));
+        }
+        // An ICMP error that comes while the kernel still works on the connect is only noted. Of
+        // IPv4 it wakes the operation, which then finds no error where it looks, and ends as if all
+        // were well; of IPv6 it does not (both seen with 6.18). A send behind it may have met the
+        // error first.
+        self.inner.send.result()?;
+        sys::take_error(self.inner.fd())?;
+        result.map(drop).map_err(|elapsed| io::Error::new(io::ErrorKind::TimedOut, elapsed))
+    }
+
+    /// Has what is in flight ended, and takes back what has not gone out. `Ok`: it has, since the
+    /// connect went well before it could be ended.
+    async fn recall(&self, error: io::Error) -> Result<(), Unconnected> {
+        shard::with(|shard| self.cancel(shard));
+        poll_fn(|cx| self.poll_let_go(cx)).await;
+        if self.inner.send.has_sent() {
+            return Ok(());
+        }
+        let first = shard::with(|shard| self.inner.send.take_back(shard));
+        Err(Unconnected { error, first })
     }
 }
 
@@ -86,15 +194,19 @@ impl Drop for Guard {
         self.0.abandoned.set(true);
         shard::try_with(|shard| match self.0.op.get() {
             Some(id) => shard.cancel(id),
-            None => self.0.give_up(shard),
+            None => self.0.give_up(),
         });
     }
 }
 
-pub(super) async fn connect(addr: SocketAddr, options: &ConnectOptions) -> io::Result<TcpStream> {
+pub(super) async fn connect(
+    addr: SocketAddr,
+    options: &ConnectOptions,
+    first: Option<Payload>,
+) -> Result<TcpStream, Unconnected> {
     match options.timeout {
-        None => connect_unless(addr, options, pending()).await,
-        Some(limit) => connect_unless(addr, options, timer::sleep(limit)).await,
+        None => connect_unless(addr, options, first, pending()).await,
+        Some(limit) => connect_unless(addr, options, first, timer::sleep(limit)).await,
     }
 }
 
@@ -102,11 +214,12 @@ pub(super) async fn connect(addr: SocketAddr, options: &ConnectOptions) -> io::R
 pub(super) async fn connect_unless(
     addr: SocketAddr,
     options: &ConnectOptions,
+    first: Option<Payload>,
     over: impl Future<Output = ()>,
-) -> io::Result<TcpStream> {
-    let connected = try_connect(addr, options, over).await;
-    if let Err(error) = &connected {
-        count_shortage(error);
+) -> Result<TcpStream, Unconnected> {
+    let connected = try_connect(addr, options, first, over).await;
+    if let Err(unconnected) = &connected {
+        count_shortage(&unconnected.error);
     }
     connected
 }
@@ -123,49 +236,38 @@ pub(super) fn count_shortage(error: &io::Error) {
 async fn try_connect(
     addr: SocketAddr,
     options: &ConnectOptions,
+    first: Option<Payload>,
     over: impl Future<Output = ()>,
-) -> io::Result<TcpStream> {
-    let socket = open(addr, options)?;
-    let fd = types::Fd(socket.as_raw_fd());
-    let guard = Guard(Rc::new(Connecting {
-        socket: Place::holding(socket),
-        address: SockAddr::from(addr),
-        op: Cell::new(None),
-        result: Cell::new(None),
-        waiter: WakerSlot::default(),
-        abandoned: Cell::new(false),
-    }));
+) -> Result<TcpStream, Unconnected> {
+    let socket = match open(addr, options) {
+        Ok(socket) => socket,
+        Err(error) => return Err(Unconnected { error, first }),
+    };
+    let first = first.filter(|first| !first.is_empty());
+    let guard = Guard(Connecting::new(socket, addr));
     let connecting = &guard.0;
-    shard::with(|shard| {
-        shard.opened();
-        let address = &connecting.address;
-        let op = Op::Connect(Rc::clone(connecting));
-        // SAFETY: the address lies in the reference-counted `Connecting`, which the operation
-        // keeps.
-        let id = unsafe {
-            shard.submit(op, || {
-                opcode::Connect::new(fd, address.as_ptr().cast(), address.len()).build()
-            })
+    let (linked, later) = shard::with(|shard| {
+        let (linked, later) = match shard.features.linked_sends {
+            true => (first, None),
+            false => (None, first),
         };
-        connecting.op.set(Some(id));
+        let is_linked = linked.is_some();
+        connecting.begin(shard, linked);
+        (is_linked, later)
     });
-    let mut over = pin!(over);
-    let result = poll_fn(|cx| match connecting.poll(cx) {
-        Poll::Ready(result) => Poll::Ready(Ok(result)),
-        Poll::Pending => over.as_mut().poll(cx).map(|()| Err(Elapsed)),
-    })
-    .await;
-    if let Ok(result @ ..0) = result {
-        return Err(io::Error::from_raw_os_error(-result));
+    match connecting.outcome(over).await {
+        Ok(()) => {}
+        Err(error) if linked => connecting.recall(error).await?,
+        Err(error) => return Err(Unconnected { error, first: later }),
     }
-    // An ICMP error that comes while the kernel still works on the connect is only noted. Of IPv4
-    // it wakes the operation, which then finds no error where it looks, and ends as if all were
-    // well; of IPv6 it does not (both seen with 6.18).
-    sys::take_error(fd.0)?;
-    result.map_err(|elapsed| io::Error::new(io::ErrorKind::TimedOut, elapsed))?;
-    let socket = connecting.socket.take();
-    shard::with(Shard::closed);
-    socket.map(TcpStream::from_fd).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    let Some(stream) = connecting.stream.take() else {
+        return Err(Unconnected { error: io::ErrorKind::NotConnected.into(), first: later });
+    };
+    shard::with(|shard| stream.inner().unlink(shard));
+    match later.map(|later| stream.post(later)) {
+        Some(Err(error)) => Err(Unconnected { error, first: None }),
+        _ => Ok(stream),
+    }
 }
 
 fn open(addr: SocketAddr, options: &ConnectOptions) -> io::Result<OwnedFd> {

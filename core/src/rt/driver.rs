@@ -130,7 +130,7 @@ impl Shard {
             Op::Recv(stream) => stream.recv_completed(self, &completion, last),
             Op::Send(stream) => stream.send_completed(self, &completion),
             Op::Accept(listener) => listener.accept_completed(self, &completion, last),
-            Op::Connect(connecting) => connecting.completed(self, &completion),
+            Op::Connect(connecting) => connecting.completed(&completion),
             Op::Poll(polling) => polling.completed(&completion),
             Op::RecvFrom(socket) => socket.recv_completed(self, &completion, last),
             Op::SendTo(posted) => posted.completed(self, &completion),

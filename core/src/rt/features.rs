@@ -31,6 +31,9 @@ pub struct Features {
     pub quiet_sends: bool,
     /// Bulk data goes from socket to socket through pipes (else through large leases).
     pub splice: bool,
+    /// What a connection is to begin with is sent by the submission that connects it (else by one
+    /// of its own).
+    pub linked_sends: bool,
 }
 
 impl Features {
@@ -45,6 +48,7 @@ impl Features {
         send_waitall: true,
         quiet_sends: true,
         splice: true,
+        linked_sends: true,
     };
 
     /// Everything off.
@@ -58,6 +62,7 @@ impl Features {
         send_waitall: false,
         quiet_sends: false,
         splice: false,
+        linked_sends: false,
     };
 
     /// The features left on by [`OFF_VARIABLE`].
@@ -100,12 +105,12 @@ impl Features {
         Ok(features)
     }
 
-    fn fields(&self) -> [(&'static str, bool); 9] {
+    fn fields(&self) -> [(&'static str, bool); 10] {
         let mut copy = *self;
         copy.fields_mut().map(|(name, flag)| (name, *flag))
     }
 
-    fn fields_mut(&mut self) -> [(&'static str, &mut bool); 9] {
+    fn fields_mut(&mut self) -> [(&'static str, &mut bool); 10] {
         [
             ("multishot_accept", &mut self.multishot_accept),
             ("multishot_recv", &mut self.multishot_recv),
@@ -116,6 +121,7 @@ impl Features {
             ("send_waitall", &mut self.send_waitall),
             ("quiet_sends", &mut self.quiet_sends),
             ("splice", &mut self.splice),
+            ("linked_sends", &mut self.linked_sends),
         ]
     }
 }

@@ -48,7 +48,7 @@ mod timer;
 mod udp;
 
 pub use buffers::Lease;
-pub use connect::ConnectOptions;
+pub use connect::{ConnectOptions, Unconnected};
 pub use events::EventQueue;
 pub use fault::FaultPlan;
 pub use features::{Features, OFF_VARIABLE};

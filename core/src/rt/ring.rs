@@ -92,6 +92,20 @@ impl Ring {
         }
     }
 
+    /// Queues two operations of which the second begins when the first has gone well; both go to
+    /// the kernel in one `enter`, since a chain ends with what is submitted.
+    ///
+    /// # Safety
+    /// As in `push`, for both.
+    pub(super) unsafe fn push_linked(&mut self, first: squeue::Entry, second: squeue::Entry) {
+        self.stats.submissions.add(2);
+        let pair = [first.flags(squeue::Flags::IO_LINK), second];
+        // SAFETY: the caller vouches for what the entries point at.
+        while unsafe { self.io.submission().push_multiple(&pair) }.is_err() {
+            self.make_room();
+        }
+    }
+
     /// Hands the full submission queue over. A kernel that won't take more until its completions
     /// are taken (EBUSY) gets them taken.
     fn make_room(&mut self) {

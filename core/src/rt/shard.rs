@@ -293,6 +293,24 @@ impl Shard {
         id
     }
 
+    /// Hands two operations to the ring, the second to begin when the first has gone well. When the
+    /// first fails the second completes with ECANCELED.
+    ///
+    /// # Safety
+    /// As in `submit`, for both.
+    pub(super) unsafe fn submit_linked(
+        &self,
+        (first, entry): (Op, squeue::Entry),
+        (second, behind): (Op, squeue::Entry),
+    ) -> [OpId; 2] {
+        let ids = [first, second].map(|op| self.ops.borrow_mut().insert(op));
+        let [entry, behind] =
+            [(entry, ids[0]), (behind, ids[1])].map(|(entry, id)| entry.user_data(id.user_data()));
+        // SAFETY: as the caller vouches.
+        unsafe { self.ring.borrow_mut().push_linked(entry, behind) };
+        ids
+    }
+
     /// Asks the kernel to end an operation early; its final completion still comes.
     pub(super) fn cancel(&self, id: OpId) {
         let entry = opcode::AsyncCancel::new(id.user_data()).build();

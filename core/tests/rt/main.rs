@@ -3,6 +3,7 @@
 
 mod basics;
 mod edges;
+mod linked;
 mod relay;
 mod spin;
 mod splice;

@@ -2,9 +2,8 @@
 //! While it is quiet it holds no buffer.
 
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,19 +14,29 @@ use weir_core::net::relay::{Moved, Patience, Relay, Streams};
 use weir_core::net::source;
 use weir_core::obs::Ending;
 use weir_core::proxy;
-use weir_core::rt::{self, ConnectOptions, Payload, SendBuf, Shortage, TcpStream, Timer};
+use weir_core::rt::{
+    self, ConnectOptions, Payload, SendBuf, Shortage, TcpStream, Timer, Unconnected,
+};
 use weir_core::table::{Member, Pool, Ticket};
 use weir_core::time::clock::{self, Mono};
 use weir_core::tls::Stream;
 
 use super::Tcp;
+use super::first::First;
 use super::session::{Close, Event, Look, Outside, Session, Step};
 use crate::choice::{self, Choice, header_for, is_own_client};
 use crate::limits::{PROBES_AFTER, TCP_ATTEMPTS};
 use crate::record::Record;
 
 /// What came of connecting to a member.
-type Opened = io::Result<TcpStream>;
+type Opened = Result<TcpStream, Unconnected>;
+
+/// What ended the wait for a member.
+enum Met {
+    Opened(Opened),
+    Close(Close),
+    ClientBroke,
+}
 
 /// Where a connection comes from.
 #[derive(Clone, Debug)]
@@ -55,6 +64,7 @@ struct Live {
     place: Option<u32>,
     ticket: Ticket,
     client: Stream,
+    first: First,
     origin: Origin,
     session: Session,
     tried: [Option<Handle>; TCP_ATTEMPTS],
@@ -67,7 +77,7 @@ struct Live {
     /// When it began, and how long the connect took that went well.
     begun: Mono,
     connect_time: Option<Duration>,
-    /// Idle time.
+    /// How long the connect takes; then idle time.
     timer: Timer,
     /// Runs while the member leaves, and flows of such a member are limited.
     drain: Option<Timer>,
@@ -106,7 +116,7 @@ pub(super) fn run(
         loop {
             step = match step {
                 Step::Choose => live.choose(),
-                Step::Connect => live.connect().await,
+                Step::Connect => live.connecting().await,
                 Step::Relay => poll_fn(|cx| live.poll_relay(cx)).await,
                 Step::Close(close) => {
                     live.close = Some(close);
@@ -119,12 +129,14 @@ pub(super) fn run(
 
 impl Live {
     fn new(service: Rc<Tcp>, ticket: Ticket, client: TcpStream, origin: Origin) -> Live {
+        let client = Stream::from(client);
         Live {
             place: None,
             epoch: service.epoch.get(),
             service,
             ticket,
-            client: client.into(),
+            first: First::of(&client),
+            client,
             origin,
             session: Session::default(),
             tried: [None; TCP_ATTEMPTS],
@@ -182,9 +194,12 @@ impl Live {
         keeps.then_some(source)
     }
 
-    /// A connection to a member in the making. Boxed, and made elsewhere than where it is awaited:
-    /// the session outlives it by far, and keeps room for all that is held while it waits.
-    fn open(&self, member: &Member) -> Pin<Box<impl Future<Output = Opened> + use<>>> {
+    /// A connection to a member in the making, with what it takes along.
+    fn open(
+        &self,
+        member: &Member,
+        first: Option<Payload>,
+    ) -> impl Future<Output = Opened> + use<> {
         let (member, sources) = (member.address, member.sources());
         let source = self.source(member);
         let options = ConnectOptions {
@@ -193,25 +208,46 @@ impl Live {
             timeout: Some(self.ticket.site().connect_timeout()),
             ..ConnectOptions::default()
         };
-        Box::pin(async move {
+        async move {
             match options.transparent {
-                true => TcpStream::connect(member, &options).await,
-                false => source::connect(member, &sources, options).await,
+                true => TcpStream::connect_with(member, &options, first).await,
+                false => source::connect_with(member, &sources, options, first).await,
             }
-        })
+        }
+    }
+
+    /// As `connect`. Boxed, and made elsewhere than where it is awaited: the session outlives it by
+    /// far, and keeps room for all that is held while it waits.
+    fn connecting(&mut self) -> Pin<Box<impl Future<Output = Step>>> {
+        Box::pin(self.connect())
     }
 
     async fn connect(&mut self) -> Step {
-        let Some((choice, _)) = &self.choice else { return self.on(Event::Connected(false)) };
+        self.first.waits(&self.timer);
+        if poll_fn(|cx| Poll::Ready(self.poll_client(cx))).await.is_ready() {
+            return self.on(Event::ClientBroke);
+        }
+        let Some((choice, pool)) = &self.choice else { return self.on(Event::Connected(false)) };
         let member = Rc::clone(choice.held.member());
-        let (mut connecting, begun) = (self.open(&member), rt::now());
-        let connected = poll_fn(|cx| match self.look() {
-            Look::Close(close) => Poll::Ready(Err(close)),
-            _ => Pin::new(&mut connecting).poll(cx).map(Ok),
+        let header = self.header(header_for(self.ticket.site(), pool));
+        let first = self.first.take(&self.client, header);
+        let told = first.as_ref().map_or(0, Payload::len);
+        let (mut opening, begun) = (pin!(self.open(&member, first)), rt::now());
+        let met = poll_fn(|cx| {
+            if let Look::Close(close) = self.look() {
+                return Poll::Ready(Met::Close(close));
+            }
+            // Before the client: of one that breaks once the member is there the relay tells both.
+            match opening.as_mut().poll(cx) {
+                Poll::Ready(opened) => Poll::Ready(Met::Opened(opened)),
+                Poll::Pending => self.poll_client(cx).map(|()| Met::ClientBroke),
+            }
         });
-        match connected.await {
-            Err(close) => Step::Close(close),
-            Ok(Err(error)) => {
+        match met.await {
+            Met::Close(close) => Step::Close(close),
+            Met::ClientBroke => self.on(Event::ClientBroke),
+            Met::Opened(Err(Unconnected { error, first })) => {
+                self.first.put_back(&self.client, first);
                 let ours = Shortage::of(&error).is_some();
                 member.counters.connect_failures.add(u64::from(!ours));
                 if of_member(error.kind()) {
@@ -219,28 +255,35 @@ impl Live {
                 }
                 self.on(Event::Connected(false))
             }
-            Ok(Ok(stream)) => {
+            Met::Opened(Ok(stream)) => {
                 member.succeeded();
                 member.counters.connections.add(1);
                 member.counters.active_connections.rise();
                 self.connect_time = Some(rt::now().since(begun));
-                self.connected(Upstream { stream: stream.into(), member });
+                self.connected(Upstream { stream: stream.into(), member }, told);
                 self.on(Event::Connected(true))
             }
         }
     }
 
-    fn connected(&mut self, upstream: Upstream) {
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.first.poll(cx, &self.client, &self.timer)
+    }
+
+    /// The member is there, and so many bytes are on their way to it.
+    fn connected(&mut self, upstream: Upstream, told: usize) {
         self.upstream = Some(upstream);
-        if let Some((choice, pool)) = &self.choice {
-            self.relay = Relay::new(self.header(header_for(self.ticket.site(), pool)), None);
+        let (from_client, to_member) = (self.first.taken(), told as u64);
+        let moved = Moved { from_client, to_member, ..Moved::default() };
+        self.relay = Relay::new(None, None).having_moved(moved);
+        if let Some((choice, _)) = &self.choice {
             choice.bind(rt::now());
             self.ticket.site().counters.sticky.count(choice.sticky);
         }
     }
 
     /// What the member is told before anything of the client's (R9.1-16).
-    fn header(&self, wanted: ProxyHeader) -> Option<Payload> {
+    fn header(&self, wanted: ProxyHeader) -> Option<SendBuf> {
         let version = match wanted {
             ProxyHeader::None => return None,
             ProxyHeader::V1 => proxy::Version::V1,
@@ -251,7 +294,7 @@ impl Live {
         let target = self.client.local_addr().unwrap_or(self.origin.peer);
         let mut header = SendBuf::new();
         proxy::write(version, source, target, values, &mut header);
-        Some(header.into())
+        Some(header)
     }
 
     /// Writes the line of the connection log, if there is one.
@@ -263,7 +306,7 @@ impl Live {
             source: self.origin.source,
             member: choice.map(|(choice, _)| &**choice.held.member()),
             pool: choice.map(|(_, pool)| &**pool),
-            moved: self.relay.moved(),
+            moved: self.moved(),
             duration: clock::mono().since(self.begun),
             connect_time: self.connect_time,
             rtt_us: self.client.rtt_us().ok(),
@@ -334,8 +377,15 @@ impl Live {
         }
     }
 
+    fn moved(&self) -> Moved {
+        match &self.upstream {
+            Some(_) => self.relay.moved(),
+            None => Moved { from_client: self.first.heard(), ..Moved::default() },
+        }
+    }
+
     fn count(&mut self) {
-        let (now, before) = (self.relay.moved(), self.counted);
+        let (now, before) = (self.moved(), self.counted);
         if now == before {
             return;
         }
@@ -359,6 +409,7 @@ impl Drop for Live {
                 upstream.stream.reset_on_close();
             }
         }
+        self.count();
         self.ticket.site().counters.endings.count(close.ending);
         self.log(close.ending);
         if let Some(place) = self.place {

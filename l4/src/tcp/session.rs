@@ -39,6 +39,8 @@ pub enum Event {
     ChosenClient,
     /// The member has accepted, or it can't be had: refused, unreachable, too slow.
     Connected(bool),
+    /// The client's connection broke before there was one to a member.
+    ClientBroke,
     /// The relay has ended; this side, if any, had sent its FIN first.
     Ended(End, Option<Peer>),
 }
@@ -110,6 +112,9 @@ impl Session {
                 Step::Choose
             }
             (Phase::Connecting, Event::Connected(false)) => fail(),
+            (Phase::Choosing | Phase::Connecting, Event::ClientBroke) => {
+                Step::Close(Close::by(Ending::ClientRst))
+            }
             (Phase::Relaying, Event::Ended(end, first)) => Step::Close(Close::by(of(end, first))),
             (Phase::Choosing, _) => Step::Choose,
             (Phase::Connecting, _) => Step::Connect,
@@ -231,6 +236,22 @@ mod tests {
         let close = Close { ending: Ending::MemberIsClient, reset: true };
         assert_eq!(session.on(Event::ChosenClient), Some(Step::Close(close)));
         assert!(session.is_over());
+    }
+
+    /// Who is gone is not connected to anybody.
+    #[test]
+    fn a_client_that_breaks_needs_no_member() {
+        let close = Close { ending: Ending::ClientRst, reset: true };
+        let mut connecting = Session::default();
+        connecting.on(Event::Chosen(true));
+        let mut next = Session::default();
+        next.on(Event::Chosen(true));
+        next.on(Event::Connected(false));
+        for mut session in [Session::default(), connecting, next] {
+            assert_eq!(session.on(Event::ClientBroke), Some(Step::Close(close)));
+            assert_eq!(session.on(Event::Connected(true)), None);
+        }
+        assert_eq!(relaying().on(Event::ClientBroke), Some(Step::Relay), "the relay tells");
     }
 
     /// R2.2-3: idle means RST to both sides; only a session that both sides have ended has none.

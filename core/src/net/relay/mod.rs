@@ -193,6 +193,14 @@ impl Relay {
         }
     }
 
+    /// The session has moved so much already.
+    #[must_use]
+    pub fn having_moved(mut self, moved: Moved) -> Relay {
+        (self.up.received, self.up.sent) = (moved.from_client, moved.to_member);
+        (self.down.received, self.down.sent) = (moved.from_member, moved.to_client);
+        self
+    }
+
     /// What has moved so far.
     #[must_use]
     pub fn moved(&self) -> Moved {

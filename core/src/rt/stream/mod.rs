@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::buffers::Lease;
-use super::connect::{self, ConnectOptions};
+use super::connect::{self, ConnectOptions, Unconnected};
 use super::events::EventQueue;
 use super::payload::{Payload, SendBuf};
 use super::shard::{self, Shard};
@@ -38,10 +38,14 @@ pub(super) struct StreamInner {
     fd: RawFd,
     closing: Cell<bool>,
     recv: RecvHalf,
-    send: SendHalf,
+    pub(super) send: SendHalf,
 }
 
 impl StreamInner {
+    pub(super) fn fd(&self) -> RawFd {
+        self.fd
+    }
+
     /// The handle is gone: no more waiting, everything in flight ends, then the descriptor closes.
     fn begin_close(&self, shard: &Shard) {
         self.closing.set(true);
@@ -73,7 +77,25 @@ impl TcpStream {
     /// The kernel's (refused, unreachable, out of descriptors or ports …), or `TimedOut` when
     /// `options.timeout` was over first.
     pub async fn connect(addr: SocketAddr, options: &ConnectOptions) -> io::Result<TcpStream> {
-        connect::connect(addr, options).await
+        let connected = connect::connect(addr, options, None).await;
+        connected.map_err(|unconnected| unconnected.error)
+    }
+
+    /// Connects to `addr` and posts `first`: where the ring can, both in one submission. `None`, or
+    /// nothing in it, is a mere connect.
+    ///
+    /// # Errors
+    /// As [`TcpStream::connect`]; then no byte of `first` has gone out, and it is given back.
+    pub async fn connect_with(
+        addr: SocketAddr,
+        options: &ConnectOptions,
+        first: Option<Payload>,
+    ) -> Result<TcpStream, Unconnected> {
+        connect::connect(addr, options, first).await
+    }
+
+    pub(super) fn inner(&self) -> &Rc<StreamInner> {
+        &self.0
     }
 
     /// Connects to `addr` unless `over` ends first, which then stands for `options.timeout`: for
@@ -86,7 +108,8 @@ impl TcpStream {
         options: &ConnectOptions,
         over: impl Future<Output = ()>,
     ) -> io::Result<TcpStream> {
-        connect::connect_unless(addr, options, over).await
+        let connected = connect::connect_unless(addr, options, None, over).await;
+        connected.map_err(|unconnected| unconnected.error)
     }
 
     /// Takes over a connected socket.
@@ -112,6 +135,33 @@ impl TcpStream {
     /// As [`TcpStream::recv`]. One task may wait at a time.
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Lease>>> {
         self.0.poll_recv(cx)
+    }
+
+    /// Waits for bytes that cannot be passed on yet: ready with how many are here, in one lease,
+    /// which `take_first` and `recv` hand out; with 0 once the peer has sent FIN before any. What
+    /// comes behind that lease is not received until `recv` asks for it, but by a receive that was
+    /// armed before. One task may wait at a time.
+    ///
+    /// # Errors
+    /// As [`TcpStream::recv`].
+    pub fn poll_first(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.0.poll_first(cx)
+    }
+
+    /// The bytes that `poll_first` has found.
+    pub fn take_first(&self) -> Option<Lease> {
+        self.0.recv.take()
+    }
+
+    /// Begins to receive for `poll_first`, and does not wait.
+    pub fn begin_first(&self) {
+        self.0.begin_first();
+    }
+
+    /// Ready once the connection has broken; bytes and FIN are left where they are. Not to be
+    /// called while `poll_first` waits. The next `poll_recv` ends it.
+    pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_broken(cx)
     }
 
     /// Puts bytes back in front: the next `recv` yields them. An empty lease is dropped.

@@ -19,6 +19,7 @@ use crate::rt::ops::{Op, OpId};
 use crate::rt::place::Place;
 use crate::rt::ring::Completion;
 use crate::rt::shard::{self, Shard};
+use crate::rt::sys;
 
 /// How the stream of bytes ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +40,20 @@ enum Kind {
     Multishot,
     /// A poll, for splicing.
     Poll,
+    /// A poll for nothing but the connection's break.
+    Watch,
+}
+
+/// What is to be received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Taking {
+    /// What comes, as far as it is taken.
+    #[default]
+    All,
+    /// One lease: nobody takes it yet.
+    First,
+    /// No receive is to be armed: the stream is spliced, or about to be.
+    Nothing,
 }
 
 /// Whom to tell about an event.
@@ -57,8 +72,7 @@ pub(super) struct RecvHalf {
     starved: Cell<bool>,
     /// Large leases are wanted.
     bulk: Cell<bool>,
-    /// No receive is to be armed: the stream is spliced, or about to be.
-    paused: Cell<bool>,
+    taking: Cell<Taking>,
     /// Leases in a row that speak for a change of size.
     streak: Cell<u8>,
     /// The kernel said that the socket held something, and nothing was taken since.
@@ -87,6 +101,11 @@ impl RecvHalf {
         self.end.get() == End::Fin && self.queue.borrow().is_empty()
     }
 
+    /// Takes what waits in front.
+    pub(super) fn take(&self) -> Option<Lease> {
+        self.queue.borrow_mut().pop_front()
+    }
+
     pub(super) fn unread(&self, lease: Lease) {
         if !lease.is_empty() {
             self.queue.borrow_mut().push_front(lease);
@@ -102,17 +121,17 @@ impl RecvHalf {
     }
 
     pub(super) fn pause(&self, shard: &Shard) {
-        self.paused.set(true);
+        self.taking.set(Taking::Nothing);
         self.op.cancel(shard);
     }
 
     /// Nothing is in flight, nothing waits.
     pub(super) fn is_paused(&self) -> bool {
-        self.paused.get() && !self.in_flight() && self.queue.borrow().is_empty()
+        self.taking.get() == Taking::Nothing && !self.in_flight() && self.queue.borrow().is_empty()
     }
 
     pub(super) fn resume(&self, shard: &Shard) {
-        self.paused.set(false);
+        self.taking.set(Taking::All);
         if self.kind.get() == Kind::Poll {
             self.op.cancel(shard);
         }
@@ -203,7 +222,10 @@ impl StreamInner {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Option<Lease>>> {
         let half = &self.recv;
-        if let Some(lease) = half.queue.borrow_mut().pop_front() {
+        if half.taking.get() == Taking::First {
+            half.taking.set(Taking::All);
+        }
+        if let Some(lease) = half.take() {
             return Poll::Ready(Ok(Some(lease)));
         }
         if let Some(ended) = half.ended() {
@@ -211,6 +233,41 @@ impl StreamInner {
         }
         half.wait(cx.waker());
         shard::with(|shard| self.want(shard));
+        Poll::Pending
+    }
+
+    pub(super) fn poll_first(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let half = &self.recv;
+        if let Some(lease) = half.queue.borrow().front() {
+            return Poll::Ready(Ok(lease.len()));
+        }
+        if let Some(ended) = half.ended() {
+            return Poll::Ready(ended.map(|()| 0));
+        }
+        half.wait(cx.waker());
+        self.begin_first();
+        Poll::Pending
+    }
+
+    pub(super) fn begin_first(self: &Rc<Self>) {
+        self.recv.taking.set(Taking::First);
+        shard::with(|shard| self.want(shard));
+    }
+
+    pub(super) fn poll_broken(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let half = &self.recv;
+        if matches!(half.end.get(), End::Error(_)) {
+            return Poll::Ready(());
+        }
+        half.wait(cx.waker());
+        if !half.in_flight() {
+            // One that goes on, since the kernel tells of a FIN whether that is asked for or not.
+            let entry = opcode::PollAdd::new(types::Fd(self.fd), 0).multi(true).build();
+            let op = Op::Recv(Rc::clone(self));
+            // SAFETY: the entry points at nothing.
+            half.op.begin(shard::with(|shard| unsafe { shard.submit(op, || entry) }));
+            half.kind.set(Kind::Watch);
+        }
         Poll::Pending
     }
 
@@ -229,10 +286,12 @@ impl StreamInner {
         let wanted = half.wanted_group(shard);
         if half.in_flight() {
             // A receive for one lease ends by itself.
-            if half.kind.get() == Kind::Multishot && wanted != SMALL {
-                half.op.cancel(shard);
+            match half.kind.get() {
+                Kind::Multishot if wanted != SMALL => half.op.cancel(shard),
+                Kind::Watch => half.op.cancel(shard),
+                _ => {}
             }
-        } else if !half.starved.get() && !half.paused.get() {
+        } else if !half.starved.get() && half.taking.get() != Taking::Nothing {
             self.arm(shard, wanted);
         }
     }
@@ -245,7 +304,8 @@ impl StreamInner {
         }
         // Whoever wants large leases gets small ones one by one: a body would fill many at once,
         // and peers that don't take it would leave none for the others.
-        let multishot = group == SMALL && !half.bulk.get() && shard.features.multishot_recv;
+        let many = group == SMALL && !half.bulk.get() && half.taking.get() == Taking::All;
+        let multishot = many && shard.features.multishot_recv;
         let cut = shard.faults.as_ref().is_some_and(|f| f.strikes(f.plan().end_multishot));
         let multishot = multishot && !cut;
         half.kind.set(if multishot { Kind::Multishot } else { Kind::Once });
@@ -273,7 +333,8 @@ impl StreamInner {
     pub(in crate::rt) fn feed(self: &Rc<Self>, shard: &Shard, left: &mut Left) {
         let half = &self.recv;
         half.starved.set(false);
-        let unwanted = half.paused.get() || half.has_event() || !half.is_awaited();
+        let paused = half.taking.get() == Taking::Nothing;
+        let unwanted = paused || half.has_event() || !half.is_awaited();
         if self.closing.get() || half.in_flight() || unwanted {
             return;
         }
@@ -291,8 +352,10 @@ impl StreamInner {
         if last {
             half.op.end();
         }
-        if half.kind.get() == Kind::Poll {
-            return self.poll_completed(shard);
+        match half.kind.get() {
+            Kind::Poll => return self.poll_completed(shard),
+            Kind::Watch => return self.watch_completed(shard, done.result, last),
+            Kind::Once | Kind::Multishot => {}
         }
         if let Some(buffer) = done.buffer() {
             self.take_buffer(shard, buffer, done.result);
@@ -323,6 +386,21 @@ impl StreamInner {
         }
     }
 
+    /// The connection has broken, or the watch was given up; or the peer has sent FIN.
+    fn watch_completed(self: &Rc<Self>, shard: &Shard, result: i32, last: bool) {
+        let broken = i32::from(libc::POLLERR | libc::POLLHUP);
+        if result > 0 && result & broken != 0 {
+            let error = sys::take_error(self.fd).err();
+            let code = error.and_then(|error| error.raw_os_error());
+            self.recv.end.set(End::Error(code.unwrap_or(libc::ECONNRESET)));
+        }
+        if !self.closing.get() {
+            self.recv.tell();
+        } else if last {
+            self.finish_close(shard);
+        }
+    }
+
     fn after_completion(self: &Rc<Self>, shard: &Shard, last: bool) {
         let half = &self.recv;
         if self.closing.get() {
@@ -334,7 +412,7 @@ impl StreamInner {
             if !last && half.queue.borrow().len() >= limits::RECEIVE_QUEUE {
                 half.op.cancel(shard);
             }
-        } else if half.paused.get() {
+        } else if half.taking.get() == Taking::Nothing {
             half.tell();
         } else if last && half.is_awaited() && !half.starved.get() {
             self.arm(shard, half.wanted_group(shard));

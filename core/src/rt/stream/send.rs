@@ -48,13 +48,15 @@ impl Message {
 
 /// Half of a stream.
 #[derive(Debug, Default)]
-pub(super) struct SendHalf {
+pub(in crate::rt) struct SendHalf {
     op: Cell<Option<OpId>>,
     payload: RefCell<Option<Payload>>,
     /// Bytes of the payload that the kernel has taken.
     taken: Cell<usize>,
     /// FIN comes right behind the payload.
     last: Cell<bool>,
+    /// The payload goes behind a connect, and whoever connects decides what becomes of a rest.
+    linked: Cell<bool>,
     message: Place<Box<Message>>,
     /// The first error; final.
     error: Cell<Option<i32>>,
@@ -63,7 +65,7 @@ pub(super) struct SendHalf {
 }
 
 impl SendHalf {
-    pub(super) fn in_flight(&self) -> bool {
+    pub(in crate::rt) fn in_flight(&self) -> bool {
         self.op.get().is_some()
     }
 
@@ -80,7 +82,7 @@ impl SendHalf {
         Poll::Ready(self.result())
     }
 
-    pub(super) fn wait(&self, waker: &Waker) {
+    pub(in crate::rt) fn wait(&self, waker: &Waker) {
         self.waiter.set(waker);
     }
 
@@ -97,15 +99,32 @@ impl SendHalf {
         }
     }
 
-    /// The handle is gone: cancels what is in flight.
-    pub(super) fn abandon(&self, shard: &Shard) {
-        self.waiter.clear();
+    /// Bytes of posts that are over, or of which a part is: those have gone out.
+    pub(in crate::rt) fn has_sent(&self) -> bool {
+        self.bytes.get() > 0
+    }
+
+    /// Asks the kernel to end the send in flight, if any.
+    pub(in crate::rt) fn cancel(&self, shard: &Shard) {
         if let Some(id) = self.op.get() {
             shard.cancel(id);
         }
     }
 
-    pub(super) fn result(&self) -> io::Result<()> {
+    /// What was to go behind a connect that has failed. No send may be in flight.
+    pub(in crate::rt) fn take_back(&self, shard: &Shard) -> Option<Payload> {
+        let payload = self.payload.take();
+        self.finish(shard);
+        payload
+    }
+
+    /// The handle is gone: cancels what is in flight.
+    pub(super) fn abandon(&self, shard: &Shard) {
+        self.waiter.clear();
+        self.cancel(shard);
+    }
+
+    pub(in crate::rt) fn result(&self) -> io::Result<()> {
         self.error.get().map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))
     }
 
@@ -135,12 +154,55 @@ impl StreamInner {
         Ok(())
     }
 
+    /// Prepares `payload` to go behind a connect, by the entry that is returned. Whatever becomes
+    /// of it, nothing more is sent until `unlink`, and nothing is dropped until `take_back`.
+    pub(in crate::rt) fn link(&self, shard: &Shard, payload: Payload) -> squeue::Entry {
+        let half = &self.send;
+        let (entry, _) = self.send_entry(shard, &payload, false);
+        *half.payload.borrow_mut() = Some(payload);
+        half.linked.set(true);
+        entry
+    }
+
+    /// The send behind a connect was handed to the ring.
+    pub(in crate::rt) fn linked_as(&self, id: OpId) {
+        self.send.op.set(Some(id));
+    }
+
+    /// The connect has gone well: what was behind it is a post like any other, and goes on if the
+    /// kernel has not taken all.
+    pub(in crate::rt) fn unlink(self: &Rc<Self>, shard: &Shard) {
+        let half = &self.send;
+        half.linked.set(false);
+        if half.in_flight() {
+            return;
+        }
+        match half.result() {
+            Ok(()) => self.submit_send(shard, false),
+            Err(_) => half.finish(shard),
+        }
+    }
+
     /// Hands the rest of the payload to the ring. A `quiet` send is one that the kernel takes whole
     /// at once, without a word; it speaks up only when it cannot, and then the rest is sent aloud.
     fn submit_send(self: &Rc<Self>, shard: &Shard, quiet: bool) {
         let half = &self.send;
         let payload = half.payload.borrow();
         let Some(payload) = payload.as_ref() else { return };
+        let (entry, quiet) = self.send_entry(shard, payload, quiet);
+        // SAFETY: payload and message belong to this stream, which the operation keeps alive;
+        // neither is touched before the completion. Their bytes are on the heap or in lent buffers
+        // and do not move when the structs do.
+        let id = unsafe { shard.submit(Op::Send(Rc::clone(self)), || entry) };
+        half.op.set(Some(id));
+        if quiet {
+            shard.quiet_sends.borrow_mut().push((id, Rc::clone(self)));
+        }
+    }
+
+    /// The entry that sends the rest of `payload`, and whether it is a quiet one.
+    fn send_entry(&self, shard: &Shard, payload: &Payload, quiet: bool) -> (squeue::Entry, bool) {
+        let half = &self.send;
         let (pieces, count, mut flags) = self.what_to_send(shard, payload);
         let quiet = quiet && flags & libc::MSG_WAITALL != 0;
         let mut how = squeue::Flags::empty();
@@ -162,14 +224,7 @@ impl StreamInner {
                 opcode::SendMsg::new(fd, header).flags(flags.cast_unsigned()).build()
             }
         };
-        // SAFETY: payload and message belong to this stream, which the operation keeps alive;
-        // neither is touched before the completion. Their bytes are on the heap or in lent buffers
-        // and do not move when the structs do.
-        let id = unsafe { shard.submit(Op::Send(Rc::clone(self)), || entry.flags(how)) };
-        half.op.set(Some(id));
-        if quiet {
-            shard.quiet_sends.borrow_mut().push((id, Rc::clone(self)));
-        }
+        (entry.flags(how), quiet)
     }
 
     /// What is left of the payload in so many pieces, and the send flags; a fault may cut it short.
@@ -224,6 +279,10 @@ impl StreamInner {
                 half.bytes.set(half.bytes.get() + u64::from(result.unsigned_abs()));
                 unfinished = half.payload.borrow().as_ref().is_some_and(|p| taken < p.len());
             }
+        }
+        if half.linked.get() && !self.closing.get() && (unfinished || half.error.get().is_some()) {
+            half.waiter.wake();
+            return;
         }
         if unfinished && !self.closing.get() {
             self.submit_send(shard, false);
