@@ -47,16 +47,24 @@ impl Ids {
         self.sessions.iter().copied().chain([self.unknown]).collect()
     }
 
-    /// Of a flow that another process has packed. What is bound is told by the bindings; its next
-    /// datagram renews them.
+    /// Of a flow to `member` that another process has packed. What it knows is bound here at once,
+    /// also what was bound there too late to come with the bindings. `idle` is how long the flow
+    /// may be silent.
     #[must_use]
-    pub fn unpack(connections: Arc<Connections>, packed: &[u64], now: Mono) -> Ids {
+    pub fn unpack(
+        connections: Arc<Connections>,
+        packed: &[u64],
+        member: Handle,
+        idle: Duration,
+        now: Mono,
+    ) -> Ids {
         let mut ids = Ids::new(connections, now);
         let (sessions, unknown) = packed.split_at(packed.len().min(FLOW_IDS));
         ids.sessions.iter_mut().zip(sessions).for_each(|(place, session)| *place = *session);
         ids.unknown = unknown.first().copied().unwrap_or_default();
         // The free places first.
         ids.next = sessions.iter().position(|session| *session == 0).unwrap_or_default();
+        ids.renew(member, idle, now);
         ids
     }
 
@@ -162,4 +170,65 @@ pub fn bound(
     let held = held.filter(|held| held.member().address.is_ipv6() == ipv6);
     let sticky = if held.is_some() { Sticky::Hit } else { Sticky::Miss };
     (held, sticky)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::net::SocketAddr;
+
+    use weir_core::control::State;
+    use weir_core::model::{self, Config, Handles, PoolProtocol};
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(60);
+
+    /// What a process knows of the connections of a QUIC pool with one member, and that member.
+    fn process() -> (Arc<Connections>, Handle) {
+        let member = model::Member {
+            name: "one".into(),
+            id: model::derive_id("member", "", "app\none"),
+            address: SocketAddr::from(([127, 0, 0, 1], 443)),
+            weight: 1,
+        };
+        let pool = model::Pool {
+            name: "app".into(),
+            id: model::derive_id("pool", "", "app"),
+            protocol: PoolProtocol::Quic,
+            members: vec![member],
+            ..model::Pool::default()
+        };
+        let listener = model::Listener {
+            protocol: model::Protocol::Udp,
+            default_pool: Some(0),
+            ..model::Listener::default()
+        };
+        let config = Config { pools: vec![pool], listeners: vec![listener], ..Config::default() };
+        let state = State::default().next(&config, &|_| vec![0], &mut Handles::default());
+        let (pool, member) = state.members().next().unwrap();
+        (Arc::clone(pool.connections.as_ref().unwrap()), member.handle)
+    }
+
+    /// R6.8-6: an id that was bound so late that no binding of it went over is known in the new
+    /// process before the flow has moved anything there: its client may come from elsewhere.
+    #[test]
+    fn what_a_flow_knows_is_bound_as_soon_as_it_is_there() {
+        let now = Mono::from_nanos(0).plus(Duration::from_secs(1_000));
+        let (former, member) = process();
+        let mut ids = Ids::new(former, now);
+        ids.keep(7, member, IDLE, now);
+        ids.keep(8, member, IDLE, now);
+        ids.unknown = 9;
+        let (here, member) = process();
+        let again = Ids::unpack(Arc::clone(&here), &ids.pack(), member, IDLE, now);
+        let bound = [7, 8, 9].map(|session| here.find(session, seconds(now)));
+        let mark = Some(Connections::mark(member));
+        assert_eq!(bound, [mark, mark, None], "what is nobody's is bound to nobody");
+        assert!(again.sessions == ids.sessions && again.unknown == 9 && again.next == 2);
+        // As long as a flow that falls silent now.
+        let last = seconds(now.plus(IDLE));
+        assert_eq!(here.find(7, last), mark);
+        assert_eq!(here.find(7, last * 2), None);
+    }
 }

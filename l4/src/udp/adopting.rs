@@ -127,7 +127,10 @@ impl Room {
         now: Mono,
     ) -> Kept {
         let (source, facts) = (passed.client.ip(), passed.facts);
-        let ids = pool.connections().map(|known| Box::new(Ids::unpack(known, &passed.ids, now)));
+        let idle = self.site.keepalive_timeout();
+        let ids = pool
+            .connections()
+            .map(|known| Box::new(Ids::unpack(known, &passed.ids, member.handle, idle, now)));
         Kept {
             choice: Choice::again(pool, member, source, passed.sticky, facts.binds),
             ids,
