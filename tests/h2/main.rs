@@ -6,6 +6,7 @@ mod backlog;
 mod conformance;
 mod drain;
 mod floods;
+mod pressure;
 #[path = "../process/mod.rs"]
 mod process;
 mod serve;
