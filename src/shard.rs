@@ -6,6 +6,7 @@
 mod accept;
 mod neighbours;
 mod passing;
+mod post;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
@@ -22,8 +23,8 @@ use weir_core::net::{Place, Transport};
 use weir_core::obs::Board;
 use weir_core::pool::ramp;
 use weir_core::rt::{
-    self, Receiver, RingStats, Sender, ShardConfig, ShardError, ShardHandle, TcpListener,
-    TcpStream, UdpSocket,
+    self, Receiver, RingStats, ShardConfig, ShardError, ShardHandle, TcpListener, TcpStream,
+    UdpSocket,
 };
 use weir_core::table::{Site, Suspect, View};
 use weir_l4::{Tcp, Udp, udp};
@@ -31,15 +32,17 @@ use weir_l7::Service;
 
 pub use self::neighbours::Neighbours;
 pub use self::passing::Outlet;
+pub use self::post::Gone;
 use crate::upgrade::flows::Parcel;
 use crate::upgrade::giver::Lent;
 use accept::{Entrance, Services};
 use neighbours::Handed;
+use post::Post;
 
 /// What the names of all shards' threads begin with.
 pub const THREAD_PREFIX: &str = "weir-shard-";
 /// Orders that may wait in a shard's mailbox: one update (the next is sent when it has been
-/// acknowledged), a drain, a stop, and questions.
+/// acknowledged), a drain, a stop, and questions. More wait in front of it (`post`).
 const ORDERS: usize = 16;
 /// How often a draining shard looks whether its accept queues are empty.
 const DRAIN_TICK: Duration = Duration::from_millis(5);
@@ -177,7 +180,7 @@ pub type Reports = Arc<dyn Fn(Report) + Send + Sync>;
 /// A running shard, as control holds it.
 #[derive(Debug)]
 pub struct Shard {
-    orders: Sender<Order>,
+    post: Post<Order>,
     handle: ShardHandle<()>,
 }
 
@@ -203,16 +206,30 @@ pub fn start(
     // Made here, so that a shard whose ring could not be made reports its end too.
     let ended = EndedOnDrop { shard: plan.index, reports };
     let handle = rt::start_shard(config, move || life(plan, neighbours, mailbox, ended))?;
-    Ok(Shard { orders, handle })
+    Ok(Shard { post: Post::by(orders), handle })
 }
 
 impl Shard {
-    /// Gives an order.
+    /// Gives an order. One for which the shard has no room now waits, until [`Shard::deliver`] or
+    /// a later order finds some; another one of its kind then takes its place.
     ///
     /// # Errors
-    /// Gives it back when the shard is gone.
-    pub fn order(&self, order: Order) -> Result<(), Order> {
-        self.orders.try_send(order)
+    /// The shard is gone.
+    pub fn order(&mut self, order: Order) -> Result<(), Gone> {
+        self.post.give(order)
+    }
+
+    /// Asks for something that may be left undone when the shard is busy.
+    ///
+    /// # Errors
+    /// Gives it back when the shard is gone, or has no room.
+    pub fn ask(&self, question: Order) -> Result<(), Order> {
+        self.post.ask(question)
+    }
+
+    /// Gives orders again that the shard had no room for. Returns whether some still wait.
+    pub fn deliver(&mut self) -> bool {
+        self.post.deliver()
     }
 
     /// Waits for the thread's end; after [`News::Ended`] that is soon.
@@ -611,7 +628,7 @@ mod tests {
     /// What it opens takes nobody in; else the drain would never end.
     #[test]
     fn a_door_that_opens_while_it_drains_closes_again() {
-        let (shard, told) = running();
+        let (mut shard, told) = running();
         let (update, address) = one_listener();
         shard.order(Order::Drain { quiet: Duration::from_millis(50) }).unwrap();
         shard.order(Order::Update(update)).unwrap();

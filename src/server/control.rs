@@ -40,6 +40,8 @@ use crate::{logging, notify};
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// A shard that was told to stop and has not ended after this long is left to the process's end.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
+/// How soon an order is given again that a shard had no room for.
+const ORDER_TICK: Duration = Duration::from_millis(5);
 /// How often control looks at the clock while it drains.
 const DRAIN_TICK: Duration = Duration::from_millis(10);
 /// The same while the process whose place this one takes is waited for.
@@ -322,8 +324,7 @@ impl Control {
             if left.is_zero() {
                 bail!("a shard did not {what} within {} s", limit.as_secs());
             }
-            let event = rt::timeout(left, self.events.recv()).await;
-            if let Ok(Some(event)) = event
+            if let Ok(Some(event)) = self.event(left).await
                 && let Some(end) = self.handle(event)
             {
                 return match end {
@@ -360,13 +361,19 @@ impl Control {
             None => IDLE_TICK.min(self.certificates_left(clock::mono())),
         };
         let tick = self.ejections.left(clock::mono()).map_or(tick, |left| tick.min(left));
-        let end = match rt::timeout(tick, self.events.recv()).await {
+        let end = match self.event(tick).await {
             Ok(Some(event)) => self.handle(event),
             Ok(None) => Some(End::AtOnce),
             Err(rt::Elapsed) => None,
         };
         // Also after an event: a stream of them must not stretch a drain.
         end.or_else(|| self.step(self.life.tick(clock::mono())))
+    }
+
+    /// The next event, for at most `limit`, or less when orders wait for room.
+    async fn event(&mut self, limit: Duration) -> Result<Option<Event>, rt::Elapsed> {
+        let limit = if self.fleet.deliver() { limit.min(ORDER_TICK) } else { limit };
+        rt::timeout(limit, self.events.recv()).await
     }
 
     fn handle(&mut self, event: Event) -> Option<End> {
@@ -488,12 +495,11 @@ impl Control {
         self.refuse_pending();
         self.fleet.stop();
         let until = clock::mono().plus(STOP_LIMIT);
-        while self.ended < self.fleet.count() {
-            let left = until.since(clock::mono());
-            match rt::timeout(left, self.events.recv()).await {
+        while self.ended < self.fleet.count() && clock::mono() < until {
+            match self.event(until.since(clock::mono())).await {
                 Ok(Some(Event::Report(Report { news: News::Ended, .. }))) => self.ended += 1,
-                Ok(Some(_)) => {}
-                Ok(None) | Err(rt::Elapsed) => break,
+                Ok(Some(_)) | Err(rt::Elapsed) => {}
+                Ok(None) => break,
             }
         }
         let all = self.ended == self.fleet.count();

@@ -188,49 +188,55 @@ impl Fleet {
     pub fn show(&self, reply: &mpsc::Sender<(usize, Vec<String>)>) {
         for link in &self.links {
             // A shard that is gone or busy sends nothing; who asked notices.
-            let _busy = link.shard.order(Order::Show(reply.clone()));
+            let _busy = link.shard.ask(Order::Show(reply.clone()));
         }
     }
 
     /// Has every shard send its listening sockets.
-    pub fn lend(&self, reply: &mpsc::Sender<Lent>) {
+    pub fn lend(&mut self, reply: &mpsc::Sender<Lent>) {
         self.order_all(|| Order::Lend(reply.clone()));
     }
 
     /// Has every shard hold the UDP listeners of these doors up, and send their flows.
-    pub fn pass_flows(&self, places: BTreeSet<Place>, outlet: &Outlet) {
+    pub fn pass_flows(&mut self, places: BTreeSet<Place>, outlet: &Outlet) {
         let places = Arc::new(places);
         let order = || Order::PassFlows { places: Arc::clone(&places), outlet: outlet.clone() };
         self.order_all(order);
     }
 
     /// Has every shard go on with what it has held up.
-    pub fn go_on(&self) {
+    pub fn go_on(&mut self) {
         self.order_all(|| Order::GoOn);
     }
 
     /// Has every shard leave these doors to another process, and drain.
-    pub fn hand_over(&self, taken: BTreeSet<Place>, quiet: std::time::Duration) {
+    pub fn hand_over(&mut self, taken: BTreeSet<Place>, quiet: std::time::Duration) {
         let taken = Arc::new(taken);
         self.order_all(|| Order::HandOver { taken: Arc::clone(&taken), quiet });
     }
 
     /// Has every shard drain.
-    pub fn drain(&self, quiet: std::time::Duration) {
+    pub fn drain(&mut self, quiet: std::time::Duration) {
         self.order_all(|| Order::Drain { quiet });
     }
 
-    fn order_all(&self, order: impl Fn() -> Order) {
-        for (index, link) in self.links.iter().enumerate() {
+    fn order_all(&mut self, order: impl Fn() -> Order) {
+        for (index, link) in self.links.iter_mut().enumerate() {
             if link.shard.order(order()).is_err() {
                 tracing::warn!("shard {index} takes no orders any more");
             }
         }
     }
 
+    /// Gives orders again that shards had no room for, which are then too busy to have heard the
+    /// ones before. Returns whether some still wait.
+    pub fn deliver(&mut self) -> bool {
+        self.links.iter_mut().fold(false, |waits, link| link.shard.deliver() | waits)
+    }
+
     /// Has every shard drop what is left and end.
-    pub fn stop(&self) {
-        for link in &self.links {
+    pub fn stop(&mut self) {
+        for link in &mut self.links {
             // A shard that takes no order has ended already.
             let _gone = link.shard.order(Order::Stop);
         }

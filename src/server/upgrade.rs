@@ -170,7 +170,7 @@ impl Control {
 
     /// What is handed over last. UDP flows by the doors `flows_of`, as far as those listeners have
     /// them here, are held up from now on.
-    fn parting(&self, flows_of: &[(SocketAddr, String)]) -> Parting {
+    fn parting(&mut self, flows_of: &[(SocketAddr, String)]) -> Parting {
         let state = self.fleet.state();
         let serves = |place, id: &String| {
             let listener = self.doors.listener(place).and_then(|handle| state.listener(handle));
