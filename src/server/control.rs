@@ -161,6 +161,8 @@ pub(super) struct Control {
     /// What the process whose place this one takes has handed over last.
     pub(super) legacy: Option<Result<Legacy>>,
     pub(super) life: Life,
+    /// What shards could not do about doors before the process served.
+    unopened: Vec<String>,
     events: Receiver<Event>,
     running: usize,
     ended: usize,
@@ -198,6 +200,7 @@ pub async fn run(boot: Boot) -> Outcome {
         front,
         upgrading: None,
         legacy: None,
+        unopened: Vec::new(),
         events,
         running: 0,
         ended: 0,
@@ -275,7 +278,17 @@ impl Control {
         }
         self.begin_certificates();
         self.check_what_is_served();
-        self.until_effective().await
+        let end = self.until_effective().await?;
+        // All or nothing: a listener that nobody serves is no start, and where another process
+        // would leave it to this one, that one serves on.
+        if end.is_none()
+            && let Some(text) = self.unopened.first()
+        {
+            let error = anyhow!("can't serve: {text}");
+            self.give_back().await;
+            return Err(error);
+        }
+        Ok(end)
     }
 
     /// Puts what the checks have found into effect.
@@ -378,8 +391,10 @@ impl Control {
 
     fn handle(&mut self, event: Event) -> Option<End> {
         match event {
-            Event::Signal(number) if self.puts_off(number) => None,
-            Event::Signal(number) => self.signal(number),
+            Event::Signal(number) => match self.put_off(number) {
+                Some(step) => self.step(step),
+                None => self.signal(number),
+            },
             Event::Report(report) => self.report(report),
             Event::Ask(Ask::Reload(reply)) => {
                 self.begin_reload(vec![reply]);
@@ -438,6 +453,9 @@ impl Control {
                     let text = format!("shard {}: {text}", report.shard);
                     tracing::error!("{text}");
                     self.pending.iter_mut().for_each(|pending| pending.note(&text));
+                    if !self.fleet.is_settled() {
+                        self.unopened.push(text);
+                    }
                 }
                 self.fleet.applied(report.shard, *version);
                 self.book.effective(self.fleet.effective());

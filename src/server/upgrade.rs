@@ -12,12 +12,12 @@ use anyhow::{Context, Result, anyhow};
 use weir_core::control::{State, Verdict};
 use weir_core::net::{Place, Transport};
 use weir_core::pool::sticky::Secret;
-use weir_core::rt::Sender;
+use weir_core::rt::{self, Sender};
 use weir_core::time::clock::{self, Mono};
 
 use super::control::{Control, Event, millis_since};
 use super::doors::{Moves, Stock};
-use super::life::End;
+use super::life::{End, Step};
 use crate::admin;
 use crate::notify;
 use crate::remote::desk;
@@ -31,6 +31,9 @@ use crate::upgrade::wire::{Manifest, PROTOCOL};
 /// members, which take no longer than the longest timeout of a check (R8.9-3). This process does
 /// not know whom the new one asks.
 const PATIENCE: Duration = Duration::from_secs(30 + 51);
+
+/// How long a process that can't take over all may take for the clients that it has let in.
+const GIVE_BACK_LIMIT: Duration = Duration::from_millis(500);
 
 /// How soon it is tried again to tell control something, when it has too much to do.
 const RETRY: Duration = Duration::from_millis(10);
@@ -71,8 +74,23 @@ pub struct Upgrading {
     reply: Option<mpsc::Sender<Upgraded>>,
     /// When the new process was told to serve: until it does, or fails, nothing else may happen.
     told: Option<Mono>,
-    /// Signals that came meanwhile.
+    /// Signals that came meanwhile, each once.
     signals: Vec<i32>,
+}
+
+impl Upgrading {
+    /// The signal waits until the upgrade has come to something; but who asks twice to end wants
+    /// that at once.
+    fn put_off(&mut self, signal: i32) -> Step {
+        let ends = |signal: &i32| [libc::SIGTERM, libc::SIGINT].contains(signal);
+        if ends(&signal) && self.signals.iter().any(ends) {
+            return Step::End(End::AtOnce);
+        }
+        if !self.signals.contains(&signal) {
+            self.signals.push(signal);
+        }
+        Step::Wait
+    }
 }
 
 /// What a process was handed that is to take the place of another one.
@@ -233,10 +251,11 @@ impl Control {
         upgrading.signals
     }
 
-    /// Puts a signal off that would get in the way of a new process that was told to serve.
-    pub(super) fn puts_off(&mut self, signal: i32) -> bool {
+    /// What to do about a signal that would get in the way of a new process that was told to
+    /// serve; `None` = what is always done.
+    pub(super) fn put_off(&mut self, signal: i32) -> Option<Step> {
         let told = self.upgrading.as_mut().filter(|upgrading| upgrading.told.is_some());
-        told.map(|upgrading| upgrading.signals.push(signal)).is_some()
+        told.map(|upgrading| upgrading.put_off(signal))
     }
 
     /// Of a process that takes another one's place: says that it could serve, and waits for the
@@ -270,6 +289,21 @@ impl Control {
             }
             if let Some(end) = self.turn().await {
                 return Ok(Some(end));
+            }
+        }
+    }
+
+    /// Of a process that took another one's place, and can't serve by all of its doors: lets
+    /// nobody in any more, so that the other one serves on, and sees clients off that it has got
+    /// already.
+    pub(super) async fn give_back(&mut self) {
+        self.life.hand_over();
+        self.fleet.hand_over(self.doors.places().collect(), Duration::ZERO);
+        // Nothing is lost by a later end, but datagrams wait for the other process meanwhile.
+        let until = clock::mono().plus(GIVE_BACK_LIMIT);
+        while let Some(left) = Some(until.since(clock::mono())).filter(|left| !left.is_zero()) {
+            if let Ok(Some(_)) = rt::timeout(left, self.turn()).await {
+                break;
             }
         }
     }

@@ -3,14 +3,15 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
+use crate::late::heir;
 use crate::process::{LIMIT, RUN_DIR, address_after, count, until};
-use crate::{Line, Load, echo, script};
+use crate::{Line, Load, echo};
 
 /// Flows that a client has.
 const EACH: usize = 12;
 
 /// A UDP listener `name` for each of `pools`: its name, and more lines of its pool.
-fn text(cores: &str, pools: &[(&str, &str)], members: &[SocketAddr]) -> String {
+pub fn text(cores: &str, pools: &[(&str, &str)], members: &[SocketAddr]) -> String {
     let mut text = format!(
         "[runtime]\ncores = {cores}\nshutdown_timeout = 1\nrun_dir = \"{RUN_DIR}\"\n\
          [admin]\nlisten = \"127.0.0.1:0\"\n\
@@ -111,37 +112,6 @@ fn flows_keep_member_and_port() {
     assert!(crate::is_alive(*last));
 }
 
-/// Says that it could take over, is handed all there is, and is gone.
-const FAILS_LATE: &str = r#"
-import array, json, socket, struct, sys
-peer = socket.socket(fileno=0)
-def exactly(n):
-    data = b""
-    while len(data) < n:
-        part = peer.recv(n - len(data))
-        assert part
-        data += part
-    return data
-def message():
-    length, count = struct.unpack("<II", exactly(8))
-    text, got = json.loads(exactly(length)), 0
-    while got < count:
-        _, control, _, _ = peer.recvmsg(1, socket.CMSG_SPACE(253 * 4))
-        got += sum(len(data) // 4 for _, _, data in control)
-    return text
-manifest = message()
-doors = [door for door in manifest["doors"] if door["door"]["udp"]]
-flows_of = [[door["door"]["address"], door["free_port_of"]] for door in doors]
-text = json.dumps({"kind": "prepared", "flows_of": flows_of}).encode()
-peer.sendall(struct.pack("<II", len(text), 0) + text)
-flows, last = 0, {}
-while last.get("kind") != "go":
-    last = message()
-    flows += len(last.get("flows", [])) if last["kind"] == "flows" else 0
-print(flows, "flows were handed over", file=sys.stderr)
-sys.exit(3)
-"#;
-
 /// A program that fails when it has been handed everything changes nothing: flows that were held up
 /// go on where they are.
 #[test]
@@ -150,9 +120,7 @@ fn flows_go_on_when_the_new_program_fails_late() {
     let members = [echo::member(), echo::member()];
     let mut line = Line::start(&text("\"auto\"", &[("dns", "")], &members));
     let dns = address_after(&line.server.ready, "dns udp://");
-    let python = folder.path().join("fails.py");
-    std::fs::write(&python, FAILS_LATE).unwrap();
-    let program = script(folder.path(), "fails", &format!("exec python3 {}", python.display()));
+    let program = heir(folder.path(), "fails");
     let silent = Flows::begin(dns);
     let load = Flows::begin(dns).load();
     for round in 0..count(3, 20) {

@@ -9,6 +9,7 @@ mod echo;
 mod process;
 
 mod flows;
+mod late;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

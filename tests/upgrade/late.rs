@@ -1,0 +1,59 @@
+//! What goes wrong when the new process is about to serve, or has begun to: the serving one goes on
+//! as if nothing had happened, and hears signals.
+
+use std::path::Path;
+
+use crate::process::{Member, config, count, get, run, signal, until, weir};
+use crate::{Line, Load, is_alive, kept_requests, new_requests, script};
+
+/// A program that is `heir.py` with these words.
+pub fn heir(folder: &Path, words: &str) -> String {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upgrade/heir.py");
+    let name = words.split(' ').next().unwrap();
+    script(folder, name, &format!("exec python3 {} {words}", python.display()))
+}
+
+/// A listening socket that a shard of the new process can't use: that process ends, and the one
+/// that serves goes on. Else the listener would be nobody's there.
+#[test]
+fn a_door_that_cannot_be_opened_is_no_upgrade() {
+    let folder = tempfile::tempdir().unwrap();
+    let member = Member::start("member");
+    let mut line = Line::start(&config("[0, 1]", 5, 0, &[(member.addr, 1)]));
+    let web = line.server.web;
+    let words = format!("breaks {} \"$@\"", Path::new(weir().get_program()).display());
+    let program = heir(folder.path(), &words);
+    let loads = [Load::start(new_requests(web)), Load::start(kept_requests(web))];
+    for _ in 0..count(3, 20) {
+        loads.iter().for_each(|load| load.goes_on(5));
+        let (code, out, err) = line.try_upgrade(&["--program", &program]);
+        let words = ["the running process serves on", "can't serve: shard 1", &web.to_string()];
+        assert_eq!(code, Some(1), "{out}{err}");
+        assert!(words.iter().all(|words| err.contains(words)), "{err}");
+        loads.iter().for_each(|load| load.goes_on(20));
+    }
+    line.upgrade(&[]);
+    loads.iter().for_each(|load| load.goes_on(20));
+    assert_eq!(loads.into_iter().flat_map(Load::end).collect::<Vec<_>>(), Vec::<String>::new());
+    assert_eq!(get(web, "/").body, "member");
+}
+
+/// One signal waits until it is clear who serves; with the second the process ends at once, as it
+/// does at any other time. The new one sees that it is gone, instead of being ended by it later.
+#[test]
+fn who_is_told_twice_to_end_does_so_within_an_upgrade() {
+    let folder = tempfile::tempdir().unwrap();
+    let member = Member::start("member");
+    let line = Line::start(&config("[0]", 5, 0, &[(member.addr, 1)]));
+    let program = heir(folder.path(), &format!("hangs {}", folder.path().display()));
+    let path = line.server.file.path.clone();
+    let upgrade = std::thread::spawn(move || {
+        run(weir().args(["upgrade", "--program", &program, "--config"]).arg(path))
+    });
+    until("the new process is told to serve", || folder.path().join("told").exists());
+    signal(line.pids[0], "TERM");
+    signal(line.pids[0], "INT");
+    until("its end", || !is_alive(line.pids[0]));
+    until("the new one sees that", || folder.path().join("left").exists());
+    assert_eq!(upgrade.join().unwrap().0, Some(1));
+}
