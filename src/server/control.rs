@@ -33,7 +33,7 @@ use crate::cores::Plan;
 use crate::shard::{News, QUIET, Report};
 use crate::upgrade::Upgraded;
 use crate::upgrade::giver::Progress;
-use crate::upgrade::heir::Legacy;
+use crate::upgrade::heir::{Handed, Legacy};
 use crate::{logging, notify};
 
 /// A shard that has not reported after this long will not.
@@ -70,8 +70,8 @@ pub enum Event {
     CertificatesRead(Box<Found>),
     /// An upgrade that was asked for has come further.
     Upgrade(Progress),
-    /// The process whose place this one is to take has handed over all, or serves on.
-    Inherited(Box<Result<Legacy>>),
+    /// The process whose place this one is to take has handed something over, or serves on.
+    Inherited(Box<Result<Handed>>),
 }
 
 /// What a user may ask of the running process.
@@ -408,8 +408,8 @@ impl Control {
                 let signals = self.upgrade(progress);
                 signals.into_iter().find_map(|number| self.signal(number))
             }
-            Event::Inherited(legacy) => {
-                self.legacy = Some(*legacy);
+            Event::Inherited(handed) => {
+                self.take_handed(*handed);
                 None
             }
             Event::Ask(Ask::Show(reply)) => {

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use weir_core::control::{State, Verdict};
+use weir_core::control::{Bound, State, Told, Verdict};
 use weir_core::net::{Place, Transport};
 use weir_core::pool::sticky::Secret;
 use weir_core::rt::{self, Sender};
@@ -24,7 +24,7 @@ use crate::remote::desk;
 use crate::shard::{Outlet, QUIET};
 use crate::upgrade::Upgraded;
 use crate::upgrade::giver::{Job, Parting, Progress};
-use crate::upgrade::heir::{Legacy, Waiting};
+use crate::upgrade::heir::{Handed, Legacy, Waiting};
 use crate::upgrade::wire::{Manifest, PROTOCOL};
 
 /// How long a new process may take to get ready: half a minute beside the first answers of its
@@ -76,6 +76,8 @@ pub struct Upgrading {
     told: Option<Mono>,
     /// Signals that came meanwhile, each once.
     signals: Vec<i32>,
+    /// Bindings that were handed over already.
+    bindings: Told,
 }
 
 impl Upgrading {
@@ -116,8 +118,8 @@ impl Control {
         match self.job(wanted) {
             Ok(()) => {
                 notify::reloading();
-                let (told, signals) = (None, Vec::new());
-                self.upgrading = Some(Upgrading { started, reply, told, signals });
+                let (told, signals, bindings) = (None, Vec::new(), Told::default());
+                self.upgrading = Some(Upgrading { started, reply, told, signals, bindings });
             }
             Err(e) => answer(reply.as_ref(), &Upgraded::refused(format!("{e:#}"))),
         }
@@ -172,13 +174,20 @@ impl Control {
     pub(super) fn upgrade(&mut self, progress: Progress) -> Vec<i32> {
         match progress {
             // Who waits for it hears that it is dropped.
-            Progress::Prepared { .. } if self.is_draining() => Vec::new(),
+            Progress::Bindings { .. } | Progress::Prepared { .. } if self.is_draining() => {
+                Vec::new()
+            }
+            Progress::Bindings { reply } => {
+                // The thread waits for it.
+                let _unheard = reply.send(self.bindings());
+                Vec::new()
+            }
             Progress::Prepared { flows_of, reply } => {
+                let parting = self.parting(&flows_of);
                 if let Some(upgrading) = &mut self.upgrading {
                     upgrading.told = Some(clock::mono());
                 }
-                // The thread waits for it.
-                let _unheard = reply.send(self.parting(&flows_of));
+                let _unheard = reply.send(parting);
                 Vec::new()
             }
             Progress::Done { pid, taken } => self.hand_over(pid, taken),
@@ -186,9 +195,17 @@ impl Control {
         }
     }
 
+    /// What was bound since this was asked last in this upgrade.
+    fn bindings(&mut self) -> Vec<Bound> {
+        let upgrading = self.upgrading.as_mut();
+        let told = upgrading.map(|upgrading| &mut upgrading.bindings);
+        told.map(|told| self.fleet.state().bindings(told, seconds())).unwrap_or_default()
+    }
+
     /// What is handed over last. UDP flows by the doors `flows_of`, as far as those listeners have
     /// them here, are held up from now on.
     fn parting(&mut self, flows_of: &[(SocketAddr, String)]) -> Parting {
+        let bindings = self.bindings();
         let state = self.fleet.state();
         let serves = |place, id: &String| {
             let listener = self.doors.listener(place).and_then(|handle| state.listener(handle));
@@ -199,7 +216,7 @@ impl Control {
             serves(place, id).then_some(place)
         });
         let places: BTreeSet<Place> = places.collect();
-        let (health, bindings) = (state.verdicts(), state.bindings(seconds()));
+        let health = state.verdicts();
         let (past, ejections) = (self.checks.past(state), self.ejections.hand_over(state));
         // Last, since nobody receives from then on.
         let flows = (!places.is_empty()).then(|| {
@@ -267,7 +284,7 @@ impl Control {
         moves: &mut Moves,
     ) -> Result<Option<End>> {
         let sender = self.sender.clone();
-        let tell = move |legacy| tell(&sender, Event::Inherited(Box::new(legacy)));
+        let tell = move |handed| tell(&sender, Event::Inherited(Box::new(handed)));
         let flows_of = match &self.staged {
             Some(staged) => moves
                 .handed_over()
@@ -314,8 +331,19 @@ impl Control {
         next.set_health(health);
         self.checks.go_on_from(&legacy.past, next);
         self.ejections.adopt(&legacy.ejections, next);
-        let now = seconds();
-        legacy.bindings.iter().for_each(|bound| next.adopt_bindings(bound, now));
+    }
+
+    /// The process whose place this one takes hands something over.
+    pub(super) fn take_handed(&mut self, handed: Result<Handed>) {
+        match handed {
+            Ok(Handed::Bound(bound)) => {
+                if let Some(staged) = &self.staged {
+                    staged.next.adopt_bindings(&bound, seconds());
+                }
+            }
+            Ok(Handed::Last(legacy)) => self.legacy = Some(Ok(legacy)),
+            Err(error) => self.legacy = Some(Err(error)),
+        }
     }
 }
 

@@ -69,7 +69,12 @@ pub struct Job {
 /// How far an upgrade is.
 #[derive(Debug)]
 pub enum Progress {
-    /// The new process could serve now: it waits for the last things.
+    /// The new process could serve now: it is handed what is much, and nobody has to wait for.
+    Bindings {
+        /// Takes what is bound. Dropped = the process is not to serve.
+        reply: Sender<Vec<Bound>>,
+    },
+    /// It waits for the last things.
     Prepared {
         /// The UDP doors whose flows it would go on with, each with its listener's id.
         flows_of: Vec<(SocketAddr, String)>,
@@ -94,7 +99,7 @@ pub struct Parting {
     pub health: Vec<Verdict>,
     /// What else their checks have come to.
     pub past: Vec<(MemberName, Past)>,
-    /// What is bound.
+    /// What was bound since [`Progress::Bindings`].
     pub bindings: Vec<Bound>,
     /// Members that are left out, or were lately.
     pub ejections: Vec<(MemberName, Ejection)>,
@@ -231,15 +236,16 @@ impl Heir {
         let Message::Prepared { flows_of } = self.hear(job.patience, "ready")? else {
             bail!("the new process speaks another language");
         };
+        let refused = || anyhow!("this process has begun to drain");
+        self.channel.set_limit(LEND_LIMIT)?;
+        let (reply, bindings) = channel();
+        (job.tell)(Progress::Bindings { reply });
+        self.hand_over_bindings(&bindings.recv().map_err(|_| refused())?)?;
         let (reply, parting) = channel();
         (job.tell)(Progress::Prepared { flows_of, reply });
-        let refused = || anyhow!("this process has begun to drain");
         let parting: Parting = parting.recv().map_err(|_| refused())?;
         // Clients wait from now on, and signals too.
-        self.channel.set_limit(LEND_LIMIT)?;
-        for bound in &parting.bindings {
-            self.say(&Message::Bindings(bound.into()), &[])?;
-        }
+        self.hand_over_bindings(&parting.bindings)?;
         self.hand_over_flows(parting.flows)?;
         let health = parting.health.iter().map(Into::into).collect();
         let ejections = parting.ejections.iter().map(Into::into).collect();
@@ -249,6 +255,12 @@ impl Heir {
             Message::Serving { taken } => Ok(taken.into_iter().map(Into::into).collect()),
             _ => bail!("the new process speaks another language"),
         }
+    }
+
+    /// Passes bindings on: those of 131,072 sessions a pool are some 5 MB.
+    fn hand_over_bindings(&mut self, bindings: &[Bound]) -> Result<()> {
+        let mut all = bindings.iter();
+        all.try_for_each(|bound| self.say(&Message::Bindings(bound.into()), &[]))
     }
 
     /// Passes UDP flows on, as shards send them.

@@ -47,6 +47,15 @@ pub struct Heir {
     pub manifest: Manifest,
 }
 
+/// What is handed over while the former process serves, and when it does no more.
+#[derive(Debug)]
+pub enum Handed {
+    /// What is bound, or was bound since.
+    Bound(Bound),
+    /// All else; nothing comes after it.
+    Last(Legacy),
+}
+
 /// What was handed over last.
 #[derive(Debug, Default)]
 pub struct Legacy {
@@ -54,8 +63,6 @@ pub struct Legacy {
     pub health: Vec<Verdict>,
     /// What else their checks have come to.
     pub past: Vec<(MemberName, Past)>,
-    /// What is bound.
-    pub bindings: Vec<Bound>,
     /// Members that are left out, or were lately.
     pub ejections: Vec<(MemberName, Ejection)>,
     /// UDP flows; doors are named as the former process counts them.
@@ -149,31 +156,37 @@ pub struct Waiting {
 
 impl Waiting {
     /// Says that this process could serve, and go on with the UDP flows that came by the doors
-    /// `flows_of`, of these listeners; `tell` gets the rest, from another thread, once it is all
-    /// there, or hears that the former process serves on.
+    /// `flows_of`, of these listeners; `tell` gets the rest, from another thread, or hears at last
+    /// that the former process serves on.
     ///
     /// # Errors
     /// The former process is gone; the thread can't be made.
     pub fn prepared(
         self,
         flows_of: Vec<(SocketAddr, String)>,
-        tell: impl FnOnce(Result<Legacy>) + Send + 'static,
+        tell: impl Fn(Result<Handed>) + Send + 'static,
     ) -> Result<()> {
         let mut channel = self.channel;
         channel.send(&Message::Prepared { flows_of }, &[]).context("the former process")?;
         channel.set_limit(PARTING_LIMIT)?;
-        let run = move || tell(read(channel).context("the former process serves on"));
+        let run = move || {
+            let last = read(channel, &tell).context("the former process serves on");
+            tell(last.map(Handed::Last));
+        };
         std::thread::Builder::new().name("weir-heir".into()).spawn(run).context("thread")?;
         Ok(())
     }
 }
 
-fn read(mut channel: Channel) -> Result<Legacy> {
+/// What comes last; what comes before is told at once, so that it is done by then.
+fn read(mut channel: Channel, tell: &impl Fn(Result<Handed>)) -> Result<Legacy> {
     let mut legacy = Legacy::default();
     loop {
         let (message, rights) = channel.recv()?;
         match message {
-            Message::Bindings(bindings) => legacy.bindings.extend(bindings.bound()),
+            Message::Bindings(bindings) => {
+                bindings.bound().into_iter().for_each(|bound| tell(Ok(Handed::Bound(bound))));
+            }
             Message::Flows(flows) => {
                 let unclear = || anyhow!("it hands over flows that can't be understood");
                 legacy.flows.push(flows.parcel(rights).ok_or_else(unclear)?);

@@ -9,8 +9,9 @@
 //! serving process                          new process
 //!   manifest, listening sockets  ────────►   reads the file, binds what is new, asks members
 //!                                ◄────────   prepared
+//!   bindings                     ────────►
 //!   holds UDP flows up
-//!   bindings, flows, go          ────────►   opens its doors
+//!   the latest ones, flows, go   ────────►   opens its doors
 //!                                ◄────────   serving
 //!   stops accepting, drains                  answers for the service
 //! ```

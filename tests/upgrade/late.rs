@@ -1,10 +1,12 @@
 //! What goes wrong when the new process is about to serve, or has begun to: the serving one goes on
 //! as if nothing had happened, and hears signals.
 
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 
-use crate::process::{Member, config, count, get, run, signal, until, weir};
-use crate::{Line, Load, is_alive, kept_requests, new_requests, script};
+use crate::flows::text;
+use crate::process::{LIMIT, Member, address_after, config, count, get, run, signal, until, weir};
+use crate::{Line, Load, echo, is_alive, kept_requests, new_requests, script};
 
 /// A program that is `heir.py` with these words.
 pub fn heir(folder: &Path, words: &str) -> String {
@@ -56,4 +58,30 @@ fn who_is_told_twice_to_end_does_so_within_an_upgrade() {
     until("its end", || !is_alive(line.pids[0]));
     until("the new one sees that", || folder.path().join("left").exists());
     assert_eq!(upgrade.join().unwrap().0, Some(1));
+}
+
+/// Clients with an address each, which are bound to their members.
+fn bind_sources(dns: SocketAddr, count: u32) {
+    for number in 0..count {
+        let source = SocketAddr::from(((0x7f01_0000 + number).to_be_bytes(), 0));
+        let socket = UdpSocket::bind(source).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        socket.connect(dns).unwrap();
+        echo::ask(&socket, "bind").unwrap();
+    }
+}
+
+/// Bindings are much, so they go over while clients are served: no datagram waits for them.
+#[test]
+fn nobody_waits_while_bindings_go_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let sticky = "session_persistence = { type = \"SOURCE_IP\", persistence_timeout = 5 }";
+    let mut line = Line::start(&text("[0]", &[("dns", sticky)], &[echo::member()]));
+    // More than the channel holds, whose other end takes none of them yet.
+    bind_sources(address_after(&line.server.ready, "dns udp://"), 12_000);
+    let program = heir(folder.path(), "asks");
+    let (code, out, err) = line.try_upgrade(&["--program", &program]);
+    assert!(code == Some(1) && err.contains("bytes of bindings came"), "{out}{err}");
+    assert!(err.contains("anybody there was the answer"), "{err}");
+    line.upgrade(&[]);
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use super::stickiness::By;
 use super::{Pool, State};
 use crate::model::{Handle, Id};
-use crate::pool::sticky::Bindings;
+use crate::pool::sticky::{Bindings, Seen};
 
 /// Names a member where handles are others: in another process. At another address it is another
 /// member.
@@ -36,7 +36,11 @@ pub struct Verdict {
     pub up: bool,
 }
 
-/// The bindings of one pool.
+/// Which bindings were told already; takes as much memory as their tables.
+#[derive(Debug, Default)]
+pub struct Told(HashMap<(Id, bool), Seen>);
+
+/// Bindings of one pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bound {
     /// The pool.
@@ -101,16 +105,21 @@ impl State {
         packed.filter(|(_, keys)| !keys.is_empty()).collect()
     }
 
-    /// All bindings that have not ended at `now`, in seconds of CLOCK_MONOTONIC.
+    /// Bindings that have not ended at `now`, in seconds of CLOCK_MONOTONIC: those that were made
+    /// or renewed since this was called with the same `told`, all for a new one.
     #[must_use]
-    pub fn bindings(&self, now: u32) -> Vec<Bound> {
-        let of_pool = |pool: &std::sync::Arc<Pool>| {
-            let sticky = table_of(pool).map(|table| bound(pool, false, table, now));
-            let quic = pool.connections.as_ref().map(|c| bound(pool, true, c.bindings(), now));
-            [sticky, quic]
-        };
-        let all = self.pools().flat_map(|(_, pool)| of_pool(pool)).flatten();
-        all.filter(|bound| !bound.sessions.is_empty()).collect()
+    pub fn bindings(&self, told: &mut Told, now: u32) -> Vec<Bound> {
+        let mut all = Vec::new();
+        for (_, pool) in self.pools() {
+            let quic = pool.connections.as_ref().map(|connections| connections.bindings());
+            for (quic, table) in [(false, table_of(pool)), (true, quic)] {
+                let Some(table) = table else { continue };
+                let bound =
+                    bound(pool, quic, table, told.0.entry((pool.id, quic)).or_default(), now);
+                all.extend(Some(bound).filter(|bound| !bound.sessions.is_empty()));
+            }
+        }
+        all
     }
 
     /// Binds here what was bound in another process, as far as there are such members.
@@ -143,7 +152,7 @@ fn table_of(pool: &Pool) -> Option<&Bindings> {
     }
 }
 
-fn bound(pool: &Pool, quic: bool, table: &Bindings, now: u32) -> Bound {
+fn bound(pool: &Pool, quic: bool, table: &Bindings, seen: &mut Seen, now: u32) -> Bound {
     let place = |(at, member): (u32, &super::Member)| (member.handle.number() as u32, at);
     let places: HashMap<u32, u32> = (0u32..).zip(&pool.members).map(place).collect();
     let session = |(session, mark, end): (u64, u32, u32)| Some((session, *places.get(&mark)?, end));
@@ -151,7 +160,7 @@ fn bound(pool: &Pool, quic: bool, table: &Bindings, now: u32) -> Bound {
         pool: pool.id,
         quic,
         members: pool.members.iter().map(|member| (member.id, member.address)).collect(),
-        sessions: table.iter(now).filter_map(session).collect(),
+        sessions: table.news(seen, now).filter_map(session).collect(),
     }
 }
 
@@ -232,13 +241,19 @@ mod tests {
             let mark = handle(&old, port).number() as u32;
             table_of(pool).unwrap().bind(session, mark, end, 0);
         }
-        let bound = old.bindings(10);
+        let mut told = Told::default();
+        let mut bound = old.bindings(&mut told, 10);
         assert_eq!(bound.first().map(|bound| bound.sessions.len()), Some(3), "one has ended");
+        table_of(pool).unwrap().bind(7, handle(&old, 3).number() as u32, 100, 10);
+        let since = old.bindings(&mut told, 10);
+        assert_eq!(since.first().map(|bound| bound.sessions.len()), Some(1), "what is new");
+        assert_eq!(old.bindings(&mut told, 10), []);
+        bound.extend(since);
         let mut handles = Handles::default();
         handles.fresh();
         let new = state(&[3, 4, 1], &mut handles);
         bound.iter().for_each(|bound| new.adopt_bindings(bound, 10));
         let found = [7, 8, 9, 10].map(table(&new));
-        assert_eq!(found, [Some(1), None, Some(3), None], "a member is gone");
+        assert_eq!(found, [Some(3), None, Some(3), None], "a member is gone");
     }
 }

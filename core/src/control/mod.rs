@@ -32,7 +32,7 @@ pub use access::Access;
 pub use change::{Change, Diff};
 pub use connections::Connections;
 pub use headers::{ForwardedFor, Headers, InsertSet, Inserted};
-pub use legacy::{Bound, MemberName, Verdict};
+pub use legacy::{Bound, MemberName, Told, Verdict};
 pub use limits::Limits;
 pub use log::Log;
 pub use objects::{Listener, Member, Pool, Timeouts};

@@ -18,6 +18,10 @@ pub struct Bindings {
     entries: Box<[Entry]>,
 }
 
+/// A table's entries as [`Bindings::news`] has found them last; takes as much memory as the table.
+#[derive(Clone, Debug, Default)]
+pub struct Seen(Vec<(u64, u64)>);
+
 #[derive(Default)]
 struct Entry {
     /// `session ^ binding`; both words 0 = free.
@@ -66,15 +70,18 @@ impl Bindings {
         }
     }
 
-    /// All bindings that have not ended at `now`: session, member, end. What is written meanwhile
-    /// may be missed.
-    pub fn iter(&self, now: u32) -> impl Iterator<Item = (u64, u32, u32)> {
-        let entry = move |entry: &Entry| {
-            let (session, binding) = entry.read();
-            let (member, end) = parts(binding);
-            (session != 0 && end > now).then_some((session, member, end))
+    /// The bindings that were made or renewed since `seen` was here last, or all for a new one,
+    /// and have not ended at `now`: session, member, end. What is written meanwhile may be missed,
+    /// and is found by the next call.
+    pub fn news(&self, seen: &mut Seen, now: u32) -> impl Iterator<Item = (u64, u32, u32)> {
+        seen.0.resize(self.entries.len(), (0, 0));
+        let entry = move |(entry, seen): (&Entry, &mut (u64, u64))| {
+            let read = entry.read();
+            let known = std::mem::replace(seen, read) == read;
+            let (session, (member, end)) = (read.0, parts(read.1));
+            (!known && session != 0 && end > now).then_some((session, member, end))
         };
-        self.entries.iter().filter_map(entry)
+        self.entries.iter().zip(&mut seen.0).filter_map(entry)
     }
 
     /// Where an entry for `session` may stand.
@@ -132,6 +139,27 @@ mod tests {
         let kept: Vec<_> = sessions.iter().map(|&session| table.find(session, 0)).collect();
         assert_eq!(kept[0], None);
         assert!((1u32..).zip(&kept[1..]).all(|(n, &found)| found == Some(n)), "{kept:?}");
+    }
+
+    /// Who has seen all hears of what has changed, and of nothing else.
+    #[test]
+    fn news_are_told_once() {
+        let (table, mut seen) = (Bindings::new(), Seen::default());
+        let news = |seen: &mut Seen| {
+            let mut news: Vec<_> = table.news(seen, 10).collect();
+            news.sort_unstable();
+            news
+        };
+        for (session, member, end) in [(7, 3, 100), (8, 3, 100), (9, 4, 10)] {
+            table.bind(session, member, end, 0);
+        }
+        assert_eq!(news(&mut seen), [(7, 3, 100), (8, 3, 100)], "one has ended");
+        assert_eq!(news(&mut seen), []);
+        table.bind(7, 5, 100, 10);
+        table.bind(8, 3, 200, 10);
+        table.bind(10, 4, 50, 10);
+        assert_eq!(news(&mut seen), [(7, 5, 100), (8, 3, 200), (10, 4, 50)]);
+        assert_eq!(news(&mut Seen::default()).len(), 3);
     }
 
     /// Shards that write the same few entries at once: what is found is always the truth.

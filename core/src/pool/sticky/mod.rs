@@ -9,6 +9,6 @@ mod key;
 mod rendezvous;
 pub mod token;
 
-pub use bindings::Bindings;
+pub use bindings::{Bindings, Seen};
 pub use key::{Key, Secret};
 pub use rendezvous::prefer;
