@@ -10,7 +10,6 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::flows::Flows;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use weir_core::control::{Bound, MemberName, Verdict};
 use weir_core::model::Id;
@@ -56,6 +55,21 @@ pub enum Message {
         /// The doors that it has taken over.
         taken: Vec<Door>,
     },
+}
+
+impl Message {
+    /// What a text says. Of messages that may be long the kind is known by how they begin, so that
+    /// their values go where they belong at once; else serde makes a tree of them all before it
+    /// looks for the kind.
+    fn read(text: &[u8]) -> serde_json::Result<Message> {
+        if text.starts_with(br#"{"kind":"flows","#) {
+            return serde_json::from_slice(text).map(Message::Flows);
+        }
+        if text.starts_with(br#"{"kind":"bindings","#) {
+            return serde_json::from_slice(text).map(Message::Bindings);
+        }
+        serde_json::from_slice(text)
+    }
 }
 
 /// What the new process needs to get ready.
@@ -281,7 +295,7 @@ impl Channel {
     ///
     /// # Errors
     /// The other side is gone, says nothing for too long, or what it says is not understood.
-    pub fn recv<T: DeserializeOwned>(&mut self) -> io::Result<(T, Vec<OwnedFd>)> {
+    pub fn recv(&mut self) -> io::Result<(Message, Vec<OwnedFd>)> {
         let (mut length, mut count) = ([0; 4], [0; 4]);
         self.0.read_exact(&mut length)?;
         self.0.read_exact(&mut count)?;
@@ -298,7 +312,7 @@ impl Channel {
         while rights.len() < count as usize {
             rights.extend(recv_rights(self.0.as_fd())?);
         }
-        Ok((serde_json::from_slice(&text)?, rights))
+        Ok((Message::read(&text)?, rights))
     }
 }
 
@@ -330,7 +344,7 @@ mod tests {
         assert_eq!((manifest.protocol, manifest.doors[0].door.udp), (7, true));
         assert!(matches!(other.recv().unwrap(), (Message::Go { .. }, rights) if rights.is_empty()));
         drop(one);
-        let gone = other.recv::<Message>().unwrap_err();
+        let gone = other.recv().unwrap_err();
         assert_eq!(gone.kind(), io::ErrorKind::UnexpectedEof);
     }
 
@@ -341,7 +355,28 @@ mod tests {
             let (mut one, other) = UnixStream::pair().unwrap();
             one.write_all(noise).unwrap();
             drop(one);
-            assert!(Channel::over(other).recv::<Message>().is_err(), "{noise:?}");
+            assert!(Channel::over(other).recv().is_err(), "{noise:?}");
         }
+    }
+
+    /// However its fields are ordered, a message says the same.
+    #[test]
+    fn the_kind_may_stand_anywhere() {
+        let fields = r#""pool":"p","quic":true,"members":[["m","[::1]:80"]],"sessions":[[1,0,9]]"#;
+        for text in [
+            format!(r#"{{"kind":"bindings",{fields}}}"#),
+            format!(r#"{{{fields},"kind":"bindings"}}"#),
+            format!(r#"{{ "kind": "bindings", {fields} }}"#),
+        ] {
+            let Message::Bindings(read) = Message::read(text.as_bytes()).unwrap() else { panic!() };
+            assert!(read.quic && read.sessions == [(1, 0, 9)] && read.members.len() == 1);
+            // What is sent begins as a reader hopes for.
+            let sent = serde_json::to_vec(&Message::Bindings(read)).unwrap();
+            assert!(sent.starts_with(br#"{"kind":"bindings","#));
+        }
+        let flows = br#"{"kind":"flows","doors":[],"members":[],"alone":[],"flows":[]}"#;
+        let read = Message::read(flows).unwrap();
+        assert!(matches!(read, Message::Flows(_)));
+        assert_eq!(serde_json::to_vec(&read).unwrap(), flows);
     }
 }
