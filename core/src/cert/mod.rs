@@ -1,6 +1,6 @@
 //! Certificates: what the files of a `[[certificate]]` hold, read, checked and ready to be shown.
 //!
-//! [`read`] turns one `[[certificate]]` into a [`Material`] and says what is wrong or doubtful
+//! [`read()`] turns one `[[certificate]]` into a [`Material`] and says what is wrong or doubtful
 //! about it; [`Index`] finds certificates by the name that a client asks for. Knows no listener, no
 //! TLS connection and no place in a file: `config` puts places to what is found, the server's
 //! control thread reads anew what changed, `tls` shows what is here. Everything but the reading of
