@@ -93,6 +93,17 @@ pub(crate) struct Client {
     pub(crate) timer: Timer,
 }
 
+/// What follows bytes that are posted for a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// More of the answer.
+    More,
+    /// Other answers, maybe: this one ends with them.
+    Others,
+    /// Nothing: a connection of its own is closed next.
+    End,
+}
+
 /// How it is reached.
 #[derive(Debug)]
 enum Way {
@@ -188,15 +199,16 @@ impl Client {
         }
     }
 
-    /// Posts bytes for the client, counted; on a stream they are body, behind which nothing follows
-    /// if they are the `last`. Only after `poll_send_ready`.
+    /// Posts bytes for the client, counted; on a stream they are body. Only after
+    /// `poll_send_ready`.
     #[inline]
-    pub(crate) fn post(&self, payload: Payload, last: bool) -> io::Result<()> {
+    pub(crate) fn post(&self, payload: Payload, then: Then) -> io::Result<()> {
         self.count_sent(payload.len() as u64);
         match &self.way {
+            Way::Alone(front) if then == Then::End => front.stream.post_last(payload),
             Way::Alone(front) => front.stream.post(payload),
             Way::Stream(lane) => {
-                lane.post(payload, last);
+                lane.post(payload, then != Then::More);
                 Ok(())
             }
         }

@@ -76,6 +76,12 @@ impl Line {
         }
     }
 
+    /// As [`Stream::is_through`].
+    #[inline]
+    pub(crate) fn is_through(&self) -> bool {
+        self.own().is_some_and(Stream::is_through)
+    }
+
     /// As [`Stream::expect_bulk`].
     pub(crate) fn expect_bulk(&self, bulk: bool) {
         if let Line::Own(stream) = self {

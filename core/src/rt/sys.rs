@@ -109,6 +109,8 @@ pub struct TcpInfo {
     pub total_retrans: u32,
     /// Bytes that the peer has acknowledged.
     pub bytes_acked: u64,
+    /// Segments that have come, those without data included; wraps around.
+    pub segments_in: u32,
     /// Segments that were sent and that it has not.
     pub unacked: u32,
 }
@@ -121,13 +123,15 @@ pub(super) fn tcp_info(fd: RawFd) -> io::Result<TcpInfo> {
     check(unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut len) })?;
     // SAFETY: all-zero is a valid tcp_info, and the kernel has overwritten the part it knows.
     let raw = unsafe { raw.assume_init() };
+    let (bytes_acked, segments_in) = newer_info(fd).unwrap_or_default();
     Ok(TcpInfo {
         state: raw.tcpi_state,
         rtt_us: raw.tcpi_rtt,
         rttvar_us: raw.tcpi_rttvar,
         total_retrans: raw.tcpi_total_retrans,
         unacked: raw.tcpi_unacked,
-        bytes_acked: bytes_acked(fd).unwrap_or_default(),
+        bytes_acked,
+        segments_in,
     })
 }
 
@@ -143,14 +147,16 @@ pub(super) fn rtt_us(fd: RawFd) -> io::Result<u32> {
     Ok(unsafe { raw.assume_init() }.tcpi_rtt)
 }
 
-/// `tcpi_bytes_acked` lies behind the part of the struct that libc declares: at byte 120 since 4.1.
-fn bytes_acked(fd: RawFd) -> io::Result<u64> {
+/// Two figures behind the part of the struct that libc declares: `tcpi_bytes_acked` at byte 120
+/// (since 4.1) and `tcpi_segs_in` at byte 140 (since 4.2).
+fn newer_info(fd: RawFd) -> io::Result<(u64, u32)> {
     let mut raw = [0u64; 32];
     let mut len = size_of_val(&raw) as libc::socklen_t;
     let place = raw.as_mut_ptr().cast();
     // SAFETY: `place` has room for `len` bytes; any bytes make valid numbers.
     check(unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut len) })?;
-    Ok(raw[15])
+    let [.., a, b, c, d] = raw[17].to_ne_bytes();
+    Ok((raw[15], u32::from_ne_bytes([a, b, c, d])))
 }
 
 /// Makes a listening socket drop the SYNs of new connections (they are sent again later, and meet a

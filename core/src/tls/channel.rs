@@ -184,8 +184,24 @@ impl Channel {
 
     /// Seals `payload` and posts it.
     pub(super) fn post(&self, tcp: &TcpStream, payload: Payload) -> io::Result<()> {
+        match self.sealed(tcp, payload)? {
+            Some(sealed) => tcp.post(sealed),
+            None => Ok(()),
+        }
+    }
+
+    /// The same of the last text, with the end behind it.
+    pub(super) fn post_last(&self, tcp: &TcpStream, payload: Payload) -> io::Result<()> {
+        match self.sealed(tcp, payload)? {
+            Some(sealed) => tcp.post_last(self.with_end(sealed)),
+            None => Ok(()),
+        }
+    }
+
+    /// The records of `payload`, behind what is owed; `None` when there is no text.
+    fn sealed(&self, tcp: &TcpStream, payload: Payload) -> io::Result<Option<Payload>> {
         if payload.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         if self.said.get() {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -195,13 +211,24 @@ impl Channel {
         }
         self.renew_if_due()?;
         let sealed = outgoing::seal(&mut self.sealing.borrow_mut(), payload)?;
-        tcp.post(self.with_owed(sealed))
+        Ok(Some(self.with_owed(sealed)))
+    }
+
+    /// Puts close_notify behind it.
+    fn with_end(&self, mut sealed: Payload) -> Payload {
+        let frames = match &mut sealed {
+            Payload::Buf(records) => records,
+            Payload::Framed(framed) => &mut framed.frames,
+            // Records have no other form; the end follows by itself.
+            _ => return sealed,
+        };
+        self.append_alert(Alert::CLOSE_NOTIFY, frames);
+        sealed
     }
 
     /// Puts what is owed in front.
     fn with_owed(&self, sealed: Payload) -> Payload {
-        let Some(mut owed) = self.owed.borrow_mut().take() else { return sealed };
-        self.update_owed.set(false);
+        let Some(mut owed) = self.take_owed() else { return sealed };
         match sealed {
             Payload::Framed(mut framed) => {
                 framed.first += owed.len();
@@ -217,13 +244,16 @@ impl Channel {
     }
 
     /// Says that nothing more comes, unless that was said, or a send is under way; true when there
-    /// is something to wait for.
+    /// is something to wait for. It is held back for the FIN.
     pub(super) fn say_end(&self, tcp: &TcpStream) -> bool {
         if self.said.get() || !tcp.may_post() {
             return false;
         }
         self.owe_alert(Alert::CLOSE_NOTIFY);
-        self.pay(tcp);
+        if let Some(owed) = self.take_owed() {
+            // A connection that fails now has ended all the same.
+            let _ = tcp.post_last(owed);
+        }
         true
     }
 
@@ -238,13 +268,17 @@ impl Channel {
         tcp.poll_shutdown_write(cx)
     }
 
+    fn take_owed(&self) -> Option<SendBuf> {
+        self.update_owed.set(false);
+        self.owed.borrow_mut().take()
+    }
+
     /// Sends what is owed, if the socket is free; else it goes with the next post.
     fn pay(&self, tcp: &TcpStream) {
         if !tcp.may_post() {
             return;
         }
-        if let Some(owed) = self.owed.borrow_mut().take() {
-            self.update_owed.set(false);
+        if let Some(owed) = self.take_owed() {
             // A connection that fails now fails whoever sends or receives next.
             let _ = tcp.post(owed);
         }
@@ -252,9 +286,16 @@ impl Channel {
 
     fn owe_alert(&self, alert: Alert) {
         let mut owed = self.owed.borrow_mut();
-        let owed = owed.get_or_insert_default();
+        self.append_alert(alert, owed.get_or_insert_default());
+    }
+
+    fn append_alert(&self, alert: Alert, out: &mut Vec<u8>) {
+        let sealing = &mut *self.sealing.borrow_mut();
+        let text = alert.bytes();
+        // Twice as much would be more than the pool keeps.
+        out.reserve_exact(sealing.before() + text.len() + sealing.behind());
         // A key that can't seal leaves the alert unsaid: the connection closes all the same.
-        let _ = outgoing::append(&mut self.sealing.borrow_mut(), ALERT, &alert.bytes(), owed);
+        let _ = outgoing::append(sealing, ALERT, &text, out);
         self.said.set(true);
     }
 

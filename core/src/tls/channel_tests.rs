@@ -208,3 +208,25 @@ fn a_worn_out_key_of_tls12_ends_in_order() {
         assert_eq!(peer.rest().await, expected);
     });
 }
+
+/// The last text, be it in a buffer or in the lease that it came in, takes close_notify and the FIN
+/// along in its segment; nothing can follow.
+#[test]
+fn the_last_text_takes_the_end_along() {
+    for (version, in_lease) in [(TLS12, false), (TLS12, true), (TLS13, false), (TLS13, true)] {
+        with_peer(version, move |mut peer, tcp| async move {
+            let channel = channel(version, u64::MAX);
+            peer.send(&[(DATA, b"text")]).await;
+            let text = recv(&channel, &tcp).await.unwrap().unwrap();
+            let before = peer.tcp.tcp_info().unwrap().segments_in;
+            let text = if in_lease { text.into() } else { Payload::from(&b"text"[..]) };
+            channel.post_last(&tcp, text).unwrap();
+            poll_fn(|cx| channel.poll_send_ready(&tcp, cx)).await.unwrap();
+            let more = channel.post(&tcp, (&b"more"[..]).into());
+            assert_eq!(more.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+            shut(&channel, &tcp).await;
+            assert_eq!(peer.rest().await, [(DATA, b"text".to_vec()), (ALERT, vec![1, 0])]);
+            assert_eq!(peer.tcp.tcp_info().unwrap().segments_in - before, 1);
+        });
+    }
+}

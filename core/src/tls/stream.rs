@@ -104,6 +104,20 @@ impl Stream {
         }
     }
 
+    /// As [`Stream::post`], of the last bytes, and ends our side within the stream: inside TLS they
+    /// take close_notify along. Whoever posts them calls `poll_shutdown_write` next, or flushes and
+    /// closes; the kernel holds the last segment back for that.
+    ///
+    /// # Errors
+    /// As `post`.
+    #[inline]
+    pub fn post_last(&self, payload: impl Into<Payload>) -> io::Result<()> {
+        match &self.tls {
+            None => self.tcp.post_last(payload),
+            Some(tls) => tls.post_last(&self.tcp, payload.into()),
+        }
+    }
+
     /// Waits until the kernel has taken everything posted.
     ///
     /// # Errors
@@ -136,8 +150,9 @@ impl Stream {
     }
 
     /// Tells the peer that nothing more comes, as far as that is said within the stream: by TLS's
-    /// close_notify. Nothing may be posted after it. True when there is something to flush for it;
-    /// false while a post is in flight, too.
+    /// close_notify. Nothing may be posted after it, and the connection has to be closed next, for
+    /// which the kernel may hold it back. True when there is something to flush for it; false while
+    /// a post is in flight, too.
     pub fn say_end(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.say_end(&self.tcp))
     }
@@ -174,6 +189,13 @@ impl Stream {
     #[inline]
     pub fn has_event(&self) -> bool {
         self.tcp.has_event() || self.tls.as_ref().is_some_and(|tls| tls.has_event())
+    }
+
+    /// True when the peer has ended its side and all before it was received. False says nothing:
+    /// inside TLS it is not known.
+    #[inline]
+    pub fn is_through(&self) -> bool {
+        self.plain().is_some_and(TcpStream::is_through)
     }
 
     /// Until the next `recv`, reports any event (bytes, the end, an error) as `token` to `queue`;

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
-use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -123,18 +122,9 @@ fn half_close_goes_through_and_the_other_way_goes_on() {
     });
 }
 
-/// TCP segments that the kernel has received on a connection (`tcpi_segs_in`, at byte 140).
-#[allow(unsafe_code, reason = "there is no safe way to ask for TCP_INFO")]
+/// TCP segments that the kernel has received on a connection.
 fn segments_in(stream: &TcpStream) -> u32 {
-    let mut raw = [0u32; 64];
-    let mut len = size_of_val(&raw) as libc::socklen_t;
-    // SAFETY: the array has room for `len` bytes, and any bytes make valid numbers.
-    let asked = unsafe {
-        let (fd, place) = (stream.as_raw_fd(), raw.as_mut_ptr().cast());
-        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut len)
-    };
-    assert_eq!(asked, 0, "{}", std::io::Error::last_os_error());
-    raw[35]
+    stream.tcp_info().unwrap().segments_in
 }
 
 /// Where the end is known with the last bytes, both go on in one segment: each of them costs a way

@@ -85,6 +85,14 @@ impl Relay {
         Some(self.frame.end())
     }
 
+    /// The same behind the bytes that were pushed last: the body's end is owed.
+    pub(crate) fn end_behind(&mut self) {
+        if self.decoder.ends_by_close() {
+            self.decoder = Decoder::default();
+            self.end_owed = self.frame != Frame::Plain;
+        }
+    }
+
     /// The end of a chunked body, when it didn't fit behind the last payload. Taken once.
     #[inline]
     pub(crate) fn take_end(&mut self) -> Option<&'static [u8]> {

@@ -6,7 +6,7 @@ use weir_core::rt::SendBuf;
 
 use super::download::Download;
 use super::{End, Exchange, Phase, Step};
-use crate::client::Client;
+use crate::client::{Client, Then};
 use crate::error::{Error, Side, Verdict};
 use crate::message::{self, append_decimal, phrase};
 use crate::policy::Own;
@@ -103,7 +103,7 @@ impl Exchange {
                 }
             }
             let posted = if let Some(before) = self.download.out.take() {
-                client.post(before, false).is_ok()
+                client.post(before, Then::More).is_ok()
             } else if let Some(page) = self.first.take() {
                 self.post_page(page, client)
             } else {
@@ -121,13 +121,15 @@ impl Exchange {
             return self.post_own(page, client);
         }
         self.note.heads_sent += message::head_len(&page) as u64;
-        client.post(page.into(), true).is_ok()
+        let then = if self.ends_with(self.answer_persistent) { Then::End } else { Then::Others };
+        client.post(page.into(), then).is_ok()
     }
 
     fn end_after_answer(&mut self) -> End {
+        let ends = self.ends_with(self.answer_persistent);
         let more = self.rest.take();
-        if self.answer_persistent {
-            if self.client_ended && more.is_none() { End::Close } else { End::Next(more) }
+        if !ends {
+            End::Next(more)
         } else if self.client_ended && more.is_none() {
             End::Close
         } else {

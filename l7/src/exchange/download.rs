@@ -8,7 +8,7 @@ use weir_core::rt::{Lease, Payload, SendBuf};
 
 use super::Exchange;
 use crate::body::{Frame, Framing, Relay};
-use crate::client::Client;
+use crate::client::{Client, Then};
 use crate::error::Error;
 use crate::limits::MAX_INTERIM;
 use crate::message::{ClientSide, Response, ResponseFacts};
@@ -139,6 +139,7 @@ impl Exchange {
             } else {
                 self.read_answer_head(lease, client)?;
             }
+            self.end_with_member();
         }
         Ok(Down::Waits)
     }
@@ -182,6 +183,19 @@ impl Exchange {
         Ok(None)
     }
 
+    /// A body that the member's end delimits: where that has come with the last bytes, they take
+    /// the answer's end along.
+    fn end_with_member(&mut self) {
+        let open = self.download.started && self.download.relay.is_open_ended();
+        if !open || !self.upstream().is_some_and(|connection| connection.stream.is_through()) {
+            return;
+        }
+        self.download.relay.end_behind();
+        if let Some(Payload::Buf(out)) = &mut self.download.out {
+            out.extend_from_slice(self.download.relay.take_end().unwrap_or_default());
+        }
+    }
+
     /// Posts what is ready; false when the client has to be waited for.
     fn post_to_client(&mut self, cx: &mut Context<'_>, client: &Client) -> Result<bool, Error> {
         match client.poll_send_ready(cx) {
@@ -190,11 +204,22 @@ impl Exchange {
             Poll::Ready(Ok(())) => {}
         }
         if let Some(payload) = self.download.out.take() {
-            let last = self.download.ended();
-            client.post(payload, last).map_err(|_| Error::ClientGone)?;
+            let then = self.then();
+            client.post(payload, then).map_err(|_| Error::ClientGone)?;
         }
         self.moved = true;
         Ok(true)
+    }
+
+    /// What follows the payload that is to be posted.
+    fn then(&self) -> Then {
+        if !self.download.ended() {
+            Then::More
+        } else if self.download.relay.finished() && self.ends_with(self.download.persistent) {
+            Then::End
+        } else {
+            Then::Others
+        }
     }
 
     /// Takes more of the answer's head; once it is whole, writes it for the client.

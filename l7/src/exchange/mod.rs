@@ -309,18 +309,27 @@ impl Exchange {
             }
             attempt.end(None);
         }
+        let ends = self.ends_with(self.download.persistent);
         let more = self.rest.take();
-        // What decides is what came from the client, as it did when the answer's head told it
-        // whether the connection goes on: a tail that the member hasn't taken changes nothing.
-        if !self.upload.ended() {
-            End::Linger
-        } else if self.download.persistent {
-            if self.client_ended && more.is_none() { End::Close } else { End::Next(more) }
-        } else if more.is_some() || (self.facts.persistent && !self.client_ended) {
-            // It didn't ask for the close, so that a request of it may be on its way.
+        if !ends {
+            End::Next(more)
+        } else if !self.upload.ended()
+            || more.is_some()
+            || (self.facts.persistent && !self.client_ended)
+        {
+            // It is still sending, or didn't ask for the close, so that a request of it may be on
+            // its way.
             End::Linger
         } else {
             End::Close
         }
+    }
+
+    /// Does the client's connection end with an answer whose head said whether it is `persistent`?
+    /// What decides is what came from the client, as it did when that head was written: a tail that
+    /// the member hasn't taken changes nothing.
+    fn ends_with(&self, persistent: bool) -> bool {
+        let nothing_more = self.client_ended && self.rest.is_none();
+        !persistent || !self.upload.ended() || nothing_more
     }
 }

@@ -9,7 +9,7 @@ use weir_core::table::Held;
 use super::head::Routed;
 use super::upload::Upload;
 use super::{End, Exchange, Phase, Step};
-use crate::client::Client;
+use crate::client::{Client, Then};
 use crate::error::Error;
 use crate::h2::head::Head;
 use crate::message::{Request, Response, own_lines};
@@ -125,7 +125,7 @@ impl Exchange {
         self.note.heads_sent += sent as u64;
         if head < page.len() {
             page.drain(..head);
-            return client.post(page.into(), true).is_ok();
+            return client.post(page.into(), Then::Others).is_ok();
         }
         true
     }

@@ -66,6 +66,19 @@ pub trait Side {
     /// As there.
     fn post(&self, payload: Payload) -> io::Result<()>;
 
+    /// As [`Stream::post_last`].
+    ///
+    /// # Errors
+    /// As there.
+    fn post_last(&self, payload: Payload) -> io::Result<()> {
+        self.post(payload)
+    }
+
+    /// As [`Stream::is_through`].
+    fn is_through(&self) -> bool {
+        false
+    }
+
     /// As [`Stream::poll_shutdown_write`].
     ///
     /// # Errors
@@ -92,6 +105,16 @@ impl Side for Stream {
     #[inline]
     fn post(&self, payload: Payload) -> io::Result<()> {
         Stream::post(self, payload)
+    }
+
+    #[inline]
+    fn post_last(&self, payload: Payload) -> io::Result<()> {
+        Stream::post_last(self, payload)
+    }
+
+    #[inline]
+    fn is_through(&self) -> bool {
+        Stream::is_through(self)
     }
 
     fn poll_shutdown_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

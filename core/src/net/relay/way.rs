@@ -182,10 +182,7 @@ impl Way {
             (Ok(()), Held::Bytes(payload)) => {
                 self.budget -= 1;
                 self.sent += payload.len() as u64;
-                match (from.plain(), to.plain()) {
-                    (Some(from), Some(to)) if from.is_through() => to.post_last(payload),
-                    _ => to.post(payload),
-                }
+                if from.is_through() { to.post_last(payload) } else { to.post(payload) }
             }
             (ready, _) => ready,
         };

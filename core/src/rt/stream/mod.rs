@@ -219,8 +219,8 @@ impl TcpStream {
     }
 
     /// As [`TcpStream::post`], of the last bytes: whoever posts them calls `shutdown_write` next,
-    /// or closes. The kernel holds back the last segment for the FIN, so that both go in one;
-    /// without a FIN it would do so for 200 ms.
+    /// or flushes and closes. The kernel holds back the last segment for the FIN, so that both go
+    /// in one; without a FIN it would do so for 200 ms.
     ///
     /// # Errors
     /// As `post`.
