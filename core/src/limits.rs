@@ -49,6 +49,8 @@ pub struct BufferShape {
 /// Small leases of a shard: at most 64 MiB, lent to at most as many arrivals at once.
 pub const SMALL_BUFFERS: BufferShape =
     BufferShape { size: SMALL_LEASE, total: 16_384, published_first: 64, published_most: 1_024 };
+/// Small leases lent at which clients without a member are not listened to before they have one.
+pub const FIRST_LEASES: usize = SMALL_BUFFERS.total as usize / 2;
 /// Large leases of a shard: at most 32 MiB. When peers that stopped reading hold all of them,
 /// bodies go on in small ones.
 pub const LARGE_BUFFERS: BufferShape =
@@ -137,6 +139,8 @@ pub const SUSPECT_PAUSE_MS: u64 = 1_000;
 pub const SHORTAGE_LOG_MS: u64 = 10_000;
 /// How long a shard that ends waits for its last operations, in milliseconds.
 pub const TEARDOWN_MS: u64 = 2_000;
+/// After so long the kernel is asked once more to end a connect that is given up, in milliseconds.
+pub const CANCEL_AGAIN_MS: u64 = 50;
 
 /// Bytes of a PROXY header of version 2, its TLVs included; a longer one is refused.
 pub const MAX_PROXY_HEADER: usize = 4_096;

@@ -24,6 +24,7 @@ use super::stream::{StreamInner, TcpStream};
 use super::sys;
 use super::task::WakerSlot;
 use super::timer::{self, Elapsed};
+use crate::limits;
 use crate::model::TcpKeepalive;
 
 /// Options of an outgoing connection.
@@ -176,8 +177,15 @@ impl Connecting {
     /// Has what is in flight ended, and takes back what has not gone out. `Ok`: it has, since the
     /// connect went well before it could be ended.
     async fn recall(&self, error: io::Error) -> Result<(), Unconnected> {
-        shard::with(|shard| self.cancel(shard));
-        poll_fn(|cx| self.poll_let_go(cx)).await;
+        loop {
+            shard::with(|shard| self.cancel(shard));
+            let gone = poll_fn(|cx| self.poll_let_go(cx));
+            if timer::timeout(Duration::from_millis(limits::CANCEL_AGAIN_MS), gone).await.is_ok() {
+                break;
+            }
+            // What was between two places of the kernel then, such as a send that a connect had
+            // just let go, was not found.
+        }
         if self.inner.send.has_sent() {
             return Ok(());
         }

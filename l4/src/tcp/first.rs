@@ -16,6 +16,8 @@ pub(super) struct First {
     bytes: u32,
     /// Only the connection's break is waited for.
     watched: bool,
+    /// Too many wait like it: it is not listened to before it is connected.
+    unheard: bool,
 }
 
 /// What there is of the client.
@@ -34,10 +36,8 @@ enum Heard {
 impl First {
     /// Begins to receive; what is there already is known in the next turn.
     pub(super) fn of(client: &Stream) -> First {
-        if let Some(tcp) = client.plain() {
-            tcp.begin_first();
-        }
-        First { heard: Heard::Nothing, bytes: 0, watched: false }
+        let unheard = client.plain().is_some_and(|tcp| !tcp.begin_first());
+        First { heard: Heard::Nothing, bytes: 0, watched: false, unheard }
     }
 
     /// A connect begins, with `timer` for as long as it takes.
@@ -48,8 +48,8 @@ impl First {
     }
 
     /// Notes what the client says first. Ready once its connection has broken; where it has said
-    /// something that is looked for by an operation of its own, which most connects are too short
-    /// for.
+    /// something, or is not listened to, that is looked for by an operation of its own, which most
+    /// connects are too short for.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -57,7 +57,7 @@ impl First {
         timer: &Timer,
     ) -> Poll<()> {
         let Some(tcp) = client.plain() else { return Poll::Pending };
-        if self.heard == Heard::Nothing {
+        if self.heard == Heard::Nothing && !self.unheard {
             self.heard = match ready!(tcp.poll_first(cx)) {
                 Ok(0) => Heard::End,
                 Ok(bytes) => {

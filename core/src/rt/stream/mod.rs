@@ -153,9 +153,10 @@ impl TcpStream {
         self.0.recv.take()
     }
 
-    /// Begins to receive for `poll_first`, and does not wait.
-    pub fn begin_first(&self) {
-        self.0.begin_first();
+    /// Begins to receive for `poll_first`, and does not wait. False, and nothing is received, when
+    /// half of the shard's small buffers are lent: what waits for long may have no more of them.
+    pub fn begin_first(&self) -> bool {
+        self.0.begin_first()
     }
 
     /// Ready once the connection has broken; bytes and FIN are left where they are. Not to be

@@ -249,9 +249,16 @@ impl StreamInner {
         Poll::Pending
     }
 
-    pub(super) fn begin_first(self: &Rc<Self>) {
-        self.recv.taking.set(Taking::First);
-        shard::with(|shard| self.want(shard));
+    pub(super) fn begin_first(self: &Rc<Self>) -> bool {
+        shard::with(|shard| {
+            let lent = shard.group(SMALL).borrow().lent();
+            if lent >= limits::FIRST_LEASES {
+                return false;
+            }
+            self.recv.taking.set(Taking::First);
+            self.want(shard);
+            true
+        })
     }
 
     pub(super) fn poll_broken(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<()> {
