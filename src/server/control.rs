@@ -163,6 +163,9 @@ pub(super) struct Control {
     pub(super) life: Life,
     /// What shards could not do about doors before the process served.
     unopened: Vec<String>,
+    /// Its doors are those of another process, too, which serves on unless this one says that it
+    /// does: they must let clients in whatever happens here.
+    shares_doors: bool,
     events: Receiver<Event>,
     running: usize,
     ended: usize,
@@ -201,6 +204,7 @@ pub async fn run(boot: Boot) -> Outcome {
         upgrading: None,
         legacy: None,
         unopened: Vec::new(),
+        shares_doors: false,
         events,
         running: 0,
         ended: 0,
@@ -264,6 +268,7 @@ impl Control {
                 return Ok(Some(end));
             }
         }
+        let takes_over = waiting.is_some();
         if let Some(waiting) = waiting
             && let Some(end) = self.inherit(waiting, &mut moves).await?
         {
@@ -273,22 +278,19 @@ impl Control {
         moves.listen()?;
         // The last ones may have been found while another event was handled.
         self.take_verdicts();
+        self.shares_doors = takes_over;
         if let Some(staged) = self.staged.take() {
             self.put_into_effect(staged.next, moves);
         }
         self.begin_certificates();
         self.check_what_is_served();
-        let end = self.until_effective().await?;
-        // All or nothing: a listener that nobody serves is no start, and where another process
-        // would leave it to this one, that one serves on.
-        if end.is_none()
-            && let Some(text) = self.unopened.first()
-        {
-            let error = anyhow!("can't serve: {text}");
+        let end = self.until_effective().await;
+        if takes_over && !matches!(end, Ok(None)) {
             self.give_back().await;
-            return Err(error);
         }
-        Ok(end)
+        // From now on the other process leaves its doors to this one.
+        self.shares_doors = false;
+        end
     }
 
     /// Puts what the checks have found into effect.
@@ -319,9 +321,24 @@ impl Control {
         }
     }
 
+    /// Until all shards serve. All or nothing: a listener that nobody serves is no start, and who
+    /// is told to end before it has taken another process' place leaves it to that one.
     async fn until_effective(&mut self) -> Result<Option<End>> {
         let version = self.fleet.state().version();
-        self.until("take over its listeners", START_LIMIT, |c| c.fleet.effective() >= version).await
+        let is_over = |c: &Control| c.fleet.effective() >= version || c.is_told_to_leave();
+        let end = self.until("take over its listeners", START_LIMIT, is_over).await?;
+        if end.is_none() && self.is_told_to_leave() {
+            bail!("ended by a signal before it served");
+        }
+        match self.unopened.first() {
+            Some(text) if end.is_none() => Err(anyhow!("can't serve: {text}")),
+            _ => Ok(end),
+        }
+    }
+
+    /// Was it told to end while another process would still serve in its place?
+    fn is_told_to_leave(&self) -> bool {
+        self.shares_doors && self.is_draining()
     }
 
     /// Handles events until `done`; `Some` when one of them ended the process.
@@ -479,6 +496,8 @@ impl Control {
                 }
                 self.writers.reopen();
             }
+            // Doors that a drain closes let nobody into the other process either.
+            Step::Drain if self.shares_doors => {}
             Step::Drain => self.drain(),
             Step::End(end) => return Some(end),
         }

@@ -310,11 +310,14 @@ impl Control {
         }
     }
 
-    /// Of a process that took another one's place, and can't serve by all of its doors: lets
+    /// Of a process that was about to take another one's place, and can't, or is not to: lets
     /// nobody in any more, so that the other one serves on, and sees clients off that it has got
     /// already.
     pub(super) async fn give_back(&mut self) {
-        self.life.hand_over();
+        // A signal that has begun it counts: the next one ends the process at once.
+        if !self.is_draining() {
+            self.life.hand_over();
+        }
         self.fleet.hand_over(self.doors.places().collect(), Duration::ZERO);
         // Nothing is lost by a later end, but datagrams wait for the other process meanwhile.
         let until = clock::mono().plus(GIVE_BACK_LIMIT);
