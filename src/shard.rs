@@ -83,7 +83,7 @@ pub enum Order {
         /// Where they go.
         outlet: Outlet,
     },
-    /// There is no other process: receive again.
+    /// There is no other process: receive again, and let clients in whatever it has left behind.
     GoOn,
     /// Another process serves by these doors, on the very same sockets: let nobody in any more,
     /// and then as [`Order::Drain`].
@@ -279,7 +279,7 @@ async fn life(plan: Plan, neighbours: Neighbours, mut orders: Receiver<Order>, e
                 let _unheard = reply.send((plan.index, desk.lend()));
             }
             Order::PassFlows { places, outlet } => desk.pass_flows(plan.index, &places, outlet),
-            Order::GoOn => desk.go_on(),
+            Order::GoOn => desk.serve_on(),
             Order::HandOver { taken, quiet } => {
                 desk.hand_over(&taken);
                 desk.drain(quiet, plan.index, reports);

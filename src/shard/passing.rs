@@ -12,7 +12,7 @@ use weir_core::rt;
 use weir_core::time::clock::Mono;
 use weir_l4::udp::{self, Passing};
 
-use super::{Desk, Door};
+use super::{Desk, Door, each};
 use crate::upgrade::flows::{Parcel, Seat};
 
 /// How often it is looked whether all is still, or the next parcel may go.
@@ -80,6 +80,19 @@ impl Desk {
     /// Flows that were held up and have not left go on.
     pub(super) fn go_on(&self) {
         self.services().udp.go_on();
+    }
+
+    /// There is no other process: flows go on, and doors let clients in which that one has begun to
+    /// close, when it came to its end before it was heard to serve.
+    pub(super) fn serve_on(&self) {
+        self.go_on();
+        for (place, door) in self.doors.borrow().iter().flat_map(each) {
+            if let Door::Tcp { listener, .. } = door
+                && let Err(e) = listener.go_on()
+            {
+                tracing::error!("{place} may let nobody in until Weir is started again: {e}");
+            }
+        }
     }
 }
 

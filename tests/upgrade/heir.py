@@ -6,6 +6,7 @@ heir.py hangs FOLDER       does the same, and then says nothing more; makes the 
 heir.py asks               begins to take bindings, and meanwhile asks the service by a datagram
 heir.py breaks PROGRAM …   starts PROGRAM with what follows, and passes on what the two processes say; but the last of the
                            listening sockets that it hands on is none
+heir.py leaves PROGRAM …   does the same with all sockets; but that PROGRAM serves it does not pass on: it has it drain
 """
 
 import array
@@ -117,22 +118,51 @@ def pass_on(source, target, change):
             end.close()
 
 
-def breaks(peer, *command):
+def as_it_is(_, rights):
+    return rights
+
+
+def begin(command):
+    """Starts a program that is to take over, and our end of its channel."""
     here, there = socket.socketpair()
     # It goes with us, whatever becomes of a test.
     with_us = lambda: ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     child = subprocess.Popen(command, stdin=there, preexec_fn=with_us)
     there.close()
+    return child, here
+
+
+def stand_between(peer, here, child, there=as_it_is, back=as_it_is):
+    """Passes on what both say, until the child ends."""
+    threading.Thread(target=pass_on, args=(peer, here, there), daemon=True).start()
+    threading.Thread(target=pass_on, args=(here, peer, back), daemon=True).start()
+    sys.exit(child.wait())
+
+
+def breaks(peer, *command):
+    child, here = begin(command)
 
     def broken(text, rights):
         if json.loads(text)["kind"] == "manifest":
             rights[-1] = os.open("/dev/null", os.O_RDWR)
         return rights
 
-    threading.Thread(target=pass_on, args=(peer, here, broken), daemon=True).start()
-    threading.Thread(target=pass_on, args=(here, peer, lambda _, rights: rights), daemon=True).start()
-    sys.exit(child.wait())
+    stand_between(peer, here, child, there=broken)
 
 
-{"fails": fails, "hangs": hangs, "asks": asks, "breaks": breaks}[sys.argv[1]](socket.socket(fileno=0), *sys.argv[2:])
+def leaves(peer, *command):
+    child, here = begin(command)
+
+    def unheard(text, rights):
+        if json.loads(text)["kind"] == "serving":
+            child.terminate()
+            child.wait()
+            raise EOFError
+        return rights
+
+    stand_between(peer, here, child, back=unheard)
+
+
+programs = {"fails": fails, "hangs": hangs, "asks": asks, "breaks": breaks, "leaves": leaves}
+programs[sys.argv[1]](socket.socket(fileno=0), *sys.argv[2:])
 sys.exit(3)

@@ -40,6 +40,25 @@ fn a_door_that_cannot_be_opened_is_no_upgrade() {
     assert_eq!(get(web, "/").body, "member");
 }
 
+/// A new process that drains before it is heard to serve has made the sockets drop what would begin
+/// a connection: the one that serves on by them sees to it that they don't.
+#[test]
+fn doors_that_a_new_process_has_closed_open_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let member = Member::start("member");
+    let line = Line::start(&config("[0]", 5, 0, &[(member.addr, 1)]));
+    let words = format!("leaves {} \"$@\"", Path::new(weir().get_program()).display());
+    let program = heir(folder.path(), &words);
+    let load = Load::start(new_requests(line.server.web));
+    load.goes_on(5);
+    let (code, out, err) = line.try_upgrade(&["--program", &program]);
+    assert!(code == Some(1) && err.contains("the running process serves on"), "{out}{err}");
+    assert!(err.contains("ended before it was serving"), "{err}");
+    load.goes_on(20);
+    assert_eq!(load.end(), Vec::<String>::new());
+    assert!(is_alive(line.pids[0]));
+}
+
 /// One signal waits until it is clear who serves; with the second the process ends at once, as it
 /// does at any other time. The new one sees that it is gone, instead of being ended by it later.
 #[test]

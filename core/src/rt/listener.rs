@@ -325,6 +325,15 @@ impl TcpListener {
         sys::drop_new_syns(self.0.fd())
     }
 
+    /// New handshakes are taken again, where another process with the very same socket has called
+    /// [`TcpListener::stop_accepting`] and is gone. Not for a listener that was stopped here.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn go_on(&self) -> io::Result<()> {
+        sys::take_new_syns(self.0.fd())
+    }
+
     /// Lets in nobody from now on, since another process accepts from the very same socket:
     /// `accept` hands out what the kernel has delivered here already and what waits in this
     /// moment, and then fails with `NotConnected`. What comes later is left to the other one;

@@ -177,6 +177,16 @@ pub(super) fn drop_new_syns(fd: RawFd) -> io::Result<()> {
     set_option(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 
+/// Undoes [`drop_new_syns`], by whatever process; no error where nobody has done that.
+pub(super) fn take_new_syns(fd: RawFd) -> io::Result<()> {
+    // The kernel wants a number, and does not look at it.
+    let number: libc::c_int = 0;
+    match set_option(fd, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &number) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        done => done,
+    }
+}
+
 /// Takes one completed connection without waiting; `None` when there is none.
 pub(super) fn accept_now(fd: RawFd) -> io::Result<Option<RawFd>> {
     let flags = libc::SOCK_CLOEXEC;

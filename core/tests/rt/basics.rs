@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -368,6 +369,26 @@ fn stop_accepting_hands_out_what_the_kernel_has_completed() {
             }
         };
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    });
+}
+
+/// Another process with the very same socket may have begun to close it, and be gone.
+#[test]
+fn a_listener_goes_on_that_somebody_else_has_begun_to_close() {
+    on_shard(|| async {
+        let (listener, addr) = listener();
+        listener.go_on().unwrap();
+        let same = listener.as_fd().try_clone_to_owned().unwrap();
+        let other = TcpListener::from_fd(same).unwrap();
+        other.stop_accepting(Duration::from_millis(1)).unwrap();
+        drop(other);
+        listener.go_on().unwrap();
+        let timeout = Some(Duration::from_secs(20));
+        let options = ConnectOptions { timeout, ..ConnectOptions::default() };
+        let near = TcpStream::connect(addr, &options).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        far.send_copy(b"served").await.unwrap();
+        assert_eq!(&*near.recv().await.unwrap().unwrap(), b"served");
     });
 }
 
