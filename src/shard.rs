@@ -93,6 +93,9 @@ pub enum Order {
         /// How long the accept queues of those that close have to stay empty.
         quiet: Duration,
     },
+    /// The process whose doors these are serves on: leave them to it, with the UDP flows that came
+    /// from there, let nobody in any more, and then as [`Order::Drain`].
+    GiveBack,
     /// Send its number and what its table says, in words.
     Show(mpsc::Sender<(usize, Vec<String>)>),
     /// Drop what is left and end.
@@ -283,6 +286,10 @@ async fn life(plan: Plan, neighbours: Neighbours, mut orders: Receiver<Order>, e
             Order::HandOver { taken, quiet } => {
                 desk.hand_over(&taken);
                 desk.drain(quiet, plan.index, reports);
+            }
+            Order::GiveBack => {
+                desk.give_back();
+                desk.drain(Duration::ZERO, plan.index, reports);
             }
             Order::Show(reply) => {
                 // Who asked may have gone.
@@ -622,6 +629,28 @@ mod tests {
             settled: true,
         };
         (update, address)
+    }
+
+    /// Doors that are given back keep nobody out: another process accepts from the very same
+    /// socket, and goes on to.
+    #[test]
+    fn doors_that_are_given_back_stay_open() {
+        let (mut shard, told) = running();
+        let (update, address) = one_listener();
+        let same = update.doors.iter().find_map(|change| match change {
+            DoorChange::Open { socket, .. } => socket.try_clone().ok(),
+            _ => None,
+        });
+        let theirs = TcpListener::from(same.unwrap());
+        shard.order(Order::Update(update)).unwrap();
+        shard.order(Order::GiveBack).unwrap();
+        while told.recv_timeout(LIMIT).unwrap() != News::Drained {}
+        let client = std::net::TcpStream::connect_timeout(&address, LIMIT).unwrap();
+        theirs.set_nonblocking(false).unwrap();
+        let (_, peer) = theirs.accept().unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+        shard.order(Order::Stop).unwrap();
+        shard.join().unwrap();
     }
 
     /// A reload may reach a shard that drains already: control tells a shard that is busy later.

@@ -215,6 +215,11 @@ impl Fleet {
         self.order_all(|| Order::HandOver { taken: Arc::clone(&taken), quiet });
     }
 
+    /// Has every shard leave all doors to the process that they came from, and drain.
+    pub fn give_back(&mut self) {
+        self.order_all(|| Order::GiveBack);
+    }
+
     /// Has every shard drain.
     pub fn drain(&mut self, quiet: std::time::Duration) {
         self.order_all(|| Order::Drain { quiet });

@@ -318,7 +318,7 @@ impl Control {
         if !self.is_draining() {
             self.life.hand_over();
         }
-        self.fleet.hand_over(self.doors.places().collect(), Duration::ZERO);
+        self.fleet.give_back();
         // Nothing is lost by a later end, but datagrams wait for the other process meanwhile.
         let until = clock::mono().plus(GIVE_BACK_LIMIT);
         while let Some(left) = Some(until.since(clock::mono())).filter(|left| !left.is_zero()) {

@@ -82,6 +82,13 @@ impl Desk {
         self.services().udp.go_on();
     }
 
+    /// The process that the doors came from serves on by them, and goes on with its flows.
+    pub(super) fn give_back(&self) {
+        self.services().udp.give_back();
+        let all: BTreeSet<Place> = self.doors.borrow().keys().copied().collect();
+        self.hand_over(&all);
+    }
+
     /// There is no other process: flows go on, and doors let clients in which that one has begun to
     /// close, when it came to its end before it was heard to serve.
     pub(super) fn serve_on(&self) {

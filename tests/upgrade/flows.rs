@@ -3,9 +3,9 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-use crate::late::heir;
-use crate::process::{LIMIT, RUN_DIR, address_after, count, until};
-use crate::{Line, Load, echo};
+use crate::late::{heir, heir_before_weir};
+use crate::process::{LIMIT, RUN_DIR, address_after, count, signal, until};
+use crate::{Line, Load, echo, is_alive};
 
 /// Flows that a client has.
 const EACH: usize = 12;
@@ -108,8 +108,8 @@ fn flows_keep_member_and_port() {
     let begun = metric(&line, "weir_connections_total{listener=\"dns\"}");
     assert_eq!(begun, 0.0, "each was counted where it began");
     let (last, former) = line.pids.split_last().unwrap();
-    until("the former ones' ends", || !former.iter().any(|pid| crate::is_alive(*pid)));
-    assert!(crate::is_alive(*last));
+    until("the former ones' ends", || !former.iter().any(|pid| is_alive(*pid)));
+    assert!(is_alive(*last));
 }
 
 /// A program that fails when it has been handed everything changes nothing: flows that were held up
@@ -135,6 +135,31 @@ fn flows_go_on_when_the_new_program_fails_late() {
     load.goes_on(3);
     silent.go_on("last").unwrap();
     assert_eq!(load.end(), Vec::<String>::new());
+}
+
+/// A program that can't serve by one of the sockets gives back the flows that it has by the others:
+/// that is no end of theirs, and the log has each when it ends indeed.
+#[test]
+fn flows_that_are_given_back_have_not_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = format!("[connection_log]\npath = \"{RUN_DIR}.log\"\n");
+    let text = text("[0, 1]", &[("dns", "")], &[echo::member()]) + &log;
+    // Flows end in a drain by themselves, when they have been silent for a moment.
+    let line = Line::start(&text.replace("shutdown_timeout = 1", "shutdown_timeout = 10"));
+    let dns = address_after(&line.server.ready, "dns udp://");
+    let program = heir_before_weir(folder.path(), "breaks");
+    let flows = Flows::begin(dns);
+    for round in 0..count(3, 20) {
+        let (code, out, err) = line.try_upgrade(&["--program", &program]);
+        assert!(code == Some(1) && err.contains("can't serve: shard 1"), "{out}{err}");
+        flows.go_on(&round.to_string()).unwrap();
+    }
+    let path = line.server.file.run_dir().with_file_name("run.log");
+    let ended = || std::fs::read_to_string(&path).unwrap_or_default().lines().count();
+    assert_eq!(ended(), 0, "flows that go on are in the log");
+    signal(line.pids[0], "TERM");
+    until("its end", || !is_alive(line.pids[0]));
+    assert_eq!(ended(), EACH);
 }
 
 /// Flows follow the socket that the kernel gives them, to whatever shard: two of a former process
@@ -177,7 +202,7 @@ fn flows_of_a_member_that_is_gone_end() {
     assert_eq!(line.counted(ended) as usize, gone);
     let (socket, _) = &deleted.0[0];
     let first = line.pids[0];
-    until("the former process has no flow any more", || !crate::is_alive(first));
+    until("the former process has no flow any more", || !is_alive(first));
     let _refused = socket.send(b"is anybody there?");
     socket.set_read_timeout(Some(LIMIT / 20)).unwrap();
     assert!(socket.recv(&mut [0; 64]).is_err());

@@ -15,6 +15,12 @@ pub fn heir(folder: &Path, words: &str) -> String {
     script(folder, name, &format!("exec python3 {} {words}", python.display()))
 }
 
+/// A program that is `heir.py`, with the program under test behind it.
+pub fn heir_before_weir(folder: &Path, name: &str) -> String {
+    let words = format!("{name} {} \"$@\"", Path::new(weir().get_program()).display());
+    heir(folder, &words)
+}
+
 /// A listening socket that a shard of the new process can't use: that process ends, and the one
 /// that serves goes on. Else the listener would be nobody's there.
 #[test]
@@ -23,8 +29,7 @@ fn a_door_that_cannot_be_opened_is_no_upgrade() {
     let member = Member::start("member");
     let mut line = Line::start(&config("[0, 1]", 5, 0, &[(member.addr, 1)]));
     let web = line.server.web;
-    let words = format!("breaks {} \"$@\"", Path::new(weir().get_program()).display());
-    let program = heir(folder.path(), &words);
+    let program = heir_before_weir(folder.path(), "breaks");
     let loads = [Load::start(new_requests(web)), Load::start(kept_requests(web))];
     for _ in 0..count(3, 20) {
         loads.iter().for_each(|load| load.goes_on(5));
@@ -47,8 +52,7 @@ fn doors_that_a_new_process_has_closed_open_again() {
     let folder = tempfile::tempdir().unwrap();
     let member = Member::start("member");
     let line = Line::start(&config("[0]", 5, 0, &[(member.addr, 1)]));
-    let words = format!("leaves {} \"$@\"", Path::new(weir().get_program()).display());
-    let program = heir(folder.path(), &words);
+    let program = heir_before_weir(folder.path(), "leaves");
     let load = Load::start(new_requests(line.server.web));
     load.goes_on(5);
     let (code, out, err) = line.try_upgrade(&["--program", &program]);

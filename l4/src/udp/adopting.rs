@@ -141,6 +141,7 @@ impl Room {
             told: facts.told,
             answered: facts.answered,
             passed: false,
+            adopted: true,
         }
     }
 

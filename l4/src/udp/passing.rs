@@ -200,6 +200,14 @@ impl Room {
         self.go_on();
     }
 
+    /// The process that had the flows which were adopted goes on with them: they leave without an
+    /// end. Those that have begun here end.
+    pub(super) fn give_back(&self) {
+        let adopted = self.flows.borrow_mut().end_where(|flow| flow.payload.adopted);
+        adopted.into_iter().for_each(|flow| self.let_go(flow));
+        self.end_where(|_| true, Ending::Shutdown);
+    }
+
     fn is_still(&self) -> bool {
         self.sockets().iter().all(|socket| socket.is_still())
     }

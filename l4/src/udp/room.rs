@@ -42,6 +42,8 @@ pub(super) struct Kept {
     pub(super) answered: bool,
     /// Another process goes on with it, once that serves.
     pub(super) passed: bool,
+    /// Another process had it, and goes on with it should this one not serve.
+    pub(super) adopted: bool,
 }
 
 /// What the connection log says of a flow.
@@ -322,6 +324,7 @@ impl Room {
             told: false,
             answered: false,
             passed: false,
+            adopted: false,
         };
         let alone = self.site.keeps_client(address.ip());
         let begun = self.flows.borrow_mut().begin(client, address, alone, kept, now);

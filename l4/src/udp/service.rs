@@ -93,6 +93,11 @@ impl Udp {
         room.adopt(batches.into_iter().map(|batch| batch.map_doors(own)).collect())
     }
 
+    /// The process that had them goes on with the flows that were adopted; all others end.
+    pub fn give_back(&self) {
+        self.rooms.borrow().values().for_each(|room| room.give_back());
+    }
+
     /// Listeners, pools or members have changed. What came by a listener that was deleted ends at
     /// once (R6.3-1).
     pub fn follow(&self) {
