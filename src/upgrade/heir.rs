@@ -139,12 +139,14 @@ impl Heir {
     /// This process serves by these doors of the former one, which may go now.
     ///
     /// # Errors
-    /// That one has gone already; it doesn't matter any more.
+    /// That one has gone already, which doesn't matter any more; standard error can't be had.
     pub fn serves(mut self, taken: &[Place]) -> Result<()> {
         let taken = taken.iter().map(|place| (*place).into()).collect();
-        self.channel.send(&Message::Serving { taken }, &[]).context("the former process")?;
-        // What it prints goes by way of the former process until now.
-        sys::replace_stderr(&self.stderr).context("standard error")
+        let told = self.channel.send(&Message::Serving { taken }, &[]);
+        // What it prints goes by way of the former process until now; also where that has just
+        // ended, and nobody reads it there.
+        sys::replace_stderr(&self.stderr).context("standard error")?;
+        told.context("the former process")
     }
 }
 
