@@ -3,6 +3,9 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
+use std::time::Duration;
+
+use weir_core::time::clock;
 
 use crate::flows::text;
 use crate::process::{LIMIT, Member, address_after, config, count, get, run, signal, until, weir};
@@ -76,9 +79,13 @@ fn who_is_told_twice_to_end_does_so_within_an_upgrade() {
         run(weir().args(["upgrade", "--program", &program, "--config"]).arg(path))
     });
     until("the new process is told to serve", || folder.path().join("told").exists());
+    let start = clock::mono();
     signal(line.pids[0], "TERM");
     signal(line.pids[0], "INT");
     until("its end", || !is_alive(line.pids[0]));
+    // And not when it has waited in vain for the new one, which it does for 15 s.
+    let took = clock::mono().since(start);
+    assert!(took < Duration::from_secs(8), "it ended after {took:?}");
     until("the new one sees that", || folder.path().join("left").exists());
     assert_eq!(upgrade.join().unwrap().0, Some(1));
 }
