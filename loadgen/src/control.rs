@@ -25,6 +25,14 @@ impl Control {
         present.iter().for_each(|live| live.stop());
     }
 
+    /// Has the present run ask nothing more; it ends when all that it has asked by then was
+    /// answered or has failed. From any thread.
+    pub fn finish(&self) {
+        if let Some(live) = self.present() {
+            live.finish();
+        }
+    }
+
     /// Somebody asked to stop.
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Relaxed)

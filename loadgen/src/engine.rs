@@ -456,7 +456,7 @@ pub(crate) fn check_descriptors(plan: &Plan) -> Result<(), RunError> {
 
 /// The sum of all shards, if there is something to report.
 fn totals(addr: SocketAddr, live: &Live, outcomes: Vec<Outcome>) -> Result<Totals, RunError> {
-    let mut totals = Totals::new(addr, live.is_stopped());
+    let mut totals = Totals::new(addr, live.is_finishing());
     for outcome in outcomes {
         totals.add(outcome);
     }

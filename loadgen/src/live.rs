@@ -25,6 +25,8 @@ const STEPS: usize = 28 * OCTAVE;
 pub struct Live {
     shards: Vec<Arc<ShardLive>>,
     stop: AtomicBool,
+    /// Nothing more is to be asked.
+    finish: AtomicBool,
     /// Common start of all shards in nanoseconds; 0 = not yet.
     start: AtomicU64,
 }
@@ -33,7 +35,8 @@ impl Live {
     /// A window for a run of `plan`; all zero.
     pub fn new(plan: &Plan) -> Arc<Live> {
         let shards = (0..plan.shards()).map(|_| Arc::default()).collect();
-        Arc::new(Live { shards, stop: AtomicBool::new(false), start: AtomicU64::new(0) })
+        let (stop, finish) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Live { shards, stop, finish, start: AtomicU64::new(0) })
     }
 
     /// Ends the run soon; it still gives a report of what was measured. From any thread, also
@@ -45,6 +48,17 @@ impl Live {
     /// True once somebody asked to stop.
     pub fn is_stopped(&self) -> bool {
         self.stop.load(Relaxed)
+    }
+
+    /// Has nothing more asked: the run ends when all that it has asked by then was answered or has
+    /// failed, so after the time limit at the latest. From any thread.
+    pub fn finish(&self) {
+        self.finish.store(true, Relaxed);
+    }
+
+    /// True once nothing more is to be asked.
+    pub fn is_finishing(&self) -> bool {
+        self.finish.load(Relaxed) || self.is_stopped()
     }
 
     /// Everything counted so far, the warm-up included.

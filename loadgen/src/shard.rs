@@ -257,7 +257,7 @@ impl Shard {
     }
 
     pub(crate) fn take(&self, now: Mono) -> Option<Ticket> {
-        if self.live.is_stopped() {
+        if self.live.is_finishing() {
             return None;
         }
         self.pacer.borrow_mut().as_mut()?.take(now)

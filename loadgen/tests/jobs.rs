@@ -124,6 +124,32 @@ fn a_stopped_search_tells_what_it_has() {
     assert!(knee.notes[0].contains("stopped early"));
 }
 
+/// What a run has asked when it is to finish is answered or has failed: nothing is left out.
+#[test]
+fn a_run_that_finishes_knows_what_became_of_everything() {
+    let slow = origin(Delay::Fixed(300 * MS));
+    // Connections come about; nobody ever answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let finish = |addr| {
+        let mut plan = plan(addr, 8, 0);
+        plan.length = Length::Duration(Duration::from_secs(3_600));
+        plan.rate = Some(20);
+        plan.timeout = Duration::from_secs(4);
+        let control = Control::default();
+        control.run(&plan, &mut |_, _| control.finish())
+    };
+    let answered = finish(slow.addrs()[0]).unwrap();
+    assert!(answered.stopped_early && answered.requests > 0, "{answered:?}");
+    assert_eq!((answered.unfinished, answered.errors.total), (0, 0), "{answered:?}");
+    assert_eq!(answered.requests, slow.requests(0));
+    match finish(silent.local_addr().unwrap()).unwrap_err() {
+        RunError::NoAnswer { tried, cause, .. } => {
+            assert!(tried >= 8 && cause.contains("within the time limit"), "{tried}: {cause}");
+        }
+        other => panic!("{other}"),
+    }
+}
+
 fn held(origins: &Origins) -> Plan {
     let mut plan = plan(origins.addrs()[0], 4, 0);
     plan.length = Length::Duration(2500 * MS);
