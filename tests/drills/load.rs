@@ -12,6 +12,7 @@ use weir_loadgen::{Control, Length, Plan, Report, Reuse, Target};
 
 use crate::process::{pass_time, until};
 use crate::site::Site;
+use crate::witness::Still;
 
 /// Names of the loads, in the order of all tables.
 pub const NAMES: [&str; KINDS] =
@@ -22,8 +23,8 @@ const RATES: [u64; KINDS] = [60, 30, 30, 40, 40, 40, 40];
 /// Connections, or flows, of each.
 const CONNECTIONS: [usize; KINDS] = [8, 8, 8, 2, 8, 8, 8];
 /// A request that waits longer is lost.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks at loads that have something left to ask.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at loads that wait for their last answers.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// What the load is, in words.
@@ -42,24 +43,60 @@ pub struct Load {
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub asked: u64,
-    pub lost: u64,
-    /// Seconds: without a right answer; from a deed until nothing failed of it any more; until all
-    /// was as before. The longest of all deeds.
+    /// What was lost, in the order of time.
+    pub losses: Vec<Loss>,
+    /// Seconds: without a right answer; from a deed until all was as before. The longest of all
+    /// deeds.
     pub gap: f64,
     /// When the longest time without a right answer began.
     pub gap_at: Option<Mono>,
-    pub detect: f64,
     pub recover: f64,
     /// Why requests were lost, with one example of each kind.
     pub causes: Vec<String>,
+}
+
+/// Requests that were lost at about the same time.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss {
+    /// When they failed, or were given up.
+    pub at: Mono,
+    pub requests: u64,
+    /// Seconds since the deed before; 0 = there was none yet.
+    pub after: f64,
+}
+
+impl Loss {
+    fn new(at: Mono, requests: u64, deeds: &[Mono]) -> Loss {
+        let deed = deeds.iter().rfind(|deed| **deed < at);
+        let after = deed.map_or(0.0, |deed| at.since(*deed).as_secs_f64());
+        Loss { at, requests, after }
+    }
+}
+
+impl Seen {
+    pub fn lost(&self) -> u64 {
+        self.losses.iter().map(|loss| loss.requests).sum()
+    }
+
+    /// Seconds from a deed until nothing failed of it any more; the longest of all deeds.
+    pub fn detect(&self) -> f64 {
+        self.losses.iter().map(|loss| loss.after).fold(0.0, f64::max)
+    }
+
+    /// The same without what a machine that stood still may have lost.
+    pub fn without(&self, stills: &[Still]) -> Seen {
+        let counts = |loss: &&Loss| !stills.iter().any(|still| still.excuses(loss.at));
+        let losses = self.losses.iter().filter(counts).copied().collect();
+        Seen { losses, ..self.clone() }
+    }
 }
 
 /// What all loads saw of a drill.
 #[derive(Clone, Debug)]
 pub struct Run {
     pub loads: [Seen; KINDS],
-    /// The longest time in which this process, with all loads and members, had no core.
-    pub blind: Duration,
+    /// The times in which this process, with all loads and members, had no core.
+    pub stills: Vec<Still>,
 }
 
 /// Where each load goes, and how.
@@ -121,8 +158,8 @@ impl Load {
     pub fn stop(self, deeds: &[Mono]) -> [Seen; KINDS] {
         let begun: Vec<Mono> =
             self.runs.iter().map(|(run, _)| run.present().unwrap().begun().unwrap()).collect();
-        self.catch_up(&begun);
-        self.runs.iter().for_each(|(control, _)| control.stop());
+        let over = clock::mono();
+        self.finish();
         let mut at = 0;
         let seen: Vec<Seen> = self
             .runs
@@ -130,22 +167,23 @@ impl Load {
             .map(|(_, thread)| {
                 let report = thread.join().unwrap();
                 at += 1;
-                seen(&report, RATES[at - 1], begun[at - 1], deeds)
+                seen(&report, RATES[at - 1], begun[at - 1], over, deeds)
             })
             .collect();
         seen.try_into().unwrap()
     }
 
-    /// Waits until all that was due by now was answered or has failed. What a busy machine has kept
+    /// Has nothing more asked, and waits until all that was asked was answered or has failed: one
+    /// that hangs is lost, however short before the end it was asked. What a busy machine has kept
     /// from being asked is late, and not lost.
-    fn catch_up(&self, begun: &[Mono]) {
-        let now = clock::mono();
-        let ended = |at: usize| self.runs[at].0.present().unwrap().snapshot().requests();
-        let due = |at: usize| (now.since(begun[at]).as_secs_f64() * RATES[at] as f64) as u64;
-        let end = now.plus(2 * PATIENCE);
-        while clock::mono() < end && (0..KINDS).any(|at| ended(at) < due(at)) {
+    fn finish(&self) {
+        self.runs.iter().for_each(|(control, _)| control.finish());
+        // A connection and an answer over it have their time each.
+        let end = clock::mono().plus(3 * PATIENCE);
+        while clock::mono() < end && !self.runs.iter().all(|(_, run)| run.is_finished()) {
             pass_time(LOOK);
         }
+        self.runs.iter().for_each(|(control, _)| control.stop());
     }
 }
 
@@ -167,29 +205,54 @@ fn gap_start(slices: &[Slice]) -> Option<Duration> {
     Some(SLICE * u32::try_from(start).unwrap())
 }
 
-/// A deed's own window lasts until the next one.
-fn seen(report: &Report, rate: u64, begun: Mono, deeds: &[Mono]) -> Seen {
-    let slices = &report.slices[..];
-    let place = |deed: &Mono| {
-        ((deed.since(begun).as_nanos() / SLICE.as_nanos()) as usize).min(slices.len())
+/// By slices in which some failed.
+fn losses(slices: &[Slice], begun: Mono, deeds: &[Mono]) -> Vec<Loss> {
+    let bad = slices.iter().enumerate().filter(|(_, slice)| slice.bad > 0);
+    let loss = |(at, slice): (usize, &Slice)| {
+        let end = begun.plus(SLICE * u32::try_from(at + 1).unwrap());
+        Loss::new(end, slice.bad.into(), deeds)
     };
-    let starts: Vec<usize> = deeds.iter().map(place).collect();
-    let ends = starts.iter().skip(1).copied().chain([slices.len()]);
+    bad.map(loss).collect()
+}
+
+/// A deed's own window lasts until the next one; from `over` on nothing more was asked.
+fn seen(report: &Report, rate: u64, begun: Mono, over: Mono, deeds: &[Mono]) -> Seen {
+    let slices = &report.slices[..];
+    let place =
+        |at: Mono| ((at.since(begun).as_nanos() / SLICE.as_nanos()) as usize).min(slices.len());
+    // Who waits for the last answers asks nothing: that is no gap.
+    let asking = &slices[..place(over)];
+    let starts: Vec<usize> = deeds.iter().map(|&deed| place(deed)).collect();
+    let ends = starts.iter().skip(1).copied().chain([asking.len()]);
     let view = |slices: &[Slice]| DrillView::new("", Duration::ZERO, slices, rate);
-    let each: Vec<DrillView> =
-        starts.iter().zip(ends).map(|(&start, end)| view(&slices[start..end])).collect();
-    let whole = view(slices);
-    let late = report.oldest_unfinished > PATIENCE.as_secs_f64();
-    let overdue = if late { report.unfinished } else { 0 };
-    let longest = |time: fn(&DrillView) -> f64| each.iter().map(time).fold(0.0, f64::max);
+    let recoveries = starts.iter().zip(ends).map(|(&start, end)| view(&asking[start..end]).recover);
+    let mut losses = losses(slices, begun, deeds);
+    // It did not even fail in time.
+    if report.unfinished > 0 {
+        losses.push(Loss::new(clock::mono(), report.unfinished, deeds));
+    }
     let causes = report.error_causes.iter().map(|(kind, cause)| format!("{kind}: {cause}"));
     Seen {
-        asked: report.requests + overdue,
-        lost: whole.lost + overdue,
-        gap: whole.gap,
-        gap_at: gap_start(slices).map(|at| begun.plus(at)),
-        detect: longest(|view| view.detect),
-        recover: longest(|view| view.recover),
+        asked: report.requests + report.unfinished,
+        losses,
+        gap: view(asking).gap,
+        gap_at: gap_start(asking).map(|at| begun.plus(at)),
+        recover: recoveries.fold(0.0, f64::max),
         causes: causes.collect(),
     }
+}
+
+/// A loss counts from the deed before it.
+#[test]
+fn losses_have_their_times() {
+    let second = |seconds: u64| Mono::from_nanos(seconds * 1_000_000_000);
+    let mut slices = vec![Slice { good: 1, bad: 0 }; 500];
+    for (at, bad) in [(50, 1), (149, 2), (399, 3)] {
+        slices[at].bad = bad;
+    }
+    let losses = losses(&slices, second(10), &[second(11), second(13)]);
+    let times: Vec<(f64, u64)> = losses.iter().map(|loss| (loss.after, loss.requests)).collect();
+    assert_eq!(times, [(0.0, 1), (0.5, 2), (1.0, 3)]);
+    let seen = Seen { losses, ..Seen::default() };
+    assert_eq!((seen.lost(), seen.detect()), (6, 1.0));
 }

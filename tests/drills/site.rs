@@ -170,7 +170,7 @@ impl Site {
             let account = account.map_or_else(|| "nobody saw it".to_owned(), |a| a.to_string());
             println!("  {name}: {:.2} s without an answer; {account}", load.gap);
         }
-        Run { loads, blind: testimony.blind() }
+        Run { loads, stills: testimony.stills() }
     }
 
     fn all_well(&self) -> bool {

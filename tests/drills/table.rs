@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
-use crate::load::{KINDS, NAMES, Run, Seen};
+use weir_core::time::clock::Mono;
 
-/// A run in which this process had no core for so long at a time says nothing of Weir when it has
-/// lost something: clients gave up, and members were silent, since they did not run.
-const BLIND: Duration = Duration::from_secs(1);
+use crate::load::{KINDS, Loss, NAMES, Run, Seen};
+use crate::witness::Still;
 
 /// What a drill may cost.
 #[derive(Clone, Copy, Debug)]
@@ -36,10 +34,10 @@ impl Cost {
         let fault = |at: usize| {
             let (load, name) = (&seen[at], NAMES[at]);
             let most = if self.loads[at] { load.asked * self.percent / 100 } else { 0 };
-            let late = load.lost > 0 && load.detect > self.detect;
-            (load.lost > most || late).then(|| {
-                let Seen { lost, detect, causes, .. } = load;
-                let late = format!("until {detect:.2} s after: {}", causes.join("; "));
+            let (lost, detect) = (load.lost(), load.detect());
+            (lost > most || detect > self.detect).then(|| {
+                let causes = load.causes.join("; ");
+                let late = format!("until {detect:.2} s after: {causes}");
                 format!(
                     "{drill}: {name} lost {lost} of {most} that it may within {} s, {late}",
                     self.detect
@@ -76,23 +74,26 @@ pub struct Table {
 impl Table {
     /// Adds a run of a drill, in which something was done `times` times.
     pub fn add(&mut self, drill: &str, times: u64, cost: Cost, run: &Run) {
-        let Run { loads: seen, blind } = run;
+        let Run { loads: seen, stills } = run;
         let asked: u64 = seen.iter().map(|load| load.asked).sum();
-        let lost = seen.each_ref().map(|load| load.lost);
+        let lost = seen.each_ref().map(Seen::lost);
         let gaps = seen.each_ref().map(|load| load.gap);
         println!("{drill}: {times} times, {asked} asked, lost {lost:?}, gaps {gaps:.2?} s");
-        for (name, load) in NAMES.iter().zip(seen).filter(|(_, load)| load.lost > 0) {
-            let Seen { asked, lost, gap, detect, recover, causes, .. } = load;
+        for (name, load) in NAMES.iter().zip(seen).filter(|(_, load)| load.lost() > 0) {
+            let Seen { asked, gap, recover, causes, .. } = load;
+            let (lost, detect) = (load.lost(), load.detect());
             let times = format!("gap {gap:.2} s, detected {detect:.2} s, recovered {recover:.2} s");
             println!("  {name}: {lost} of {asked}, {times}: {}", causes.join("; "));
         }
         let faults = cost.faults(drill, seen);
-        let judged = faults.is_empty() || *blind < BLIND;
+        let counted = cost.faults(drill, &seen.each_ref().map(|load| load.without(stills)));
+        let judged = faults.is_empty() || !counted.is_empty();
         if judged {
-            self.faults.extend(faults);
+            self.faults.extend(counted);
         } else {
+            let longest = stills.iter().map(Still::lasts).max().unwrap_or_default();
             let why =
-                format!("not judged, the machine stood still for {:.1} s", blind.as_secs_f64());
+                format!("not judged, the machine stood still for {:.1} s", longest.as_secs_f64());
             println!("  {why}");
             self.excused.extend(faults.iter().map(|fault| format!("{why}: {fault}")));
         }
@@ -106,7 +107,7 @@ impl Table {
         row.lost.iter_mut().zip(lost).for_each(|(all, more)| *all += more);
         let most = |time: fn(&Seen) -> f64| seen.iter().map(time).fold(0.0, f64::max);
         row.gap = row.gap.max(most(|load| load.gap));
-        row.detect = row.detect.max(most(|load| load.detect));
+        row.detect = row.detect.max(most(Seen::detect));
         row.recover = row.recover.max(most(|load| load.recover));
     }
 
@@ -150,4 +151,25 @@ impl fmt::Display for Table {
         }
         self.excused.iter().try_for_each(|what| writeln!(f, "\n{what}"))
     }
+}
+
+/// A machine that stood still excuses what it may have lost, and nothing else.
+#[test]
+fn only_losses_about_a_standstill_are_excused() {
+    let second = |seconds: u64| Mono::from_nanos(seconds * 1_000_000_000);
+    let stills = vec![Still { start: second(10), end: second(12) }];
+    let found = |lost_at: &[u64]| {
+        let loss = |&at: &u64| Loss { at: second(at), requests: 1, after: 1.0 };
+        let mut loads: [Seen; KINDS] = Default::default();
+        let losses = lost_at.iter().map(loss).collect();
+        loads[0] = Seen { asked: 99, losses, ..Seen::default() };
+        let mut table = Table::default();
+        table.add("drill", 1, Cost::NOTHING, &Run { loads, stills: stills.clone() });
+        (table.wrong().len(), table.is_open())
+    };
+    assert_eq!(found(&[]), (0, false));
+    assert_eq!(found(&[10, 12, 17]), (0, true));
+    assert_eq!(found(&[9]), (1, false));
+    assert_eq!(found(&[18]), (1, false));
+    assert_eq!(found(&[11, 30]), (1, false));
 }

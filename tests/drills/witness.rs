@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use weir_core::time::clock::{self, Mono};
 
+use crate::load::PATIENCE;
 use crate::process::pass_time;
 
 /// Between two looks.
 const STEP: Duration = Duration::from_millis(20);
+/// Who could not look for so long stood still, and so did the loads and members of its process.
+const STILL: Duration = Duration::from_secs(1);
 
 /// Time of all threads of a process together.
 #[derive(Clone, Copy, Debug, Default)]
@@ -86,10 +89,10 @@ impl Witness {
 pub struct Testimony(Vec<Look>);
 
 impl Testimony {
-    /// The longest time between two looks.
-    pub fn blind(&self) -> Duration {
-        let between = self.0.windows(2).map(|pair| pair[1].at.since(pair[0].at));
-        between.max().unwrap_or_default()
+    /// The times in which the machine stood still.
+    pub fn stills(&self) -> Vec<Still> {
+        let between = self.0.windows(2).map(|pair| Still { start: pair[0].at, end: pair[1].at });
+        between.filter(|still| still.lasts() >= STILL).collect()
     }
 
     /// Of so long from `start` on; `None` when the witness saw nothing of it.
@@ -104,6 +107,25 @@ impl Testimony {
             loads: last.loads.since(first.loads),
             blind: within.map(|pair| pair[1].at.since(pair[0].at)).max().unwrap_or_default(),
         })
+    }
+}
+
+/// A time in which this process, with all loads and members, had no core.
+#[derive(Clone, Copy, Debug)]
+pub struct Still {
+    pub start: Mono,
+    pub end: Mono,
+}
+
+impl Still {
+    pub fn lasts(&self) -> Duration {
+        self.end.since(self.start)
+    }
+
+    /// Does a loss at this time say nothing of Weir? Clients gave up what they had asked before,
+    /// and members were silent, since they did not run.
+    pub fn excuses(&self, at: Mono) -> bool {
+        (self.start..=self.end.plus(PATIENCE)).contains(&at)
     }
 }
 
