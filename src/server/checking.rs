@@ -9,6 +9,7 @@ use std::time::Duration;
 use weir_core::control::{Member, MemberName, State};
 use weir_core::model::Handle;
 use weir_core::rt::Sender;
+use weir_core::time::clock::Mono;
 use weir_core::tls::Stream;
 use weir_health::{First, GrpcAnswering, GrpcCall, Past, Prober, ProberCounters, Target};
 
@@ -17,6 +18,10 @@ use super::control::Event;
 
 /// Beside one timeout, how long a start or a reload waits for the first verdicts.
 const SLACK: Duration = Duration::from_secs(1);
+/// How often is looked whether they are there; no more than this counts from one look to the next.
+const LOOK: Duration = Duration::from_millis(100);
+/// So long after the one before, a look is late: this thread, which probes as well, had no core.
+const LATE: Duration = Duration::from_millis(200);
 
 /// The health checks of this process.
 #[derive(Debug)]
@@ -107,11 +112,47 @@ fn ask_grpc(stream: Stream, call: GrpcCall) -> GrpcAnswering {
     })
 }
 
-/// How long the first verdicts on these members may take.
-pub fn patience(state: &State, awaited: &BTreeSet<Handle>) -> Duration {
-    let awaited = state.members().filter(|(_, member)| awaited.contains(&member.handle));
-    let timeouts = awaited.filter_map(|(pool, _)| Some(pool.monitor.as_ref()?.timeout));
-    timeouts.max().map_or(Duration::ZERO, |timeout| timeout + SLACK)
+/// How long a start or a reload still waits for first verdicts: the longest timeout of a check and
+/// [`SLACK`], of time in which this thread could look. If a look is [`LATE`] that timeout is added
+/// once, since probes are forgiven as much (`weir-health`, patience). So it ends on a machine that
+/// never has a core for it, too.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    left: Duration,
+    /// What the first late look adds.
+    spare: Duration,
+    looked: Mono,
+}
+
+impl Wait {
+    /// Begins `now`, for the verdicts on these members.
+    pub fn new(state: &State, awaited: &BTreeSet<Handle>, now: Mono) -> Wait {
+        let awaited = state.members().filter(|(_, member)| awaited.contains(&member.handle));
+        let timeouts = awaited.filter_map(|(pool, _)| Some(pool.monitor.as_ref()?.timeout));
+        Wait::of(timeouts.max(), now)
+    }
+
+    /// `None` = nobody is waited for.
+    fn of(timeout: Option<Duration>, now: Mono) -> Wait {
+        let left = timeout.map_or(Duration::ZERO, |timeout| timeout + SLACK);
+        Wait { left, spare: timeout.unwrap_or_default(), looked: now }
+    }
+
+    /// What is left of it; to be asked again within [`Wait::tick`].
+    pub fn look(&mut self, now: Mono) -> Duration {
+        let took = now.since(self.looked);
+        self.looked = now;
+        if took >= LATE && !self.left.is_zero() {
+            self.left += std::mem::take(&mut self.spare);
+        }
+        self.left = self.left.saturating_sub(took.min(LOOK));
+        self.left
+    }
+
+    /// Until the next look is due.
+    pub fn tick(&self) -> Duration {
+        self.left.min(LOOK)
+    }
 }
 
 /// R8.1-17: a pool that no listener uses is not checked; R8.1-4: a member with weight 0 is.
@@ -139,4 +180,39 @@ fn targets(
         };
         members.filter_map(target).collect::<Vec<_>>()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(2);
+
+    /// What is left after so many looks, so far apart.
+    fn look(wait: &mut Wait, times: u32, apart: Duration) -> Duration {
+        (0..times).fold(Duration::ZERO, |_, _| wait.look(wait.looked.plus(apart)))
+    }
+
+    #[test]
+    fn first_verdicts_are_waited_for_one_timeout_and_a_second() {
+        let mut wait = Wait::of(Some(TIMEOUT), Mono::from_nanos(1));
+        assert_eq!(look(&mut wait, 29, LOOK), LOOK);
+        // An event came meanwhile.
+        assert_eq!(look(&mut wait, 1, LOOK / 4), LOOK * 3 / 4);
+        assert_eq!((wait.tick(), look(&mut wait, 1, LOOK)), (LOOK * 3 / 4, Duration::ZERO));
+        // What is over does not begin again.
+        assert_eq!(look(&mut wait, 1, TIMEOUT), Duration::ZERO);
+        assert_eq!(look(&mut Wait::of(None, Mono::default()), 1, LATE), Duration::ZERO);
+    }
+
+    #[test]
+    fn time_in_which_nobody_could_look_does_not_count() {
+        let mut wait = Wait::of(Some(TIMEOUT), Mono::from_nanos(1));
+        assert_eq!(look(&mut wait, 10, LOOK), TIMEOUT);
+        // Probes that were forgiven as much have their time, too.
+        assert_eq!(look(&mut wait, 1, TIMEOUT * 30), TIMEOUT * 2 - LOOK);
+        assert_eq!(wait.tick(), LOOK);
+        // It ends all the same.
+        assert_eq!(look(&mut wait, 39, TIMEOUT), Duration::ZERO);
+    }
 }

@@ -382,11 +382,12 @@ impl Control {
 
     /// Waits for an event, or until something is due, and handles it.
     pub(super) async fn turn(&mut self) -> Option<End> {
+        let waiting = self.is_waiting(clock::mono());
         let tick = match &self.staged {
             _ if self.life.is_timed() => DRAIN_TICK,
             _ if self.life.is_draining() => IDLE_TICK,
             // Nothing is due by time while another process is waited for.
-            Some(staged) if self.is_waiting(clock::mono()) => staged.left(clock::mono()),
+            Some(staged) if waiting => staged.tick(),
             Some(_) => INHERIT_TICK,
             None => IDLE_TICK.min(self.certificates_left(clock::mono())),
         };

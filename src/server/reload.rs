@@ -17,7 +17,7 @@ use weir_core::model::{Config, Handle};
 use weir_core::obs::Board;
 use weir_core::time::clock::{self, Mono};
 
-use super::checking;
+use super::checking::Wait;
 use super::checks;
 use super::control::{Control, load_apart, millis_since};
 use super::doors::{Moves, Stock};
@@ -61,8 +61,8 @@ pub struct Pending {
 }
 
 /// A reload (or the start) that brings pools whose members nobody has asked yet: until their first
-/// verdicts, or until `until`, nothing changes but that these members are probed. Else clients
-/// would be answered 503 for members that are well.
+/// verdicts, or until `wait` is over, nothing changes but that these members are probed. Else
+/// clients would be answered 503 for members that are well.
 #[derive(Debug)]
 pub struct Staged {
     config: Arc<Config>,
@@ -72,13 +72,13 @@ pub struct Staged {
     /// What is to be served; the health that checks find meanwhile goes into it.
     pub next: State,
     awaited: BTreeSet<Handle>,
-    until: Mono,
+    wait: Wait,
 }
 
 impl Staged {
-    /// How long it still waits.
-    pub fn left(&self, now: Mono) -> Duration {
-        self.until.since(now)
+    /// How long until it has to be looked whether it still waits.
+    pub fn tick(&self) -> Duration {
+        self.wait.tick()
     }
 }
 
@@ -247,14 +247,14 @@ impl Control {
         if !awaited.is_empty() {
             self.checks.begin_early(self.fleet.state(), &next, &awaited);
         }
-        let until = clock::mono().plus(checking::patience(&next, &awaited));
-        Staged { config, certificates, notes: Vec::new(), plan, next, awaited, until }
+        let wait = Wait::new(&next, &awaited, clock::mono());
+        Staged { config, certificates, notes: Vec::new(), plan, next, awaited, wait }
     }
 
-    /// Is there a change that waits for first verdicts, and still has to?
-    pub(super) fn is_waiting(&self, now: Mono) -> bool {
-        self.staged.as_ref().is_some_and(|staged| {
-            !staged.left(now).is_zero() && self.checks.unjudged(&staged.awaited) > 0
+    /// Looks whether there is a change that waits for first verdicts, and still has to.
+    pub(super) fn is_waiting(&mut self, now: Mono) -> bool {
+        self.staged.as_mut().is_some_and(|staged| {
+            !staged.wait.look(now).is_zero() && self.checks.unjudged(&staged.awaited) > 0
         })
     }
 

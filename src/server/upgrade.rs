@@ -28,8 +28,8 @@ use crate::upgrade::heir::{Handed, Legacy, Waiting};
 use crate::upgrade::wire::{Manifest, PROTOCOL};
 
 /// How long a new process may take to get ready: half a minute beside the first answers of its
-/// members, which take no longer than the longest timeout of a check (R8.9-3). This process does
-/// not know whom the new one asks.
+/// members, which take no longer than the longest timeout of a check (R8.9-3) while the machine has
+/// a core for them. This process does not know whom the new one asks.
 const PATIENCE: Duration = Duration::from_secs(30 + 51);
 
 /// How long a process that can't take over all may take for the clients that it has let in.
