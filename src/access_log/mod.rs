@@ -119,7 +119,7 @@ impl Writers {
         let running = std::mem::take(&mut self.running).into_iter();
         writers.extend(running.map(|(target, writer)| (target, writer.leave())));
         for (_, writer) in &writers {
-            writer.retire();
+            writer.end();
         }
         let until = weir_core::time::clock::mono().plus(LAST_LINES);
         for (target, writer) in writers {

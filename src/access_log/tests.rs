@@ -95,6 +95,31 @@ fn a_target_that_goes_gets_its_last_lines() {
     writers.finish();
 }
 
+/// A shard that is behind finds the target in an update that it has not looked at yet.
+#[test]
+fn a_target_that_goes_waits_for_who_will_find_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    let mut writers = Writers::new(1);
+    writers.follow(writers.open(&state(&[&one])).unwrap()).unwrap();
+    let update = writers.spools();
+    writers.follow(writers.open(&state(&[&two])).unwrap()).unwrap();
+    let soon = weir_core::time::clock::mono().plus(Duration::from_millis(200));
+    assert!(!writers.leaving.last().unwrap().1.wait(soon));
+    let found = Arc::clone(update[&LogTarget::File(one.clone())].pipe(0).unwrap());
+    drop(update);
+    line(&found, "late");
+    drop(found);
+    until("the thread to end", || writers.leaving.iter().all(|(_, one)| one.has_ended()));
+    assert_eq!(read(&one), "late\n");
+    // At the process' end shards have ended, and what they were told stays.
+    let told = writers.spools();
+    line(&pipe(&writers, &two), "last");
+    writers.finish();
+    assert_eq!(read(&two), "last\n");
+    assert_eq!(Arc::strong_count(&told[&LogTarget::File(two)]), 1, "the thread has ended");
+}
+
 /// A target that goes while its reader has stalled keeps neither file nor thread: again and again,
 /// the process is as small as before.
 #[test]

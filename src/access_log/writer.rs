@@ -4,13 +4,14 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use weir_core::limits::LOG_DELAY_MS;
+use weir_core::model::LogTarget;
 use weir_core::obs::{Block, Spool};
 use weir_core::time::clock::{self, Mono};
 
@@ -23,6 +24,8 @@ const NUDGE: Duration = Duration::from_millis(10);
 const RUNS: u8 = 0;
 /// It is to end when nobody can have lines for it any more.
 const RETIRED: u8 = 1;
+/// The same, and there are no shards any more that could come by lines.
+const LAST: u8 = 2;
 
 /// A running writer, as control sees it.
 #[derive(Debug)]
@@ -111,6 +114,12 @@ impl Leaver {
         self.thread.unpark();
     }
 
+    /// The same when the shards have ended: who has the spool still writes nothing into it.
+    pub(super) fn end(&self) {
+        self.shared.life.store(LAST, Ordering::Release);
+        self.thread.unpark();
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.wait(Mono::default())
     }
@@ -131,14 +140,32 @@ impl Leaver {
 }
 
 impl Source {
-    /// Since when it is retired, and all pipes are the spool's alone.
+    /// Since when it is retired, and nobody can have lines for it any more.
     fn over_since(&self) -> Option<Mono> {
-        let retired = || self.shared.life.load(Ordering::Acquire) == RETIRED;
-        let alone = || self.spool.pipes().iter().all(|pipe| Arc::strong_count(pipe) == 1);
-        if self.over.get().is_none() && retired() && alone() {
+        if self.over.get().is_none() && self.is_over() {
             self.over.set(Some(clock::mono()));
         }
         self.over.get()
+    }
+
+    fn is_over(&self) -> bool {
+        // Updates that no shard has looked at have the spool, from which it would take its pipe.
+        let unknown = match self.shared.life.load(Ordering::Acquire) {
+            RUNS => return false,
+            RETIRED => Arc::strong_count(&self.spool) == 1,
+            _ => true,
+        };
+        // A pipe that was taken from it is seen as taken once the spool is seen as left.
+        fence(Ordering::Acquire);
+        unknown && self.spool.pipes().iter().all(|pipe| Arc::strong_count(pipe) == 1)
+    }
+
+    /// Is a target that has stalled since `stalled` to be given up? A reader that stalls is waited
+    /// for, but not for ever when there is nothing else to wait for: thread, file and lines would
+    /// stay for as long as the process runs.
+    fn gives_up(&self, stalled: Mono) -> bool {
+        let over = self.over_since();
+        over.is_some_and(|over| clock::mono().since(over.max(stalled)) >= LAST_LINES)
     }
 }
 
@@ -162,52 +189,17 @@ impl Work {
 
     /// Writes all lines that are here.
     fn sweep(&mut self, blocks: &mut Vec<Block>) {
-        let spool = Arc::clone(&self.source.spool);
-        for pipe in spool.pipes() {
+        // Whoever has the spool is counted, so this thread has it once.
+        let Work { source, file, failing, .. } = self;
+        for pipe in source.spool.pipes() {
             pipe.take(blocks);
             for block in blocks.drain(..) {
-                let written = self.write(&block.text);
-                spool.written.add(written.lines);
-                spool.lost.add(block.lines.saturating_sub(written.lines));
-                self.tell(&written);
+                let written = file.write(&block.text, |stalled| source.gives_up(stalled));
+                source.spool.written.add(written.lines);
+                source.spool.lost.add(block.lines.saturating_sub(written.lines));
+                tell(&written, failing, &file.target, &source.spool);
                 pipe.give_back(block);
             }
-        }
-    }
-
-    /// A reader that stalls is waited for, but not for ever when there is nothing else to wait for:
-    /// thread, file and lines would stay for as long as the process runs.
-    fn write(&mut self, text: &[u8]) -> Written {
-        let source = &self.source;
-        let gives_up = |stalled: Mono| {
-            let over = source.over_since();
-            over.is_some_and(|over| clock::mono().since(over.max(stalled)) >= LAST_LINES)
-        };
-        self.file.write(text, gives_up)
-    }
-
-    /// Says once that the target fails, and once that it does no more.
-    fn tell(&mut self, written: &Written) {
-        match &written.trouble {
-            Some(trouble) if !self.failing => {
-                self.failing = true;
-                let what = describe(&self.file.target);
-                match trouble {
-                    Trouble::Failed(e) => tracing::error!(
-                        "{what}: {e}; lines are dropped and counted until it takes some"
-                    ),
-                    Trouble::Stalled => {
-                        tracing::warn!("{what}: takes no more lines; the last ones are lost");
-                    }
-                }
-            }
-            None if self.failing => {
-                self.failing = false;
-                let dropped = self.source.spool.dropped();
-                let what = describe(&self.file.target);
-                tracing::warn!("{what}: takes lines again; {dropped} were dropped so far");
-            }
-            _ => {}
         }
     }
 
@@ -217,5 +209,31 @@ impl Work {
             Ok(file) => self.file = file,
             Err(e) => tracing::error!("SIGUSR1: {e:#}; the old file stays in use"),
         }
+    }
+}
+
+/// Says once that the target fails, and once that it does no more.
+fn tell(written: &Written, failing: &mut bool, target: &LogTarget, spool: &Spool) {
+    match &written.trouble {
+        Some(trouble) if !*failing => {
+            *failing = true;
+            let what = describe(target);
+            match trouble {
+                Trouble::Failed(e) => {
+                    tracing::error!(
+                        "{what}: {e}; lines are dropped and counted until it takes some"
+                    );
+                }
+                Trouble::Stalled => {
+                    tracing::warn!("{what}: takes no more lines; the last ones are lost");
+                }
+            }
+        }
+        None if *failing => {
+            *failing = false;
+            let (what, dropped) = (describe(target), spool.dropped());
+            tracing::warn!("{what}: takes lines again; {dropped} were dropped so far");
+        }
+        _ => {}
     }
 }
