@@ -92,8 +92,7 @@ impl File {
                 break Some(Trouble::Stalled);
             }
             // More could be waited for in the middle of the write.
-            let most = if self.read { sys::PIPE_BYTES } else { rest.len() };
-            match self.file.write(rest.get(..most).unwrap_or(rest)) {
+            match self.file.write(if self.read { piece(rest) } else { rest }) {
                 Ok(0) => break Some(Trouble::Failed(io::ErrorKind::WriteZero.into())),
                 Ok(n) => {
                     taken += n;
@@ -134,6 +133,15 @@ impl File {
         let ours = self.file.stream_position().is_ok_and(|at| at == meta.len());
         meta.is_file() && ours && self.file.set_len(meta.len().saturating_sub(bytes)).is_ok()
     }
+}
+
+/// The beginning of `text` that a pipe takes whole: whole lines as far as they fit, of a longer
+/// line as much as fits. So lines of several writers don't mix, and what a reader finds ends with
+/// one.
+fn piece(text: &[u8]) -> &[u8] {
+    let most = text.get(..sys::PIPE_BYTES).unwrap_or(text);
+    let whole = most.iter().rposition(|&b| b == b'\n').and_then(|at| most.get(..=at));
+    whole.unwrap_or(most)
 }
 
 /// For messages.
@@ -207,15 +215,38 @@ mod tests {
         assert!(matches!(written.trouble, Some(Trouble::Stalled)));
         assert_eq!(asked.get(), 3);
         assert!((4..1_000).contains(&written.lines), "{written:?}");
-        // Who reads all that is there makes room; part of a line was.
-        let mut reader = fs::File::open(&path).unwrap();
-        let mut read = vec![0; 64 * 1024];
-        io::Read::read_exact(&mut reader, &mut read).unwrap();
-        assert!(file.torn);
+        // Who reads all that is there makes room.
+        let mut reader = open(&path).unwrap();
+        assert_eq!(drain(&mut reader), line.repeat(written.lines as usize));
+        // A line that no pipe takes whole is torn.
+        let mut long = vec![b'y'; 2 << 20];
+        long.push(b'\n');
+        let written = file.write(&long, |_| true);
+        assert!(matches!(written.trouble, Some(Trouble::Stalled)) && file.torn, "{written:?}");
+        assert!(drain(&mut reader).iter().all(|&b| b == b'y'));
         assert!(file.write(b"next\n", |_| true).trouble.is_none());
-        let mut rest = [0; 6];
-        io::Read::read_exact(&mut reader, &mut rest).unwrap();
-        assert_eq!(&rest, b"\nnext\n");
+        assert_eq!(drain(&mut reader), b"\nnext\n");
+    }
+
+    #[test]
+    fn pieces_end_with_lines() {
+        let short = b"one\ntwo\n";
+        assert_eq!(piece(short), short);
+        let line = [[b'x'; 999].as_slice(), b"\n"].concat();
+        assert_eq!(piece(&line.repeat(9)), line.repeat(4));
+        let long = [b'y'; 9_000];
+        assert_eq!(piece(&long).len(), sys::PIPE_BYTES);
+        // The rest of a long line goes with what follows it.
+        let rest = [&long[..100], b"\n", line.as_slice(), long.as_slice()].concat();
+        assert_eq!(piece(&rest).len(), 101 + line.len());
+    }
+
+    /// All that stands in a pipe now.
+    fn drain(reader: &mut fs::File) -> Vec<u8> {
+        let mut taken = Vec::new();
+        let empty = io::Read::read_to_end(reader, &mut taken).unwrap_err();
+        assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
+        taken
     }
 
     /// R13.1-1: a clear error.
