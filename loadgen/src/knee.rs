@@ -167,9 +167,8 @@ pub fn search(
             if nearest.as_ref().is_none_or(|known| this.distance < known.distance) {
                 nearest = Some(this);
             }
-            // Who was too slow matters most where the objective was missed.
-            let told = report.notes.into_iter().filter(|note| !knee.notes.contains(note));
-            knee.notes = told.collect();
+            // Who was too slow matters most where the objective was missed last.
+            knee.notes = report.notes;
         }
         let (met, missed) = (tried.met, |known: &Try| known.asked == rate && !known.met);
         let first_miss = !met && !knee.tries.last().is_some_and(missed);

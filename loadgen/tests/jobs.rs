@@ -70,6 +70,8 @@ fn the_knee_of_a_target_that_bears_so_much() {
     assert_eq!(knee.rate, None);
     // 32 requests say nothing of a percentile: lower rates are not tried.
     assert_eq!(knee.tries.iter().map(|tried| tried.asked).collect::<Vec<_>>(), [64, 64]);
+    // It is in the report of both runs.
+    assert!(knee.notes.iter().any(|note| note.contains("shorter than a second")), "{knee:?}");
     let text = knee.to_text();
     for part in ["not p50<1us: ", "the nearest was 64 requests", "like --slo 'p50<"] {
         assert!(text.contains(part), "{part} in {text}");
