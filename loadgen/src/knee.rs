@@ -153,6 +153,13 @@ pub fn search(
     while let Some(rate) = search.next() {
         let label = format!("{} /s", units::count(rate));
         let plan = Plan { rate: Some(rate), ..plan.clone() };
+        // Going down from a rate that missed, there is a point from which on too little is asked to
+        // say anything.
+        if let (None, Some(_)) = search.bounds()
+            && requests(&plan) < limits::FEWEST_REQUESTS
+        {
+            break;
+        }
         let run = control.run(&plan, &mut |second, so_far| on_second(&label, second, so_far));
         let report = match run {
             Err(_) if control.is_stopped() && !knee.tries.is_empty() => break,
@@ -177,9 +184,6 @@ pub fn search(
             continue;
         }
         search.tell(met);
-        if search.bounds().0.is_none() && requests(&plan) < limits::FEWEST_REQUESTS {
-            break;
-        }
     }
     if let (Some(nearest), (None, Some(_))) = (nearest, search.bounds()) {
         knee.notes.insert(0, nearest.advice(&knee.slo));

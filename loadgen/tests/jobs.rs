@@ -64,16 +64,16 @@ fn the_knee_of_a_target_that_bears_so_much() {
     let (met, missed) = (knee.rate.unwrap(), knee.missed.unwrap());
     assert!((50..=404).contains(&met) && missed > met, "{knee:?}");
     assert!(knee.to_text().contains("The objective holds up to"));
-    let none = Search::new(64, 0.25, 1 << 30);
+    let none = Search::new(256, 0.25, 1 << 30);
     let knee = knee::search(&plan, &slo("p50<1us"), none, &Control::default(), &mut |_, _, _| {});
     let knee = knee.unwrap();
     assert_eq!(knee.rate, None);
-    // 32 requests say nothing of a percentile: lower rates are not tried.
-    assert_eq!(knee.tries.iter().map(|tried| tried.asked).collect::<Vec<_>>(), [64, 64]);
+    // At 128 a second it would be 64 requests, which say nothing of a percentile.
+    assert_eq!(knee.tries.iter().map(|tried| tried.asked).collect::<Vec<_>>(), [256, 256]);
     // It is in the report of both runs.
     assert!(knee.notes.iter().any(|note| note.contains("shorter than a second")), "{knee:?}");
     let text = knee.to_text();
-    for part in ["not p50<1us: ", "the nearest was 64 requests", "like --slo 'p50<"] {
+    for part in ["not p50<1us: ", "the nearest was 256 requests", "like --slo 'p50<"] {
         assert!(text.contains(part), "{part} in {text}");
     }
 }
