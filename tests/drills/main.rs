@@ -26,9 +26,9 @@ use table::Table;
 
 /// Resident memory may grow by so much after the first round, which has touched everything: what
 /// the allocator keeps varies by a few MiB.
-const GROWTH_KIB: u64 = 12 * 1024;
-/// Descriptors may differ by so many: kept connections to members come and go.
-const MORE_DESCRIPTORS: usize = 24;
+const GROWTH_KIB: u64 = 6 * 1024;
+/// Descriptors may differ by so many: fewer than one that stays in each of five rounds.
+const MORE_DESCRIPTORS: usize = 3;
 
 /// More rounds at most for drills that could not be judged: the machine stood still.
 const MORE_ROUNDS: usize = 2;
