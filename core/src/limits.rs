@@ -40,11 +40,15 @@ pub struct BufferShape {
     pub size: usize,
     /// Buffers at most; memory is touched only as they are used.
     pub total: u16,
-    /// Buffers that the kernel is given at first …
+    /// Buffers that the kernel is given at first, and at least …
     pub published_first: u16,
     /// … and at most; a power of two.
     pub published_most: u16,
 }
+
+/// Turns that received anything after which half as many buffers are published when that would
+/// have done for each of them.
+pub const DEMAND_TURNS: u16 = 256;
 
 /// Small leases of a shard: at most 64 MiB, lent to at most as many arrivals at once.
 pub const SMALL_BUFFERS: BufferShape =

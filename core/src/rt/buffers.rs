@@ -4,9 +4,8 @@
 //! receive uses.
 //!
 //! A group reserves address space for its largest size but touches only what is used: free buffers
-//! are a stack, and only a small set of them is published to the kernel at a time. The set grows
-//! when the kernel runs out (ENOBUFS), so memory follows the load and stays bounded by the group's
-//! size.
+//! are a stack, and only as many are published to the kernel as [`Demand`] says. So memory follows
+//! the load and stays bounded by the group's size.
 
 use std::io;
 use std::mem::ManuallyDrop;
@@ -16,6 +15,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 
+use super::demand::Demand;
 use super::ring::Ring;
 use super::shard;
 use crate::limits;
@@ -64,7 +64,7 @@ pub(super) struct BufferGroup {
     untouched: u16,
     total: u16,
     published: u16,
-    target: u16,
+    demand: Demand,
     lent: usize,
 }
 
@@ -95,7 +95,7 @@ impl BufferGroup {
             untouched: 0,
             total: shape.total,
             published: 0,
-            target: shape.published_first,
+            demand: Demand::new(shape),
             lent: 0,
         })
     }
@@ -124,17 +124,19 @@ impl BufferGroup {
 
     /// The kernel found no buffer: publish more from now on.
     pub(super) fn ran_out(&mut self) {
-        self.target = (self.target.saturating_mul(2)).min(self.ring_entries);
+        self.demand.ran_out();
     }
 
-    /// Publishes free buffers up to the target; the kernel may use them at once.
+    /// Publishes free buffers, once a turn; the kernel may use them at once.
     pub(super) fn refill(&mut self) {
+        let target = self.demand.target(self.published);
         let before = self.tail;
-        while self.published < self.target {
+        while self.published < target {
             let Some(buffer) = self.take_free() else { break };
             self.write_entry(buffer);
             self.published += 1;
         }
+        self.demand.given(self.published);
         if self.tail != before {
             self.publish_tail();
         }

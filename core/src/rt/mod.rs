@@ -21,6 +21,7 @@
 
 mod buffers;
 mod connect;
+mod demand;
 mod driver;
 mod events;
 mod fault;
