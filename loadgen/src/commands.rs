@@ -20,10 +20,10 @@ use crate::control::Control;
 use crate::engine::RunError;
 use crate::idle;
 use crate::live::{Second, Snapshot};
-use crate::plan::Length;
+use crate::plan::{Length, Plan};
 use crate::report::{Report, SCHEMA};
 use crate::text;
-use crate::verdict::FailIf;
+use crate::verdict::{FailIf, Job};
 
 /// Exit codes of the program (interface section 1).
 mod exit {
@@ -99,11 +99,18 @@ fn run(mut args: RunArgs) -> Result<u8, Problem> {
     let outputs = Outputs::open(args.json.take(), args.csv.take(), args.html.take())?;
     let around = Around::new(&args);
     let (plan, fail_if) = args.plan().map_err(usage)?;
+    check(&fail_if, Job::Run, &plan)?;
     let (report, _) = around.perform(&plan, |control, _, watch| {
         control.run(&plan, &mut |second, so_far| watch("", second, so_far))
     })?;
     publish(&report, outputs)?;
     Ok(verdict(&report, &fail_if))
+}
+
+/// No condition may be one that can never hold: who gave it would take a run for good that was not
+/// judged at all.
+fn check(conditions: &[FailIf], job: Job, plan: &Plan) -> Result<(), Problem> {
+    conditions.iter().try_for_each(|condition| condition.fits(job, plan)).map_err(usage)
 }
 
 /// The exit code of a report.

@@ -74,6 +74,7 @@ impl Rows {
             ("p50", phase.p50),
             ("p75", phase.p75),
             ("p90", phase.p90),
+            ("p95", phase.p95),
             ("p99", phase.p99),
             ("p999", phase.p999),
             ("p9999", phase.p9999),

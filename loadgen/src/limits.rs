@@ -45,6 +45,8 @@ pub const MAX_COOKIES: usize = 64;
 pub const MAX_MEMBERS: usize = 1_024;
 /// Smallest and largest datagram payload.
 pub const DATAGRAM_SIZE: (u64, u64) = (48, 65_507);
+/// Bytes of a message unless the plan says otherwise.
+pub const MESSAGE_SIZE: u64 = 64;
 /// Slices of 10 ms that a drill looks at: an hour.
 pub const MAX_SLICES: usize = 360_000;
 /// How long a balancer may take to show a certificate that was written over the former one.

@@ -13,6 +13,9 @@ use crate::template::{Expect, Template};
 /// Requests a second that can be asked for.
 const RATES: std::ops::RangeInclusive<u64> = 1..=limits::MAX_RATE;
 
+/// The field of answers that tells the member, unless another one is named.
+pub(crate) const MEMBER_FIELD: &str = "X-Origin";
+
 /// When a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Length {
@@ -174,7 +177,7 @@ impl Plan {
             streams: 1,
             tls: TlsOptions::default(),
             sources: Vec::new(),
-            member_field: "X-Origin".to_string(),
+            member_field: MEMBER_FIELD.to_string(),
             expect_weights: Vec::new(),
             sticky: false,
             ids: false,
@@ -182,7 +185,7 @@ impl Plan {
             admin: None,
             access_log: None,
             exchange: Exchange::Echo,
-            size: 64,
+            size: limits::MESSAGE_SIZE,
             warmup: Duration::from_secs(1),
             timeout: limits::DEFAULT_TIMEOUT,
             seed: 1,
@@ -255,6 +258,7 @@ impl Plan {
     pub fn check(&self) -> Result<(), PlanError> {
         let fault = self.faults().into_iter().flatten().next();
         let fault = fault.or_else(|| self.protocol_fault());
+        let fault = fault.or_else(|| self.idle_flag());
         let fault = fault.or_else(|| self.requests().iter().find_map(template_fault));
         fault.map_or(Ok(()), |why| Err(PlanError(why)))
     }
@@ -336,6 +340,34 @@ impl Plan {
         } else {
             None
         }
+    }
+
+    /// What was asked for and would have no effect on what is spoken.
+    fn idle_flag(&self) -> Option<String> {
+        let scheme = self.target.scheme;
+        let (http, udp) = (scheme.is_http(), scheme == Scheme::Udp);
+        let upgrades = matches!(scheme, Scheme::Ws | Scheme::Wss);
+        let named = !["", MEMBER_FIELD].contains(&self.member_field.as_str());
+        let telling = http || udp;
+        // Given, has an effect, its name, where it has one.
+        let flags = [
+            (self.method.is_some(), http, "--method", "http and https"),
+            (!self.body.is_empty(), http, "--body", "http and https"),
+            (!self.headers.is_empty(), http || upgrades, "--header", "http, https, ws and wss"),
+            (!self.expect.statuses.is_empty(), http, "--expect-status", "http and https"),
+            (self.expect.contains.is_some(), http, "--expect-body", "http and https"),
+            (named, http, "--member-header", "http and https"),
+            (!self.expect_weights.is_empty(), telling, "--expect-weights", "http, https and udp"),
+            (self.ids, http, "--access-log", "http and https"),
+            (
+                self.reuse != Reuse::KeepAlive,
+                !udp,
+                "--close or --requests-per-connection",
+                "what has connections",
+            ),
+        ];
+        let idle = flags.into_iter().find(|(given, effect, _, _)| *given && !effect);
+        idle.map(|(_, _, flag, fits)| format!("{scheme} knows no {flag}: that is for {fits}"))
     }
 }
 
@@ -420,6 +452,18 @@ mod tests {
         let tcp = |p: &mut Plan| p.target = Target::parse("tcp://x:1").unwrap();
         assert!(fault(|p| (tcp(p), p.size = 0).0).contains("size"));
         assert!(fault(|p| (tcp(p), p.pipeline = 2).0).contains("pipelining"));
+        assert!(fault(|p| (tcp(p), p.method = Some("PUT".into())).0).contains("--method"));
+        assert!(fault(|p| (tcp(p), p.body = vec![1]).0).contains("--body"));
+        assert!(
+            fault(|p| (tcp(p), p.headers = vec![("A".into(), "b".into())]).0).contains("--head")
+        );
+        assert!(fault(|p| (tcp(p), p.expect.statuses = vec![200]).0).contains("--expect-status"));
+        let text = |p: &mut Plan| p.expect.contains = Some(crate::search::Needle::new(b"x"));
+        assert!(fault(|p| (tcp(p), text(p)).0).contains("--expect-body"));
+        let weights = |p: &mut Plan| p.expect_weights = vec![("a".into(), 1)];
+        assert!(fault(|p| (tcp(p), weights(p)).0).contains("--expect-weights"));
+        let udp = |p: &mut Plan| p.target = Target::parse("udp://x:1").unwrap();
+        assert!(fault(|p| (udp(p), p.reuse = Reuse::Requests(1)).0).contains("--close"));
         for (name, value, part) in [
             ("a b", "x", "not a header name"),
             ("", "x", "not a header name"),

@@ -57,6 +57,15 @@ impl Shares {
         })
     }
 
+    /// The chance of such shares by the weights alone, 0–1; zero when a stranger answered, or
+    /// nobody. Below 1 % they don't agree.
+    pub fn chance(&self) -> f64 {
+        match self.agree {
+            true => self.p.unwrap_or(1.0),
+            false => self.p.filter(|&p| p < LEVEL).unwrap_or(0.0),
+        }
+    }
+
     /// The verdict in a sentence.
     pub fn words(&self) -> String {
         let most = self.largest_difference * 100.0;

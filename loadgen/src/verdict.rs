@@ -4,8 +4,10 @@
 use std::fmt;
 
 use crate::hist::Summary;
+use crate::plan::Plan;
 use crate::record::ErrorClass;
 use crate::report::Report;
+use crate::target::Scheme;
 use crate::units;
 
 /// One condition that makes a run fail.
@@ -17,6 +19,17 @@ pub struct FailIf {
     limit: f64,
 }
 
+/// What the conditions are to judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// One run.
+    Run,
+    /// A run at a rate that a search chooses.
+    Search,
+    /// A run in which something happens.
+    Drill,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Connect,
@@ -26,6 +39,7 @@ enum Phase {
     Body,
     Total,
     Service,
+    Lateness,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +49,7 @@ enum Point {
     P50,
     P75,
     P90,
+    P95,
     P99,
     P999,
     P9999,
@@ -57,7 +72,13 @@ enum Metric {
     ErrorShare(Option<ErrorClass>),
     Requests,
     Rate,
+    /// The rate that was reached in percent of the one that was asked for.
+    Reached,
     Violations,
+    /// Chance of shares as far off the expected weights as these, percent.
+    Shares,
+    /// Largest difference of a member's share from the expected one, percent of all answers.
+    SharesOff,
     /// A count or a time of a drill.
     Drill(Outcome),
     Latency(Phase, Point),
@@ -73,14 +94,16 @@ enum Operator {
 }
 
 const METRICS: &str = "errors, errors.connect, errors.timeout, errors.reset, \
-    errors.bad_response, errors.tls, errors.status, errors.check, requests, rate, violations, \
-    in a drill lost, gap, detect, recover, and min, mean, p50, p75, p90, p99, p999, p9999, max, \
-    and these after connect. tls. sent. first_byte. body. total. or service.";
+    errors.bad_response, errors.tls, errors.status, errors.check, requests, rate, reached, \
+    violations, shares, shares.off, in a drill lost, gap, detect, recover, and min, mean, p50, \
+    p75, p90, p95, p99, p999, p9999, max, and these after connect. tls. sent. first_byte. body. \
+    total. service. or lateness.";
 
 impl FailIf {
     /// Reads `METRIC OP VALUE`: op is `>` `>=` `<` `<=` or `==`; a latency has a unit (`20ms`),
-    /// errors may be given in percent of all requests (`errors>0.1%`). Without a phase, a latency
-    /// means the total.
+    /// errors may be given in percent of all requests (`errors>0.1%`), the rate that was reached in
+    /// percent of the one asked for (`reached<99%`), the chance of the members' shares in percent
+    /// (`shares<1%`). Without a phase, a latency means the total.
     ///
     /// # Errors
     /// A message that names the fault and what is possible.
@@ -111,15 +134,56 @@ impl FailIf {
                     None => (value, false),
                 };
                 metric = match (metric, percent) {
+                    (Metric::Reached | Metric::Shares | Metric::SharesOff, false) => {
+                        return Err(wrong("this one is a percentage, like reached<99%"));
+                    }
+                    (metric @ (Metric::Reached | Metric::Shares | Metric::SharesOff), true) => {
+                        metric
+                    }
                     (metric, false) => metric,
                     (Metric::Errors(class), true) => Metric::ErrorShare(class),
-                    _ => return Err(wrong("only errors can be given in percent")),
+                    _ => return Err(wrong("this one can't be given in percent")),
                 };
                 let number = number.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
                 number.ok_or_else(|| wrong(&format!("`{value}` is not a number")))?
             }
         };
         Ok(FailIf { text: text.to_string(), metric, operator, limit })
+    }
+
+    /// Whether there is anything that this condition could judge in a run of `plan`.
+    ///
+    /// # Errors
+    /// Why it could never hold, with the cure.
+    pub fn fits(&self, job: Job, plan: &Plan) -> Result<(), String> {
+        let scheme = plan.target.scheme;
+        let constant = plan.rate.is_some() || job == Job::Search;
+        let (fits, why) = match self.metric {
+            Metric::Drill(_) => (job == Job::Drill, "only loadgen drill measures that"),
+            Metric::Reached | Metric::Latency(Phase::Service | Phase::Lateness, _) => {
+                (constant, "only a constant rate has that; add --rate")
+            }
+            Metric::Violations => {
+                (plan.sticky || scheme == Scheme::Udp, "nobody has to stay; add --sticky")
+            }
+            Metric::Shares | Metric::SharesOff => {
+                (!plan.expect_weights.is_empty(), "no weights are expected; add --expect-weights")
+            }
+            Metric::Latency(Phase::Tls, _) => (scheme.is_secure(), "the URL asks for no TLS"),
+            Metric::Latency(Phase::Connect, _) => {
+                (scheme != Scheme::Udp, "there are no connections over udp")
+            }
+            Metric::Errors(class) | Metric::ErrorShare(class) => match class {
+                Some(ErrorClass::Tls) => (scheme.is_secure(), "the URL asks for no TLS"),
+                Some(ErrorClass::Status) => (scheme.is_http(), "only HTTP has a status"),
+                _ => (true, ""),
+            },
+            Metric::Requests | Metric::Rate | Metric::Latency(..) => (true, ""),
+        };
+        match fits {
+            true => Ok(()),
+            false => Err(format!("`{self}` can never hold: {why}, or leave the condition out")),
+        }
     }
 
     /// What was measured, whether the condition holds or not; `None` when nothing was.
@@ -175,7 +239,10 @@ fn metric(name: &str) -> Option<Metric> {
         "errors" => return Some(Metric::Errors(None)),
         "requests" => return Some(Metric::Requests),
         "rate" => return Some(Metric::Rate),
+        "reached" => return Some(Metric::Reached),
         "violations" => return Some(Metric::Violations),
+        "shares" => return Some(Metric::Shares),
+        "shares.off" => return Some(Metric::SharesOff),
         "lost" => return Some(Metric::Drill(Outcome::Lost)),
         "gap" => return Some(Metric::Drill(Outcome::Gap)),
         "detect" => return Some(Metric::Drill(Outcome::Detect)),
@@ -199,6 +266,7 @@ fn metric(name: &str) -> Option<Metric> {
         "first_byte" | "header" => Phase::FirstByte,
         "total" => Phase::Total,
         "service" => Phase::Service,
+        "lateness" => Phase::Lateness,
         _ => return None,
     };
     let point = match point {
@@ -207,6 +275,7 @@ fn metric(name: &str) -> Option<Metric> {
         "p50" => Point::P50,
         "p75" => Point::P75,
         "p90" => Point::P90,
+        "p95" => Point::P95,
         "p99" => Point::P99,
         "p999" | "p99.9" => Point::P999,
         "p9999" | "p99.99" => Point::P9999,
@@ -231,6 +300,18 @@ impl Metric {
             Metric::Rate => {
                 Some((report.rate.achieved, format!("{}/s", units::rate(report.rate.achieved))))
             }
+            Metric::Reached => {
+                let share = report.rate.achieved * 100.0 / report.rate.asked?.max(1) as f64;
+                Some((share, format!("{share:.2} %")))
+            }
+            Metric::Shares | Metric::SharesOff => {
+                let shares = report.shares.as_ref()?;
+                let share = match self {
+                    Metric::Shares => shares.chance() * 100.0,
+                    _ => shares.largest_difference * 100.0,
+                };
+                Some((share, format!("{share:.2} %")))
+            }
             Metric::Violations => {
                 let n = report.stickiness_violations;
                 Some((n as f64, units::count(n)))
@@ -254,6 +335,7 @@ impl Metric {
                     Phase::Body => report.latency.body,
                     Phase::Total => report.latency.total,
                     Phase::Service => report.latency.service,
+                    Phase::Lateness => report.latency.lateness,
                 }?;
                 let value = point.of(&summary);
                 Some((value, units::seconds(value)))
@@ -270,6 +352,7 @@ impl Point {
             Point::P50 => summary.p50,
             Point::P75 => summary.p75,
             Point::P90 => summary.p90,
+            Point::P95 => summary.p95,
             Point::P99 => summary.p99,
             Point::P999 => summary.p999,
             Point::P9999 => summary.p9999,
@@ -282,6 +365,8 @@ impl Point {
 mod tests {
     use super::*;
     use crate::report::tests::sample;
+    use crate::shares::Shares;
+    use crate::target::Target;
 
     #[test]
     fn conditions_hold_or_not() {
@@ -302,6 +387,10 @@ mod tests {
             ("rate<1001", true),
             ("requests<2000", false),
             ("connect.p50>0s", false),
+            ("p95<2.1ms", true),
+            // No rate was asked for, no weights were expected.
+            ("reached<100%", false),
+            ("shares<100%", false),
         ] {
             let condition = FailIf::parse(text).unwrap();
             assert_eq!(condition.holds(&report).is_some(), holds, "{text}");
@@ -323,6 +412,8 @@ mod tests {
             ("p99>20", "unit"),
             ("p99>1%", "unknown unit"),
             ("rate<5%", "percent"),
+            ("reached<0.99", "percentage"),
+            ("shares<1", "percentage"),
             ("errors>x", "not a number"),
             ("errors>-1", "not a number"),
             ("errors>NaN", "not a number"),
@@ -330,6 +421,65 @@ mod tests {
         ] {
             let message = FailIf::parse(text).unwrap_err();
             assert!(message.contains(part), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn rates_and_shares_are_judged() {
+        let mut report = sample();
+        report.rate.asked = Some(2000);
+        let member = |name: &str, answers| crate::report::Member {
+            name: name.to_string(),
+            answers,
+            share: 0.0,
+            mean: 0.0,
+        };
+        let weights = [("a".to_string(), 1), ("b".to_string(), 3)];
+        let shares = |a, b| Shares::test(&weights, &[member("a", a), member("b", b)]);
+        let holds = |report: &Report, text: &str| FailIf::parse(text).unwrap().holds(report);
+        assert_eq!(holds(&report, "reached<99.5%").as_deref(), Some("50.00 %"));
+        assert_eq!(holds(&report, "reached<49%"), None);
+        report.shares = shares(500, 500);
+        assert_eq!(holds(&report, "shares<1%").as_deref(), Some("0.00 %"));
+        assert_eq!(holds(&report, "shares.off>5%").as_deref(), Some("25.00 %"));
+        report.shares = shares(255, 745);
+        assert_eq!(holds(&report, "shares<1%"), None);
+        assert_eq!(holds(&report, "shares.off>5%"), None);
+        // Somebody whom nobody expected answered.
+        report.shares = Shares::test(&weights[..1], &[member("a", 9), member("b", 1)]);
+        assert!(holds(&report, "shares<1%").is_some());
+    }
+
+    #[test]
+    fn what_can_never_hold_is_told() {
+        let plan = |url: &str, rate| Plan { rate, ..Plan::new(Target::parse(url).unwrap()) };
+        let (http, tcp) = (plan("http://h/", None), plan("tcp://h:1", Some(5)));
+        let (https, udp) = (plan("https://h/", Some(5)), plan("udp://h:1", None));
+        for (text, plan, job, part) in [
+            ("lost>=0", &http, Job::Run, "loadgen drill"),
+            ("gap>1s", &https, Job::Search, "loadgen drill"),
+            ("tls.p99>1ns", &http, Job::Run, "no TLS"),
+            ("errors.tls>0", &tcp, Job::Run, "no TLS"),
+            ("errors.status>1%", &tcp, Job::Run, "HTTP"),
+            ("service.p99>1s", &http, Job::Run, "--rate"),
+            ("reached<99%", &udp, Job::Run, "--rate"),
+            ("violations>0", &http, Job::Run, "--sticky"),
+            ("shares<1%", &http, Job::Run, "--expect-weights"),
+            ("connect.p99>1s", &udp, Job::Run, "udp"),
+        ] {
+            let why = FailIf::parse(text).unwrap().fits(job, plan).unwrap_err();
+            assert!(why.contains(part) && why.contains(text), "{text}: {why}");
+        }
+        for (text, plan, job) in [
+            ("lost>0", &http, Job::Drill),
+            ("tls.p99>1s", &https, Job::Run),
+            ("errors>0", &udp, Job::Run),
+            ("violations>0", &udp, Job::Run),
+            ("reached<99%", &http, Job::Search),
+            ("lateness.p99>1ms", &https, Job::Run),
+            ("p99>1s", &tcp, Job::Search),
+        ] {
+            assert_eq!(FailIf::parse(text).unwrap().fits(job, plan), Ok(()), "{text}");
         }
     }
 

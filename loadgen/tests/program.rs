@@ -178,6 +178,13 @@ fn fail_if_decides_the_exit_code() {
     assert_eq!(out.status.code(), Some(3));
     assert!(text(&out.stderr).contains("failed: requests>=20 holds, it was 20"));
     assert!(text(&out.stdout).contains("requests"), "the report is there all the same");
+    // R4.3-5: all answers are of "a".
+    let weights = ["--requests", "20", "--warmup", "0s", "--expect-weights", "a=1,b=1"];
+    let shares = |condition| loadgen(&[&[url.as_str()], &weights[..], &[condition]].concat());
+    let out = shares("--fail-if=shares<1%");
+    assert_eq!(out.status.code(), Some(3), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).contains("do NOT agree"));
+    assert_eq!(shares("--fail-if=shares.off>60%").status.code(), Some(0));
 }
 
 #[test]
@@ -206,6 +213,18 @@ fn bad_command_lines_are_exit_2() {
         &["https://127.0.0.1:1/", "--ca", "/no/such/file"],
         &["http://127.0.0.1:1/", "--fail-if", "p99>20"],
         &["http://127.0.0.1:1/", "--json", "/no/such/folder/x.json"],
+        // What would be taken and have no effect.
+        &["tcp://127.0.0.1:1", "--expect-body", "x"],
+        &["tcp://127.0.0.1:1", "--expect-status", "200"],
+        &["tcp://127.0.0.1:1", "--expect-weights", "a=1"],
+        &["tcp://127.0.0.1:1", "-X", "PUT"],
+        &["http://127.0.0.1:1/", "--insecure"],
+        &["http://127.0.0.1:1/", "--size", "1M"],
+        &["http://127.0.0.1:1/", "http://127.0.0.1:1/b", "--templates", "Cargo.toml"],
+        // What could never hold.
+        &["http://127.0.0.1:1/", "--fail-if", "lost>=0"],
+        &["http://127.0.0.1:1/", "--fail-if", "tls.p99>1ns"],
+        &["knee", "http://127.0.0.1:1/", "--slo", "lost<1"],
         &["knee", "--slo", "p99<5ms"],
         &["knee", "http://127.0.0.1:1/"],
         &["sweep"],

@@ -85,9 +85,9 @@ pub struct RunArgs {
     /// What tcp and tls do: echo, connect, upload or download
     #[arg(long, value_name = "WHAT", default_value = "echo", value_parser = parse_exchange)]
     pub exchange: Exchange,
-    /// Bytes of a message of tcp, tls, udp, ws and wss, like 64, 4k, 1M
-    #[arg(long, value_name = "SIZE", default_value = "64", value_parser = units::parse_size)]
-    pub size: u64,
+    /// Bytes of a message of tcp, tls, udp, ws and wss, like 64, 4k, 1M [default: 64]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
+    pub size: Option<u64>,
     /// Load before the measured window
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::parse_duration)]
     pub warmup: Duration,
@@ -191,21 +191,24 @@ impl RunArgs {
             fail_if.push(FailIf::parse(&text)?);
         }
         let (target, weights) = targets(&urls)?;
+        let tls = self.tls.options();
+        let given = (self.size.is_some(), self.templates.is_some(), tls != TlsOptions::default());
+        idle_flag(given, target.scheme, weights.len())?;
         let body = self.body.map_or_else(|| Ok(Vec::new()), |path| read_body("--body", &path))?;
         let plan = Plan {
             connections: self.connections,
-            length: match (self.requests, self.duration) {
-                (Some(n), _) => Length::Requests(n),
-                (None, duration) => Length::Duration(duration.unwrap_or(Duration::from_secs(10))),
+            length: match self.requests {
+                Some(n) => Length::Requests(n),
+                None => Length::Duration(self.duration.unwrap_or(Duration::from_secs(10))),
             },
             rate: self.rate.map(|Rate(from, _)| from),
             rate_to: self.rate.and_then(|Rate(_, to)| to),
             cores: self.cores.map_or_else(cpu::allowed_cores, |Cores(cores)| cores),
             spin: self.spin,
-            reuse: match (self.close, self.requests_per_connection) {
-                (true, _) => Reuse::Requests(1),
-                (false, Some(n)) => Reuse::Requests(n),
-                (false, None) => Reuse::KeepAlive,
+            reuse: match self.requests_per_connection {
+                _ if self.close => Reuse::Requests(1),
+                Some(n) => Reuse::Requests(n),
+                None => Reuse::KeepAlive,
             },
             method: self.method,
             headers: self.headers,
@@ -217,7 +220,7 @@ impl RunArgs {
             pipeline: self.pipeline,
             http2: self.http2,
             streams: self.streams,
-            tls: self.tls.options(),
+            tls,
             sources: self.source,
             member_field: self.expect.member_header,
             expect_weights: self.expect.expect_weights,
@@ -226,7 +229,7 @@ impl RunArgs {
             admin: self.admin,
             access_log: self.access_log,
             exchange: self.exchange,
-            size: self.size,
+            size: self.size.unwrap_or(limits::MESSAGE_SIZE),
             warmup: self.warmup,
             timeout: self.timeout.unwrap_or(match target.scheme {
                 Scheme::Udp => limits::DATAGRAM_TIMEOUT,
@@ -246,6 +249,25 @@ impl RunArgs {
             pids.iter().try_for_each(|&pid| check_pid(pid))?;
         }
         Ok((plan, fail_if))
+    }
+}
+
+/// Refuses what would be taken and ignored and is no matter of the plan: a size, templates, and
+/// settings of TLS that were given with so many URLs.
+fn idle_flag(given: (bool, bool, bool), scheme: Scheme, urls: usize) -> Result<(), String> {
+    let (size, templates, tls) = given;
+    if size && scheme.is_http() {
+        return Err("--size is of messages; what HTTP sends is --body".to_string());
+    }
+    if templates && urls > 1 {
+        return Err("--templates has the paths of all requests: give one URL".to_string());
+    }
+    match tls && !scheme.is_secure() {
+        true => Err(format!(
+            "{scheme} knows no --ca, --insecure, --server-name or --resume: that is for https, wss \
+             and tls"
+        )),
+        false => Ok(()),
     }
 }
 

@@ -2,8 +2,8 @@
 //! run. Called by `commands`.
 
 use super::{
-    Outputs, Problem, Progress, check_machine, complain, exit, print, publish, stoppable, to_json,
-    usage, verdict,
+    Outputs, Problem, Progress, check, check_machine, complain, exit, print, publish, stoppable,
+    to_json, usage, verdict,
 };
 use crate::cli::{DrillArgs, KneeArgs, MemberArgs, RunArgs, SweepArgs};
 use crate::control::Control;
@@ -11,9 +11,10 @@ use crate::engine::RunError;
 use crate::limits;
 use crate::live::{Second, Snapshot};
 use crate::origin::{OriginError, OriginSpec, Origins};
-use crate::plan::{CpuOf, Plan};
+use crate::plan::{CpuOf, Plan, TlsOptions};
 use crate::sweep::Setup;
 use crate::target::Target;
+use crate::verdict::Job;
 use crate::{drill as drills, knee as knees, rounds, sweep as sweeps};
 
 /// What goes on around runs: members of our own, and what is shown of them.
@@ -79,7 +80,8 @@ pub(super) fn sides(mut args: RunArgs) -> Result<u8, Problem> {
         return Err(usage("--fail-if judges one run; leave out --direct, or judge its JSON"));
     }
     let target = Target::parse(&url).map_err(usage)?;
-    let direct = Plan { target, ..through.clone() };
+    let tls = if target.scheme.is_secure() { through.tls.clone() } else { TlsOptions::default() };
+    let direct = Plan { target, tls, ..through.clone() };
     direct.check().map_err(|error| usage(format!("--direct: {error}")))?;
     let (sides, stopped) = around.perform(&through, |control, _, mut watch| {
         rounds::run(&through, &direct, count, control, &mut watch)
@@ -95,6 +97,7 @@ pub(super) fn knee(mut args: KneeArgs) -> Result<u8, Problem> {
     let slo = args.search.slo;
     let around = Around::new(&args.run);
     let plan = searched(args.run)?;
+    check(&slo, Job::Search, &plan)?;
     let (knee, stopped) = around.perform(&plan, |control, _, mut watch| {
         knees::search(&plan, &slo, search, control, &mut watch)
     })?;
@@ -119,6 +122,7 @@ pub(super) fn sweep(mut args: SweepArgs) -> Result<u8, Problem> {
     }
     let around = Around::new(&args.run);
     let plan = searched(args.run)?;
+    check(&setup.slo, Job::Search, &plan)?;
     if plan.cpu_of != CpuOf::None {
         return Err(usage("sweep measures the balancer that it starts; leave --pid out"));
     }
@@ -151,6 +155,7 @@ pub(super) fn drill(mut args: DrillArgs) -> Result<u8, Problem> {
     let outputs = Outputs::open(run.json.take(), run.csv.take(), run.html.take())?;
     let around = Around::new(run);
     let (plan, fail_if) = args.run.plan().map_err(usage)?;
+    check(&fail_if, Job::Drill, &plan)?;
     let mut left = None;
     let done = around.perform(&plan, |control, members, watch| {
         let report = drills::run(&plan, &drill, members, control, &mut |second, so_far| {
