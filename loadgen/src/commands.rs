@@ -23,7 +23,7 @@ use crate::live::{Second, Snapshot};
 use crate::plan::{Length, Plan};
 use crate::report::{Report, SCHEMA};
 use crate::text;
-use crate::verdict::{FailIf, Job};
+use crate::verdict::{FailIf, Found, Job};
 
 /// Exit codes of the program (interface section 1).
 mod exit {
@@ -116,7 +116,11 @@ fn check(conditions: &[FailIf], job: Job, plan: &Plan) -> Result<(), Problem> {
 /// The exit code of a report.
 fn verdict(report: &Report, fail_if: &[FailIf]) -> u8 {
     let held = judge(report, fail_if);
-    match (report.stopped_early, held) {
+    code(report.stopped_early, held)
+}
+
+fn code(stopped_early: bool, held: bool) -> u8 {
+    match (stopped_early, held) {
         (true, _) => exit::INTERRUPTED,
         (false, true) => exit::FAILED,
         (false, false) => exit::FINE,
@@ -204,10 +208,11 @@ fn publish(report: &Report, outputs: Outputs) -> Result<(), Problem> {
 }
 
 /// Says which conditions hold; true when one does.
-fn judge(report: &Report, fail_if: &[FailIf]) -> bool {
+fn judge<'a>(found: impl Into<Found<'a>>, fail_if: &[FailIf]) -> bool {
+    let found = found.into();
     let mut held = false;
     for condition in fail_if {
-        if let Some(value) = condition.holds(report) {
+        if let Some(value) = condition.holds(found) {
             complain(&format!("failed: {condition} holds, it was {value}"));
             held = true;
         }
@@ -217,9 +222,11 @@ fn judge(report: &Report, fail_if: &[FailIf]) -> bool {
 
 fn hold(args: IdleArgs) -> Result<u8, Problem> {
     let plan = args.plan().map_err(usage)?;
+    let fail_if = args.conditions().map_err(usage)?;
     let json = args.json.as_deref().map(|path| Output::open("--json", path)).transpose()?;
     check_machine(exit::UNTESTABLE)?;
-    let report = idle::run(&plan, args.hold, args.pid)?;
+    let control = stoppable()?;
+    let report = idle::run(&plan, args.hold, args.pid, &control)?;
     let to_stdout = json.as_ref().is_some_and(Output::is_stdout);
     if let Some(output) = json {
         output.write(&to_json(&report)?)?;
@@ -227,7 +234,8 @@ fn hold(args: IdleArgs) -> Result<u8, Problem> {
     if !to_stdout {
         print(&report.to_text())?;
     }
-    Ok(exit::FINE)
+    let held = judge(&report, &fail_if);
+    Ok(code(report.stopped_early, held))
 }
 
 fn serve(args: ServeArgs) -> Result<u8, Problem> {

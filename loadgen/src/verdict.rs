@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::hist::Summary;
+use crate::idle::IdleReport;
 use crate::plan::Plan;
 use crate::record::ErrorClass;
 use crate::report::Report;
@@ -28,6 +29,37 @@ pub enum Job {
     Search,
     /// A run in which something happens.
     Drill,
+    /// Connections that are held.
+    Idle,
+}
+
+/// What is judged.
+#[derive(Clone, Copy, Debug)]
+pub enum Found<'a> {
+    /// A run.
+    Run(&'a Report),
+    /// Connections that were held.
+    Idle(&'a IdleReport),
+}
+
+impl<'a> From<&'a Report> for Found<'a> {
+    fn from(report: &'a Report) -> Found<'a> {
+        Found::Run(report)
+    }
+}
+
+impl<'a> From<&'a IdleReport> for Found<'a> {
+    fn from(report: &'a IdleReport) -> Found<'a> {
+        Found::Idle(report)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Connections {
+    Held,
+    Open,
+    /// Bytes of the target's for each.
+    Memory,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +111,8 @@ enum Metric {
     Shares,
     /// Largest difference of a member's share from the expected one, percent of all answers.
     SharesOff,
+    /// What is told of idle connections.
+    Idle(Connections),
     /// A count or a time of a drill.
     Drill(Outcome),
     Latency(Phase, Point),
@@ -95,9 +129,9 @@ enum Operator {
 
 const METRICS: &str = "errors, errors.connect, errors.timeout, errors.reset, \
     errors.bad_response, errors.tls, errors.status, errors.check, requests, rate, reached, \
-    violations, shares, shares.off, in a drill lost, gap, detect, recover, and min, mean, p50, \
-    p75, p90, p95, p99, p999, p9999, max, and these after connect. tls. sent. first_byte. body. \
-    total. service. or lateness.";
+    violations, shares, shares.off, in a drill lost, gap, detect, recover, of idle connections \
+    held, open, memory, and min, mean, p50, p75, p90, p95, p99, p999, p9999, max, and these after \
+    connect. tls. sent. first_byte. body. total. service. or lateness.";
 
 impl FailIf {
     /// Reads `METRIC OP VALUE`: op is `>` `>=` `<` `<=` or `==`; a latency has a unit (`20ms`),
@@ -127,6 +161,9 @@ impl FailIf {
             Metric::Latency(..)
             | Metric::Drill(Outcome::Gap | Outcome::Detect | Outcome::Recover) => {
                 units::parse_duration(value).map_err(|why| wrong(&why))?.as_secs_f64()
+            }
+            Metric::Idle(Connections::Memory) => {
+                units::parse_size(value).map_err(|why| wrong(&why))? as f64
             }
             _ => {
                 let (number, percent) = match value.strip_suffix('%') {
@@ -159,6 +196,8 @@ impl FailIf {
         let scheme = plan.target.scheme;
         let constant = plan.rate.is_some() || job == Job::Search;
         let (fits, why) = match self.metric {
+            Metric::Idle(_) => (job == Job::Idle, "only loadgen idle measures that"),
+            _ if job == Job::Idle => (false, "idle connections have held, open and memory"),
             Metric::Drill(_) => (job == Job::Drill, "only loadgen drill measures that"),
             Metric::Reached | Metric::Latency(Phase::Service | Phase::Lateness, _) => {
                 (constant, "only a constant rate has that; add --rate")
@@ -186,15 +225,20 @@ impl FailIf {
         }
     }
 
+    /// It is of the target's memory.
+    pub(crate) fn is_of_memory(&self) -> bool {
+        self.metric == Metric::Idle(Connections::Memory)
+    }
+
     /// What was measured, whether the condition holds or not; `None` when nothing was.
-    pub fn measured(&self, report: &Report) -> Option<String> {
-        self.metric.of(report).map(|(_, shown)| shown)
+    pub fn measured<'a>(&self, found: impl Into<Found<'a>>) -> Option<String> {
+        self.metric.of(found.into()).map(|(_, shown)| shown)
     }
 
     /// How far what was measured is from holding, as a factor of the limit: 1 or less when it
     /// holds, infinite where nothing was measured or no factor leads there.
     pub(crate) fn distance(&self, report: &Report) -> f64 {
-        let Some((value, _)) = self.metric.of(report) else { return f64::INFINITY };
+        let Some((value, _)) = self.metric.of(report.into()) else { return f64::INFINITY };
         let factor = match self.operator {
             Operator::Below | Operator::AtMost => value / self.limit,
             Operator::Above | Operator::AtLeast => self.limit / value,
@@ -208,15 +252,15 @@ impl FailIf {
     pub(crate) fn relaxed(&self, report: &Report) -> Option<String> {
         let bounds = matches!(self.operator, Operator::Below | Operator::AtMost);
         let Metric::Latency(..) = self.metric else { return None };
-        let (value, _) = self.metric.of(report).filter(|_| bounds)?;
+        let (value, _) = self.metric.of(report.into()).filter(|_| bounds)?;
         let name = self.text.split(['<', '=']).next().unwrap_or_default().trim();
         Some(format!("{name}<{}ms", (value * 2e3).ceil().max(1.0)))
     }
 
     /// What was measured, when the condition holds; `None` when the run passes it. A latency that
     /// was not measured holds no condition.
-    pub fn holds(&self, report: &Report) -> Option<String> {
-        let (value, shown) = self.metric.of(report)?;
+    pub fn holds<'a>(&self, found: impl Into<Found<'a>>) -> Option<String> {
+        let (value, shown) = self.metric.of(found.into())?;
         let holds = match self.operator {
             Operator::Above => value > self.limit,
             Operator::AtLeast => value >= self.limit,
@@ -243,6 +287,9 @@ fn metric(name: &str) -> Option<Metric> {
         "violations" => return Some(Metric::Violations),
         "shares" => return Some(Metric::Shares),
         "shares.off" => return Some(Metric::SharesOff),
+        "held" => return Some(Metric::Idle(Connections::Held)),
+        "open" => return Some(Metric::Idle(Connections::Open)),
+        "memory" => return Some(Metric::Idle(Connections::Memory)),
         "lost" => return Some(Metric::Drill(Outcome::Lost)),
         "gap" => return Some(Metric::Drill(Outcome::Gap)),
         "detect" => return Some(Metric::Drill(Outcome::Detect)),
@@ -287,7 +334,27 @@ fn metric(name: &str) -> Option<Metric> {
 
 impl Metric {
     /// The value and how it is shown.
-    fn of(self, report: &Report) -> Option<(f64, String)> {
+    fn of(self, found: Found<'_>) -> Option<(f64, String)> {
+        match found {
+            Found::Run(report) => self.of_run(report),
+            Found::Idle(report) => self.of_idle(report),
+        }
+    }
+
+    fn of_idle(self, report: &IdleReport) -> Option<(f64, String)> {
+        let Metric::Idle(what) = self else { return None };
+        let count = match what {
+            Connections::Held => report.held,
+            Connections::Open => report.open_after_hold,
+            Connections::Memory => {
+                let each = report.bytes_per_connection?;
+                return Some((each, units::bytes(each)));
+            }
+        };
+        Some((count as f64, units::count(count)))
+    }
+
+    fn of_run(self, report: &Report) -> Option<(f64, String)> {
         let errors =
             |class: Option<ErrorClass>| class.map_or(report.errors.total, |c| report.errors.of(c));
         match self {
@@ -316,6 +383,7 @@ impl Metric {
                 let n = report.stickiness_violations;
                 Some((n as f64, units::count(n)))
             }
+            Metric::Idle(_) => None,
             Metric::Drill(outcome) => {
                 let drill = report.drill.as_ref()?;
                 let time = match outcome {
@@ -466,12 +534,15 @@ mod tests {
             ("violations>0", &http, Job::Run, "--sticky"),
             ("shares<1%", &http, Job::Run, "--expect-weights"),
             ("connect.p99>1s", &udp, Job::Run, "udp"),
+            ("held<9", &http, Job::Run, "loadgen idle"),
+            ("p99>1s", &http, Job::Idle, "held, open and memory"),
         ] {
             let why = FailIf::parse(text).unwrap().fits(job, plan).unwrap_err();
             assert!(why.contains(part) && why.contains(text), "{text}: {why}");
         }
         for (text, plan, job) in [
             ("lost>0", &http, Job::Drill),
+            ("memory>4k", &http, Job::Idle),
             ("tls.p99>1s", &https, Job::Run),
             ("errors>0", &udp, Job::Run),
             ("violations>0", &udp, Job::Run),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use certs::Files;
 use server::plan;
 use weir_loadgen::{
-    Delay, OriginSpec, OriginTls, Origins, Plan, Report, RunError, Target, idle, run,
+    Control, Delay, OriginSpec, OriginTls, Origins, Plan, Report, RunError, Target, idle, run,
 };
 
 /// One member that speaks HTTP/2, too.
@@ -129,7 +129,8 @@ fn idle_connections_of_http2_and_tls() {
         for http2 in [false, true] {
             let origins = member(files, |_| {});
             let plan = Plan { http2, streams: 1, connections: 40, ..plan_of(&origins, files, 1) };
-            let report = idle::run(&plan, hold, Some(std::process::id())).unwrap();
+            let report =
+                idle::run(&plan, hold, Some(std::process::id()), &Control::default()).unwrap();
             let counts = (report.held, report.open_after_hold, report.error.clone());
             assert_eq!(counts, (40, 40, None), "HTTP/2: {http2}");
             assert!(report.bytes_per_connection.is_some());
@@ -138,6 +139,6 @@ fn idle_connections_of_http2_and_tls() {
         }
     }
     let plain = member(None, |spec| spec.http2 = false);
-    let error = idle::run(&plan_of(&plain, None, 1), hold, None).unwrap_err();
+    let error = idle::run(&plan_of(&plain, None, 1), hold, None, &Control::default()).unwrap_err();
     assert!(error.to_string().contains("speaks HTTP/1 here"), "{error}");
 }

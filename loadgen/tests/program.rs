@@ -118,13 +118,20 @@ fn what_the_balancer_cannot_tell_is_exit_4() {
 
 /// Runs a line of sh in a network namespace of its own, loopback up; loadgen's JSON report.
 fn isolated(script: &str) -> serde_json::Value {
+    let (code, json) = isolated_code(script);
+    assert_eq!(code, Some(0), "{json}");
+    json
+}
+
+/// The same, and its exit code.
+fn isolated_code(script: &str) -> (Option<i32>, serde_json::Value) {
     let owner = std::fs::metadata("/proc/self").map(|meta| meta.uid()).unwrap();
     let mut command = Command::new("unshare");
     command.args(if owner == 0 { &["--net"][..] } else { &["--net", "--user", "--map-root-user"] });
     let script = format!("ip link set lo up && {script}");
     let out = command.args(["sh", "-c", &script]).output().unwrap();
-    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
-    serde_json::from_slice(&out.stdout).unwrap()
+    let json = serde_json::from_slice(&out.stdout);
+    (out.status.code(), json.unwrap_or_else(|error| panic!("{error}: {}", text(&out.stderr))))
 }
 
 /// R4.5-3: twenty client ports for forty connections, in a network namespace of their own.
@@ -140,6 +147,34 @@ fn running_out_of_client_ports_is_named() {
     assert!(json["limits"]["out_of_ports"].as_u64().unwrap() >= 20, "{}", json["limits"]);
     let notes = json["notes"].to_string();
     assert!(notes.contains("EADDRNOTAVAIL") && notes.contains("has 20 ports"), "{notes}");
+}
+
+/// R4.5-3: the same of connections that are held; two of our addresses have twice as many ports.
+#[test]
+fn idle_connections_without_ports_fail() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = |source: &str| {
+        isolated_code(&format!(
+            "cd {} && echo 50000 50019 > /proc/sys/net/ipv4/ip_local_port_range || exit 99; \
+             {loadgen} serve --listen 127.0.0.1:9000 > ready & \
+             timeout 30 sh -c 'until grep -q ready ready; do sleep 0.02; done'; \
+             {loadgen} idle http://127.0.0.1:9000/ -c 40 --hold 100ms --json - {source}; \
+             code=$?; kill $!; exit $code",
+            folder.path().display(),
+            loadgen = assert_cmd::cargo::cargo_bin!("loadgen").display()
+        ))
+    };
+    let (code, json) = held("");
+    assert_eq!((code, &json["held"]), (Some(3), &20.into()), "{json}");
+    assert_eq!(json["limits"]["out_of_ports"], 20);
+    let notes = json["notes"].to_string();
+    for part in ["only 20 of 40", "EADDRNOTAVAIL", "has 20 ports", "--source"] {
+        assert!(notes.contains(part), "{part} in {notes}");
+    }
+    let (code, json) = held("--fail-if 'held<20'");
+    assert_eq!((code, &json["held"]), (Some(0), &20.into()), "{json}");
+    let (code, json) = held("--source 127.0.0.1,127.0.0.2");
+    assert_eq!((code, &json["held"]), (Some(0), &40.into()), "{json}");
 }
 
 /// R4.5-4: a connection whose first SYN is dropped waits a second; the report counts and says it.
@@ -234,6 +269,8 @@ fn bad_command_lines_are_exit_2() {
         &["http://127.0.0.1:1/", "--rounds", "5"],
         &["compare", "/no/such/a.json", "b.json"],
         &["idle", "http://127.0.0.1:1/"],
+        &["idle", "http://127.0.0.1:1/", "-c", "1", "--fail-if", "p99>1ms"],
+        &["idle", "http://127.0.0.1:1/", "-c", "1", "--fail-if", "memory>1k"],
         &["serve", "--status", "99"],
     ] {
         let out = loadgen(args);
@@ -265,6 +302,45 @@ fn serve_announces_itself_and_ends_on_a_signal() {
     out.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "m answered 30 requests on 3 connections\n");
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_interrupt_ends_holding_with_a_report() {
+    let (origins, url) = origin();
+    let idle = |url: &str| {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("loadgen"));
+        command.args([
+            "idle",
+            url,
+            "-c",
+            "5",
+            "--hold",
+            "600s",
+            "--timeout",
+            "600s",
+            "--json",
+            "-",
+        ]);
+        Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    };
+    let mut child = idle(&url);
+    until("held connections", || origins.requests(0) == 5);
+    signal(&child.0, "INT");
+    let mut out = String::new();
+    child.0.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert_eq!(child.0.wait().unwrap().code(), Some(130));
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&json["stopped_early"], &json["held"]), (&true.into(), &5.into()), "{out}");
+    assert!(json["hold"].as_f64().unwrap() < 600.0);
+    // Nobody answers there: there is nothing to tell, but that it was stopped.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut child = idle(&format!("http://{}/", silent.local_addr().unwrap()));
+    silent.accept().unwrap();
+    signal(&child.0, "INT");
+    let mut said = String::new();
+    child.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.0.wait().unwrap().code(), Some(130), "{said}");
+    assert!(said.contains("stopped"), "{said}");
 }
 
 #[test]

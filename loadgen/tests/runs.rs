@@ -14,7 +14,8 @@ use common::until;
 use server::{plan, scripted};
 use weir_loadgen::cpu::allowed_cores;
 use weir_loadgen::{
-    CpuOf, Delay, ErrorClass, Length, Live, OriginSpec, Origins, Reuse, RunError, run, run_with,
+    Control, CpuOf, Delay, ErrorClass, Length, Live, OriginSpec, Origins, Reuse, RunError, run,
+    run_with,
 };
 
 fn origin() -> Origins {
@@ -343,13 +344,17 @@ fn idle_connections_are_held() {
     let origins = origin();
     let plan = plan(origins.addrs()[0], 300, 1);
     let hold = Duration::from_millis(50);
-    let report = weir_loadgen::idle::run(&plan, hold, Some(std::process::id())).unwrap();
+    let report =
+        weir_loadgen::idle::run(&plan, hold, Some(std::process::id()), &Control::default())
+            .unwrap();
     assert_eq!((report.held, report.open_after_hold), (300, 300));
     assert_eq!((origins.requests(0), origins.connections(0)), (300, 300));
     assert!(report.bytes_per_connection.is_some());
     assert!(report.to_text().contains("300 connections held"));
     let closing = scripted(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", 99, true);
-    let error = weir_loadgen::idle::run(&server::plan(closing.addr, 3, 1), hold, None).unwrap_err();
+    let error =
+        weir_loadgen::idle::run(&server::plan(closing.addr, 3, 1), hold, None, &Control::default())
+            .unwrap_err();
     assert!(error.to_string().contains("closed every connection"), "{error}");
 }
 

@@ -1,5 +1,6 @@
 //! The flags of the jobs that search, hold connections or compare.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::limits;
 use crate::plan::Plan;
 use crate::target::{Scheme, Target};
 use crate::units;
-use crate::verdict::FailIf;
+use crate::verdict::{FailIf, Job};
 
 /// Flags of `idle`.
 #[derive(Debug, Args)]
@@ -38,9 +39,17 @@ pub struct IdleArgs {
     /// Speak HTTP/2: agreed on inside TLS (https), with prior knowledge otherwise (http)
     #[arg(long)]
     pub http2: bool,
+    /// Our own addresses, which the connections take in turn, like 127.0.0.1,127.0.0.2: each has
+    /// its own client ports
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub source: Vec<IpAddr>,
     /// Write the report as JSON; - is stdout
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Exit with 3 when this holds, like 'held<10000', 'open<10000' or 'memory>16k' (a
+    /// connection); may be repeated [default: held<N, N being --connections]
+    #[arg(long, value_name = "EXPR", value_parser = FailIf::parse)]
+    pub fail_if: Vec<FailIf>,
     /// TLS.
     #[command(flatten)]
     pub tls: TlsArgs,
@@ -57,6 +66,7 @@ impl IdleArgs {
             cores: self.core.into_iter().collect(),
             timeout: self.timeout,
             http2: self.http2,
+            sources: self.source.clone(),
             tls: self.tls.clone().options(),
             ..Plan::new(Target::parse(&self.url)?)
         };
@@ -65,7 +75,22 @@ impl IdleArgs {
             return Err("udp has no connections to hold; use another scheme".to_string());
         }
         self.pid.map_or(Ok(()), check_pid)?;
+        self.fail_if.iter().try_for_each(|condition| condition.fits(Job::Idle, &plan))?;
+        if self.pid.is_none() && self.fail_if.iter().any(FailIf::is_of_memory) {
+            return Err("whose memory? Add --pid".to_string());
+        }
         Ok(plan)
+    }
+
+    /// What makes it fail: what was asked for, or fewer connections than that.
+    ///
+    /// # Errors
+    /// Never with what a number makes.
+    pub fn conditions(&self) -> Result<Vec<FailIf>, String> {
+        match self.fail_if.is_empty() {
+            true => Ok(vec![FailIf::parse(&format!("held<{}", self.connections))?]),
+            false => Ok(self.fail_if.clone()),
+        }
     }
 }
 
