@@ -225,14 +225,20 @@ impl Snapshot {
         self.errors[class as usize]
     }
 
-    /// Errors of all classes: answers of a status other than 2xx, and requests without an answer.
+    /// Errors of all classes: answers that are not right, and requests without an answer.
     pub fn error_count(&self) -> u64 {
         self.errors.iter().sum()
     }
 
     /// Requests that have ended: answers, and requests without one.
     pub fn requests(&self) -> u64 {
-        self.answers + self.error_count() - self.errors_of(ErrorClass::Status)
+        self.answers + self.unanswered()
+    }
+
+    /// Requests that ended without an answer.
+    pub fn unanswered(&self) -> u64 {
+        let none = ErrorClass::ALL.into_iter().filter(|class| !class.is_answered());
+        none.map(|class| self.errors_of(class)).sum()
     }
 
     /// Total latency at the share `q` (0–1) of answers, in seconds, within 3.2 %; `None` without
@@ -312,11 +318,13 @@ mod tests {
         let before = at(&shard);
         shard.answer(Duration::from_millis(8), 10, 20);
         shard.answer(Duration::from_millis(8), 10, 20);
-        shard.error(ErrorClass::Status);
-        shard.error(ErrorClass::Reset);
+        // Both answers are wrong, each in its way, and one request has none.
+        for class in [ErrorClass::Status, ErrorClass::Check, ErrorClass::Reset] {
+            shard.error(class);
+        }
         let delta = at(&shard).since(&before);
         assert_eq!((delta.answers, delta.sent, delta.received), (2, 20, 40));
-        assert_eq!((delta.requests(), delta.error_count()), (3, 2));
+        assert_eq!((delta.requests(), delta.error_count(), delta.unanswered()), (3, 3, 1));
         let p50 = delta.quantile(0.5).unwrap();
         assert!((p50 / 8e-3 - 1.0).abs() < 0.13, "{p50}");
         assert_eq!(Snapshot::default().quantile(0.5), None);
