@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::time::Duration;
 
 use weir_core::rt::SendBuf;
 use weir_core::time::clock::{Mono, mono};
@@ -55,12 +56,12 @@ impl Pipeline<'_, '_> {
         loop {
             let ready = match can_send(&self.conn.stream).await {
                 Ok(ready) => ready,
-                Err(error) => return self.fail(Failure::reset(error)),
+                Err(error) => return self.lose(Failure::reset(error)),
             };
             if ready && more {
                 more = match self.fill().await {
                     Ok(goes_on) => goes_on,
-                    Err(error) => return self.fail(Failure::reset(error)),
+                    Err(error) => return self.lose(Failure::reset(error)),
                 };
             }
             if self.ahead.is_empty() && (!more || self.is_used_up()) {
@@ -71,16 +72,15 @@ impl Pipeline<'_, '_> {
                 Some(due) if ready => Next::Due(due),
                 _ => Next::Room,
             };
-            let limit = (!self.ahead.is_empty()).then_some(self.slot.line.wire.timeout);
-            match wait(&self.conn.stream, next, limit).await {
+            match wait(&self.conn.stream, next, self.patience()).await {
                 Woken::Received(Ok(Some(lease))) => {
                     if let Err(failure) = self.take(&lease) {
-                        return self.fail(failure);
+                        return self.lose(failure);
                     }
                     let head = self.slot.talk.reader.head();
                     if head.is_some_and(|head| !head.keep_alive) && self.fed == 0 {
                         let failure = Failure::closed("the target closed before it answered all");
-                        return self.fail(failure);
+                        return self.lose(failure);
                     }
                 }
                 Woken::Received(Ok(None)) => {
@@ -88,11 +88,13 @@ impl Pipeline<'_, '_> {
                     if whole {
                         self.answered(mono());
                     }
-                    return self.fail(Failure::closed("closed before the answer was whole"));
+                    return self.lose(Failure::closed("closed before the answer was whole"));
                 }
-                Woken::Received(Err(error)) => return self.fail(Failure::reset(error)),
+                Woken::Received(Err(error)) => return self.lose(Failure::reset(error)),
                 Woken::Late => {
-                    return self.fail(Failure::timeout("no answer within the time limit"));
+                    let oldest = Failure::timeout("no answer within the time limit");
+                    let others = || Failure::timeout("given up with one before it that was late");
+                    return self.fail(oldest, others);
                 }
                 Woken::Due => self.slot.note_lateness(),
                 Woken::Writable => {}
@@ -106,6 +108,13 @@ impl Pipeline<'_, '_> {
 
     fn has_room(&self) -> bool {
         self.ahead.len() < self.slot.line.wire.in_flight && !self.is_used_up()
+    }
+
+    /// How long the oldest request may still take: answers before it don't lengthen that, nor do
+    /// requests behind it.
+    fn patience(&self) -> Option<Duration> {
+        let oldest = self.ahead.front()?.begun;
+        Some(oldest.plus(self.slot.line.wire.timeout).since(mono()))
     }
 
     /// Sends what is due and fits, in one piece; false when nothing is left to send at all.
@@ -204,14 +213,18 @@ impl Pipeline<'_, '_> {
         }
     }
 
-    /// All that wait fail.
-    fn fail(&mut self, failure: Failure) {
+    /// The connection is broken: all that wait fail.
+    fn lose(&mut self, failure: Failure) {
+        self.fail(failure, || Failure::closed("lost with the one before it"));
+    }
+
+    /// All that wait fail, the oldest by `failure`.
+    fn fail(&mut self, failure: Failure, others: fn() -> Failure) {
         self.fed = 0;
         let mut failure = Some(failure);
         for flight in std::mem::take(&mut self.ahead) {
             self.slot.shard.mark(flight.place, None);
-            let failure = failure.take();
-            let failure = failure.unwrap_or_else(|| Failure::closed("lost with the one before it"));
+            let failure = failure.take().unwrap_or_else(others);
             self.slot.shard.finish(flight.ticket, Err(failure));
         }
     }

@@ -15,8 +15,8 @@ use common::until;
 use server::{plan, scripted};
 use weir_loadgen::template::{Expect, Template};
 use weir_loadgen::{
-    Delay, Exchange, Length, OriginSpec, OriginTls, Origins, Plan, Report, Reuse, RunError, Speaks,
-    Target, run,
+    Delay, ErrorClass, Exchange, Length, Live, OriginSpec, OriginTls, Origins, Plan, Report, Reuse,
+    RunError, Speaks, Target, run, run_with,
 };
 
 fn members(change: impl Fn(&mut OriginSpec)) -> Origins {
@@ -134,6 +134,23 @@ fn pipelined_requests_fail_together() {
         }
         Err(error) => assert!(matches!(error, RunError::NoAnswer { .. }), "{error}"),
     }
+}
+
+/// The time limit of pipelined requests runs from when each began, also where others come due
+/// behind it all the time.
+#[test]
+fn pipelined_requests_that_are_never_answered_are_timeouts() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut plan = plan(silent.local_addr().unwrap(), 1, 0);
+    (plan.pipeline, plan.rate) = (64, Some(20));
+    plan.length = Length::Duration(Duration::from_secs(2));
+    plan.timeout = Duration::from_millis(500);
+    let live = Live::new(&plan);
+    let error = run_with(&plan, &live, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("time limit"), "{error}");
+    let seen = live.snapshot();
+    assert!(seen.opened > 1, "no connection is kept that does not answer: {}", seen.opened);
+    assert_eq!(seen.error_count(), seen.errors_of(ErrorClass::Timeout), "{:?}", seen.errors);
 }
 
 fn template(path: &str, weight: u32, expect: Expect) -> Template {
