@@ -133,6 +133,12 @@ impl Pacer {
         Some(Ticket { due, warm })
     }
 
+    /// All that is due before the end was taken (constant rate with an end).
+    pub fn is_used_up(&self) -> bool {
+        let next = self.schedule.as_ref().map(|schedule| schedule.due(schedule.taken));
+        next.zip(self.timing.end).is_some_and(|(due, end)| due >= end)
+    }
+
     /// The points of the run.
     pub fn timing(&self) -> Timing {
         self.timing
@@ -251,6 +257,7 @@ mod tests {
         let mut open = Pacer::new(timing(0, 0, Some(3)), Some(schedule), None);
         let due: Vec<_> = std::iter::from_fn(|| open.take(at(0))).map(|t| t.due.unwrap()).collect();
         assert_eq!(due, [at(0), at(1), at(2)]);
+        assert!(open.is_used_up() && !closed.is_used_up());
     }
 
     #[test]
@@ -267,7 +274,7 @@ mod tests {
         assert_eq!(pacer.unsent(at(1_700_000_000)), 200);
         let late = pacer.take(at(1_999_999_999)).unwrap();
         assert_eq!(late.due, Some(at(1_500_000_000)));
-        assert_eq!(pacer.max_backlog(), 500);
+        assert!(pacer.max_backlog() == 500 && !pacer.is_used_up());
     }
 
     #[test]

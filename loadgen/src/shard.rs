@@ -334,6 +334,10 @@ impl Shard {
         self.until(Some(timing.measure)).await;
         let before = spent();
         self.until(timing.end).await;
+        // Nothing may be left to ask for a while; the window is as long all the same.
+        if self.pacer.borrow().as_ref().is_some_and(Pacer::is_used_up) {
+            self.until_over(timing.end, Live::is_finishing).await;
+        }
         let after = spent();
         if let (true, Some(end)) = (self.constant_rate, timing.end) {
             self.until(Some(end.plus(grace))).await;
@@ -343,7 +347,7 @@ impl Shard {
 
     /// Waits for `end`, for the last connection to finish, or for the stop flag.
     async fn until(&self, end: Option<Mono>) {
-        let mut watch = pin!(self.until_stopped(end));
+        let mut watch = pin!(self.until_over(end, Live::is_stopped));
         poll_fn(|cx| {
             if self.done.poll(cx).is_ready() {
                 return Poll::Ready(());
@@ -353,8 +357,8 @@ impl Shard {
         .await;
     }
 
-    async fn until_stopped(&self, end: Option<Mono>) {
-        while !self.live.is_stopped() {
+    async fn until_over(&self, end: Option<Mono>, is_over: fn(&Live) -> bool) {
+        while !is_over(&self.live) {
             let now = mono();
             match end {
                 Some(end) if now >= end => return,

@@ -214,6 +214,22 @@ fn a_constant_rate_is_kept() {
     assert!(total.p50 >= service.p50, "from the due time it is never shorter");
 }
 
+/// The window of a constant rate ends when it ends, and not with its last answer.
+#[test]
+fn a_low_rate_is_told_exactly() {
+    let origins = origin();
+    let mut plan = plan(origins.addrs()[0], 8, 0);
+    (plan.rate, plan.length) = (Some(2), Length::Duration(Duration::from_secs(1)));
+    let report = run(&plan).unwrap();
+    assert_eq!((report.requests, report.rate.reached), (2, Some(true)));
+    assert_eq!((report.duration, report.rate.achieved), (1.0, 2.0));
+    assert!(report.timeline.iter().all(|second| second.at >= 1.0), "{:?}", report.timeline);
+    // So many requests at a rate last as long as the rate says.
+    plan.length = Length::Requests(3);
+    let report = run(&plan).unwrap();
+    assert!(report.duration >= 1.5 && report.rate.achieved <= 2.0, "{:?}", report.rate);
+}
+
 #[test]
 fn a_shard_that_polls_between_its_requests_tells_work_and_polling_apart() {
     let origins = origin();

@@ -81,12 +81,18 @@ impl Totals {
         self.shards += 1;
     }
 
-    /// Length of the measured window.
+    /// Length of the measured window. So many requests last until the last one has ended, and at a
+    /// constant rate at least as long as the rate says.
     fn window(&self, plan: &Plan, last: Mono) -> Duration {
         let Some(timing) = self.timing else { return Duration::ZERO };
-        let end = match (plan.length, timing.end) {
-            (Length::Duration(_), Some(end)) => end.min(self.stopped),
+        let end = match (plan.length, timing.end, plan.rate) {
+            (Length::Duration(_), Some(end), _) => end.min(self.stopped),
             _ if self.stopped_early => self.stopped,
+            (Length::Requests(count), _, Some(rate)) => {
+                let nanos = u128::from(count) * 1_000_000_000 / u128::from(rate.max(1));
+                let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+                last.max(timing.measure.plus(Duration::from_nanos(nanos)))
+            }
             _ => last,
         };
         end.since(timing.measure)
