@@ -397,13 +397,50 @@ fn access_lists_hold() {
     assert_eq!(server.sum("weir_active_connections"), 1.0);
 }
 
-/// An idle flow costs at most 512 bytes, its part of a socket towards its member included.
+/// Where listener or process have as many flows as they may, a new client takes the place of the
+/// one that has been silent longest, but of none that is in use; until then it is refused.
+#[test]
+fn silent_flows_give_way_at_a_limit() {
+    for (place, reason) in
+        [("connection", "connection_limit"), ("max_connections", "process_limit")]
+    {
+        let a = Member::start("a");
+        let listener = if place == "connection" { "connection = 2" } else { "" };
+        let process = if place == "connection" { "" } else { "max_connections = 2\n" };
+        let text = file("127.0.0.1", "dedicated", listener, "", &[(a.addr, 1)])
+            .replace("cores = \"auto\"\n", &format!("cores = [0]\n{process}"));
+        let (server, addr) = start(&text);
+        let [silent, busy, late] = [0; 3].map(|_| client(addr));
+        ask(&silent, "here");
+        let (_, seen_from) = ask(&busy, "here");
+        // Only a flow that was silent for a second gives way, so the first tries are refused.
+        until("a place", || {
+            assert_eq!(ask(&busy, "still here").1, seen_from);
+            late.send(b"let me in").unwrap();
+            receive(&late, "let me in").is_some()
+        });
+        assert_eq!(ask(&busy, "still here").1, seen_from, "{place}: its flow goes on");
+        let ended = server.metric("weir_ended_connections_total{listener=\"dns\",how=\"evicted\"}");
+        assert_eq!(ended, 1.0, "{place}");
+        assert_eq!(server.sum("weir_active_connections"), 2.0, "{place}");
+        let refused =
+            format!("weir_refused_connections_total{{listener=\"dns\",reason=\"{reason}\"}}");
+        assert!(server.metric(&refused) >= 1.0, "{place}");
+        // The one that gave way comes back in the place of the next.
+        ask(&silent, "again");
+    }
+}
+
+/// An idle flow costs at most 512 bytes, its part of a socket towards its member included; 100,000
+/// of one shard over eight members do with 16,000 descriptors.
 #[test]
 fn idle_flows_are_small() {
     let members: Vec<_> = (0..8).map(|_| Member::start("m")).collect();
     let all: Vec<_> = members.iter().map(|member| (member.addr, 1)).collect();
-    let text = plain("", &all).replace("cores = \"auto\"\n", "max_connections = 1000000\n");
+    let text =
+        plain("", &all).replace("cores = \"auto\"\n", "cores = [0]\nmax_connections = 1000000\n");
     let (server, addr) = start(&text);
+    let own = server.descriptors();
     let mut opened = 0u32;
     let mut open = |count: u32| {
         for _ in 0..count {
@@ -425,6 +462,9 @@ fn idle_flows_are_small() {
     let each = grown / u64::from(more);
     println!("{each} bytes a flow");
     assert!(each <= 512, "{each} bytes a flow");
+    let sockets = server.descriptors() - own;
+    assert_eq!(sockets, (warm + more).div_ceil(8) as usize, "a socket carries one flow a member");
+    assert!(server.descriptors() <= 16_000, "{own} and {sockets} descriptors");
 }
 
 /// A process that is told to stop waits for no silent flow.

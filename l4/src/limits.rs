@@ -17,7 +17,10 @@ pub const CLIENT_WATCHED_AFTER: Duration = Duration::from_millis(200);
 pub const FLOWS: usize = 131_072;
 /// Sockets of one family that the flows of one listener share on one shard. A member has at most so
 /// many flows.
-pub const FLOW_SOCKETS: u32 = 8_192;
+pub const FLOW_SOCKETS: u32 = 16_384;
+/// A flow that has been silent for so long makes room for a new one when process or listener have
+/// as many connections as they may.
+pub const GIVES_WAY_AFTER: Duration = Duration::from_secs(1);
 /// Flows that are looked at, the longest silent first, for one to take the place of.
 pub const EVICTION_REACH: usize = 64;
 /// Connection ids of its member that a flow to a QUIC pool keeps bound.

@@ -232,4 +232,4 @@ def weir(job, port, admin, origins, cores, work, variant):
     return WEIR.format(
         port=port, default="" if job.policies else WEIR_DEFAULT, admin=admin, cores=", ".join(str(core) for core in cores), members=members,
         protocol=protocol, pool_protocol="HTTP" if tls else protocol, pool=variant.pool,
-        runtime=variant.runtime, settings=variant.settings + (WEIR_TLS if tls else ""), rest=rest)
+        runtime=variant.runtime + (f"max_connections = {2 * job.held}\n" if job.held else ""), settings=variant.settings + (WEIR_TLS if tls else ""), rest=rest)

@@ -10,6 +10,7 @@ import subprocess
 import time
 
 from side import memory
+from side.peers import UDP_MEMBERS
 from side.procs import TICK, Failure, use_all_descriptors
 from side.results import read_h2load, read_iperf3, read_loadgen, read_result
 
@@ -54,6 +55,8 @@ class Job:
     bulk: bool = False
     share: float = 0.0  # of nginx's maximum, open loop only
     bars: tuple = ()
+    held: int = 0  # connections where memory is measured; 0 = --idle-connections
+    most_descriptors: int = 0  # Weir's bar for them; 0 = none
     most_bytes: int = 0  # Weir's bar where memory is measured; 0 = only shown
     protocol: str = "http"  # of the listener: http, https, tcp, udp
     tool: str = "wrk"  # what makes the load: wrk, h2load, handshakes, flows, iperf3
@@ -68,7 +71,8 @@ class Job:
 
     def suits(self, kind):
         """True when that kind of proxy can do it."""
-        return self.protocol != "udp" or kind != "haproxy"
+        # nginx has a socket for each flow, HAProxy no UDP.
+        return kind == "weir" if self.most_descriptors else self.protocol != "udp" or kind != "haproxy"
 
 
 GROUPS = {"http": "HTTP", "tls": "TLS", "l4": "TCP and UDP"}
@@ -116,6 +120,8 @@ JOBS = [
         mode="udp", size=64, bars=((NGINX, 0.50),), unit="exchange"),
     Job("udpmemory", "resident bytes of an idle UDP flow", "memory", protocol="udp", tool="flows", size=64,
         most_bytes=512),
+    Job("udpmany", "resident bytes of an idle UDP flow, of 100,000 over eight members", "memory", protocol="udp",
+        tool="flows", size=64, most_bytes=512, held=100_000, most_descriptors=16_000),
 ]
 
 
@@ -203,14 +209,18 @@ class Bench:
 
     def memory_sample(self, job, proxy, port):
         """Resident growth per connection."""
-        count = self.options.idle_connections
+        count = job.held or self.options.idle_connections
         if job.mode == "active":
             held = memory.Asking(port)
         elif job.protocol in ("https", "udp"):
             held = memory.Held(self.holder(job, port, count))
         else:
             held = memory.Opened(port, job)
-        return memory.sample(held, proxy, count)
+        sample = memory.sample(held, proxy, count)
+        # A flow that was given up for another one would cost nothing.
+        if job.most_descriptors and sample["descriptors"] < count / UDP_MEMBERS:
+            raise Failure(f"{sample['descriptors']} descriptors do not carry {count} flows")
+        return sample
 
     def holder(self, job, port, count):
         """The command line that makes idle connections or flows."""

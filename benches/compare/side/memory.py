@@ -24,9 +24,10 @@ def sample(holder, proxy, count):
         before = settled_bytes(proxy)
         held.open(count)
         after = settled_bytes(proxy)
+        descriptors = proxy.descriptors()
         lost = held.lost()
     return {"bytes_per_connection": (after - before) / count, "connections": count,
-            "resident_before": before, "resident_after": after, "errors": lost}
+            "resident_before": before, "resident_after": after, "descriptors": descriptors, "errors": lost}
 
 
 class Connections:

@@ -32,7 +32,7 @@ class Peer:
 
     def config(self, job, port, origins, cores, work, options, variant):
         """The text of this proxy's configuration file for `job`."""
-        held = options.idle_connections if job.measure == "memory" else job.connections
+        held = job.held or options.idle_connections if job.measure == "memory" else job.connections
         # nginx closes connections that have not said anything yet when 15 of 16 of its own are in use.
         connections = max(1024, held * (3 if job.mode == "active" else 2) + 512)
         if self.kind == "nginx":

@@ -132,6 +132,10 @@ class Process:
                 total += sum(int(line.split()[1]) for line in rollup if line.startswith("Rss:"))
         return total * 1024
 
+    def descriptors(self):
+        """Open descriptors of the whole tree."""
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.tree())
+
     def close(self):
         """SIGTERM to the program, SIGKILL to its own process group when that does not help."""
         if self in Process.alive:

@@ -149,6 +149,9 @@ def own_verdicts(run, job):
     if job.measure == "memory" and samples:
         values = [s["bytes_per_connection"] for s in samples]
         yield job.title, "bytes", spread(values, 0), *held_to(values, job.most_bytes)
+        if job.most_descriptors:
+            values = [s["descriptors"] for s in samples]
+            yield job.title, "descriptors", spread(values, 0), *held_to(values, job.most_descriptors)
     if job.measure == "asleep" and samples:
         values = [s["cpu_share"] * 100 for s in samples]
         ok = statistics.median(values) <= ASLEEP_SHARE * 100
@@ -185,7 +188,7 @@ def details(run, job):
     """One job's table, a row a proxy."""
     if job.measure == "features":
         return f"**{job.title}**\n\n{features.table(chosen(run, job))}"
-    columns = {"load": LOAD, "open": LOAD, "shards": LOAD, "spin": LOAD, "memory": MEMORY, "asleep": ASLEEP}
+    columns = {"load": LOAD, "open": OPEN, "shards": LOAD, "spin": LOAD, "memory": MEMORY, "asleep": ASLEEP}
     columns = [(title.replace("request", job.unit), cell) for title, cell in columns[job.measure]]
     lines = [f"**{job.title}**", ""]
     lines.append("| proxy | " + " | ".join(title for title, _ in columns) + " |")
@@ -213,9 +216,12 @@ LOAD = [
     ("forced", number("involuntary", digits=3)),
     ("errors", lambda samples: str(sum(s["errors"] for s in samples))),
 ]
+# At a rate: what the load could not send, or had no answer to, when the window ended.
+OPEN = [*LOAD[:-1], ("not done in time", lambda samples: f"{sum(s['unsent'] for s in samples):,}"), LOAD[-1]]
 MEMORY = [
     ("bytes/connection", number("bytes_per_connection", digits=0)),
     ("connections", number("connections", digits=0)),
+    ("descriptors", number("descriptors", digits=0)),
     ("resident before, KiB", number("resident_before", 1 / 1024, 0)),
 ]
 ASLEEP = [

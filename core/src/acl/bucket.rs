@@ -16,14 +16,21 @@ impl Bucket {
     /// Takes a token, of which `rate` (1 to 10^9) come a second; `false` when there is none. The
     /// rate may differ from call to call.
     pub fn take(&self, rate: u32, now: Mono) -> bool {
-        let cost = SECOND / u64::from(rate.max(1));
-        let (now, full) = (now.nanos(), now.nanos().saturating_add(SECOND));
-        let spend = |filled: u64| {
-            let after = filled.max(now).saturating_add(cost);
-            (after <= full).then_some(after)
-        };
-        self.0.fetch_update(Relaxed, Relaxed, spend).is_ok()
+        self.0.fetch_update(Relaxed, Relaxed, |filled| spend(filled, rate, now)).is_ok()
     }
+
+    /// Is there one?
+    pub fn holds(&self, rate: u32, now: Mono) -> bool {
+        spend(self.0.load(Relaxed), rate, now).is_some()
+    }
+}
+
+/// What a token taken makes of a bucket; `None` = it holds none.
+fn spend(filled: u64, rate: u32, now: Mono) -> Option<u64> {
+    let cost = SECOND / u64::from(rate.max(1));
+    let (now, full) = (now.nanos(), now.nanos().saturating_add(SECOND));
+    let after = filled.max(now).saturating_add(cost);
+    (after <= full).then_some(after)
 }
 
 #[cfg(test)]

@@ -25,11 +25,21 @@ impl Site {
     /// # Errors
     /// The reason; the connection is then to be reset (C19).
     pub fn admit(self: &Rc<Self>, peer: IpAddr, now: Mono) -> Result<Ticket, Refusal> {
-        let ticket = self.try_admit(peer, now);
-        if let Err(refusal) = &ticket {
-            self.counters.refused.count(*refusal);
-        }
-        ticket
+        self.counted(self.try_admit(peer, now, None))
+    }
+
+    /// The same, but where only process or listener are full `end_one` is asked to end a connection
+    /// that has the least need of its place; `false` = there is none such.
+    ///
+    /// # Errors
+    /// As [`Site::admit`]; what is refused is then to be dropped.
+    pub fn admit_in_turn(
+        self: &Rc<Self>,
+        peer: IpAddr,
+        now: Mono,
+        end_one: &dyn Fn() -> bool,
+    ) -> Result<Ticket, Refusal> {
+        self.counted(self.try_admit(peer, now, Some(end_one)))
     }
 
     /// Lets in a connection that another process had let in, whose place this one takes: it counts
@@ -46,7 +56,16 @@ impl Site {
         ticket
     }
 
-    fn try_admit(self: &Rc<Self>, peer: IpAddr, now: Mono) -> Result<Ticket, Refusal> {
+    fn counted(&self, ticket: Result<Ticket, Refusal>) -> Result<Ticket, Refusal> {
+        ticket.inspect_err(|&refusal| self.counters.refused.count(refusal))
+    }
+
+    fn try_admit(
+        self: &Rc<Self>,
+        peer: IpAddr,
+        now: Mono,
+        end_one: Option<&dyn Fn() -> bool>,
+    ) -> Result<Ticket, Refusal> {
         let access = self.access.borrow();
         match &access.proxies {
             None => self.check_list(peer)?,
@@ -54,7 +73,17 @@ impl Site {
             // Whom it speaks for is judged when that is known.
             Some(_) => {}
         }
-        let mut ticket = self.enter(access.caps.connections)?;
+        let mut ticket = match (self.enter(access.caps.connections), end_one) {
+            (Err(full), Some(end_one)) => {
+                // Whom another limit keeps out takes nobody's place.
+                self.check_others(&access, peer, now)?;
+                if !end_one() {
+                    return Err(full);
+                }
+                self.enter(access.caps.connections)?
+            }
+            (ticket, _) => ticket?,
+        };
         if access.proxies.is_none() {
             ticket.claim(peer, access.caps.per_source)?;
         }
@@ -63,6 +92,17 @@ impl Site {
         }
         self.counters.connections.add(1);
         Ok(ticket)
+    }
+
+    /// Would the limits of address and rate let a connection in? Takes nothing from them.
+    fn check_others(&self, access: &Access, peer: IpAddr, now: Mono) -> Result<(), Refusal> {
+        let (per_source, rate) = (access.caps.per_source, access.caps.rate);
+        if per_source > 0
+            && let Some(sources) = self.gate.sources()
+        {
+            sources.leave(sources.enter(peer, per_source).ok_or(Refusal::Source)?);
+        }
+        if rate > 0 && !self.gate.bucket.holds(rate, now) { Err(Refusal::Rate) } else { Ok(()) }
     }
 
     /// The shard to which a connection that this one has just accepted is to be handed over, since
@@ -163,6 +203,7 @@ impl Drop for Ticket {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
     use std::time::Duration;
 
     use super::*;
@@ -308,6 +349,34 @@ mod tests {
         assert!(scene.admit(1, "10.0.0.1").is_ok());
         assert_eq!((scene.refused(Refusal::Source), scene.refused(Refusal::Connections)), (1, 1));
         assert_eq!(scene.site(0).house.open.get(), 2);
+    }
+
+    /// Who is full asks for a place, but for none that another limit would leave empty.
+    #[test]
+    fn a_place_is_asked_for_in_vain_by_nobody() {
+        let scene = Scene::new(with(|l| {
+            (l.connection, l.connections_per_source, l.cps) = (3, 2, 4);
+        }));
+        let held = RefCell::new(Vec::new());
+        let ended = Cell::new(0);
+        let end_one = || {
+            ended.set(ended.get() + 1);
+            held.borrow_mut().pop().is_some()
+        };
+        let enter = |peer: &str| {
+            let ticket = scene.site(0).admit_in_turn(peer.parse().unwrap(), scene.now, &end_one)?;
+            held.borrow_mut().push(ticket);
+            Ok(())
+        };
+        for peer in ["10.0.0.1", "10.0.0.1", "10.0.0.2"] {
+            assert_eq!(enter(peer), Ok(()));
+        }
+        assert_eq!((enter("10.0.0.1"), ended.get()), (Err(Refusal::Source), 0));
+        assert_eq!((enter("10.0.0.3"), ended.get()), (Ok(()), 1));
+        assert_eq!((enter("10.0.0.4"), ended.get()), (Err(Refusal::Rate), 1));
+        assert_eq!(scene.site(0).house.open.get(), 3);
+        assert_eq!((scene.refused(Refusal::Source), scene.refused(Refusal::Rate)), (1, 1));
+        assert_eq!(scene.refused(Refusal::Connections), 0);
     }
 
     /// A connection counts on the shard that serves it as long as it is open, a flow on none.

@@ -22,7 +22,7 @@ use weir_core::time::clock::Mono;
 use super::table::{Begun, Client, Flow, FlowId, Table};
 use super::{BySocket, SocketId};
 use crate::choice::{Choice, choose_by_id, header_for, is_own_client};
-use crate::limits::{DRAIN_IDLE, FLOWS, SOCKET_REST};
+use crate::limits::{DRAIN_IDLE, FLOWS, GIVES_WAY_AFTER, SOCKET_REST};
 use crate::quic::{self, Aim, Ids};
 use crate::record::Record;
 
@@ -293,7 +293,8 @@ impl Room {
             return None;
         }
         // Refusals are counted where they are found.
-        let ticket = self.site.admit(client.peer.ip(), now).ok()?;
+        let end_one = || self.make_room(now);
+        let ticket = self.site.admit_in_turn(client.peer.ip(), now, &end_one).ok()?;
         let (source, ipv6) = (client.peer.ip(), client.peer.is_ipv6());
         let choice = self
             .site
@@ -343,6 +344,16 @@ impl Room {
         blocks.active_connections.rise();
         self.reap();
         self.provide_socket(flow).then_some(flow)
+    }
+
+    /// Where there may be no more flows, one that has been silent for a moment gives way: datagrams
+    /// with forged sources would else keep everybody out until their flows are idle. Those in use
+    /// stay.
+    fn make_room(&self, now: Mono) -> bool {
+        let silent = self.flows.borrow_mut().end_silent(now, GIVES_WAY_AFTER);
+        let Some(flow) = silent else { return false };
+        self.ended(flow, Ending::Evicted);
+        true
     }
 
     /// Opens the flow's socket if it is not open yet. If that fails the flow ends.

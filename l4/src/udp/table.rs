@@ -325,8 +325,13 @@ impl<P> Table<P> {
 
     /// Ends the longest silent flow, if it has been silent for too long.
     pub fn expire(&mut self, now: Mono) -> Option<Flow<P>> {
+        self.end_silent(now, self.idle)
+    }
+
+    /// Ends the longest silent flow, if nothing has come for `least`.
+    pub fn end_silent(&mut self, now: Mono, least: Duration) -> Option<Flow<P>> {
         let used = self.at(self.oldest)?.used;
-        if now.since(used) < self.idle {
+        if now.since(used) < least {
             return None;
         }
         self.end(FlowId(self.oldest))

@@ -100,7 +100,8 @@ keys! {
         Now,
         "Size of a request body; 413 above; 0 = no limit.";
     "connection": Integer(0, MAX_CONNECTIONS), Number(0), ALL, Reload, "", Now,
-        "Open client connections, all shards together; 0 = no limit. More are reset.";
+        "Open client connections, all shards together; 0 = no limit. More are reset; UDP: dropped, \
+            or the longest silent flow gives way.";
     "cps": Integer(0, MAX_CONNECTIONS), Number(0), ALL, Reload, "", Now,
         "New connections a second, all shards together, with bursts of one second's worth; 0 = no \
             limit.";
