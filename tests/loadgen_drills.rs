@@ -33,7 +33,7 @@ fn drill(args: &[&str]) -> (Report, DrillView) {
         panic!("no drill")
     };
     let drill = args.drill().unwrap();
-    let (plan, _) = args.run.plan().unwrap();
+    let (plan, _) = args.plan().unwrap();
     let report = drill::run(&plan, &drill, None, &Control::default(), &mut |_, _| {}).unwrap();
     let view = report.drill.clone().unwrap();
     (report, view)

@@ -1,22 +1,28 @@
 //! The command line: its flags (fixed by the interface), and what they mean. Does nothing itself.
 //! Called by `commands`.
 //!
-//! `load` has the flags of a run, `jobs`, `drill` and `members` those of the other commands;
-//! `values` and `requests` read what is more than a word.
+//! `load` has the flags that all jobs have which load, `run` those of a plain run besides, `jobs`,
+//! `drill` and `members` those of the other commands; `values` and `requests` read what is more
+//! than a word.
 
 mod drill;
 mod jobs;
 mod load;
 mod members;
 mod requests;
+mod run;
 mod values;
 
 use clap::{Parser, Subcommand};
 
 pub use self::drill::DrillArgs;
-pub use self::jobs::{CompareArgs, IdleArgs, KneeArgs, SearchArgs, SweepArgs};
-pub use self::load::{ExpectArgs, RunArgs, TlsArgs};
+pub use self::jobs::{CompareArgs, FileArgs, IdleArgs, KneeArgs, SearchArgs, SweepArgs};
+pub use self::load::{
+    ConnectionArgs, ExpectArgs, JsonArgs, JudgeArgs, LoadArgs, ReportArgs, RequestArgs, TimeArgs,
+    TlsArgs, ViewArgs, WatchArgs,
+};
 pub use self::members::{MemberArgs, ServeArgs};
+pub use self::run::{PaceArgs, RunArgs, SidesArgs};
 pub use self::values::{Cores, Rate};
 
 /// Tests a balancer or a server: constant load, honest latencies.
@@ -37,6 +43,7 @@ pub struct Cli {
 }
 
 /// Jobs besides generating load.
+#[allow(clippy::large_enum_variant, reason = "there is one, read once")]
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Open connections, make one request on each, hold them, tell the target's memory for each

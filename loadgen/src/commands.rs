@@ -14,7 +14,7 @@ use clap::Parser;
 use weir_core::rt::{self, Signals};
 
 use self::jobs::Around;
-use crate::cli::{Cli, Command, CompareArgs, IdleArgs, RunArgs, ServeArgs};
+use crate::cli::{Cli, Command, CompareArgs, IdleArgs, ReportArgs, RunArgs, ServeArgs};
 use crate::compare::Comparison;
 use crate::control::Control;
 use crate::engine::RunError;
@@ -93,13 +93,13 @@ fn complain(message: &str) {
 }
 
 fn run(mut args: RunArgs) -> Result<u8, Problem> {
-    if args.direct.is_some() {
+    if args.sides.direct.is_some() {
         return jobs::sides(args);
     }
-    let outputs = Outputs::open(args.json.take(), args.csv.take(), args.html.take())?;
-    let around = Around::new(&args);
+    let (around, report) = (Around::new(&args.load), std::mem::take(&mut args.report));
     let (plan, fail_if) = args.plan().map_err(usage)?;
     check(&fail_if, Job::Run, &plan)?;
+    let outputs = Outputs::open(report)?;
     let (report, _) = around.perform(&plan, |control, _, watch| {
         control.run(&plan, &mut |second, so_far| watch("", second, so_far))
     })?;
@@ -275,11 +275,8 @@ struct Outputs {
 }
 
 impl Outputs {
-    fn open(
-        json: Option<PathBuf>,
-        csv: Option<PathBuf>,
-        html: Option<PathBuf>,
-    ) -> Result<Outputs, Problem> {
+    fn open(to: ReportArgs) -> Result<Outputs, Problem> {
+        let ReportArgs { json, csv, html } = to;
         let open = |flag: &str, path: Option<PathBuf>| {
             path.map(|path| Output::open(flag, &path)).transpose()
         };

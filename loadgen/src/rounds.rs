@@ -225,6 +225,7 @@ mod tests {
     use super::*;
     use crate::report::tests::sample;
     use crate::target::Target;
+    use crate::verdict::FailIf;
 
     #[test]
     fn what_is_added_is_the_difference() {
@@ -242,6 +243,12 @@ mod tests {
             assert!((got - want).abs() < 1e-9, "{got} {want}");
         }
         assert_eq!(sides.errors(), 6);
+        let holds = |text: &str| FailIf::parse(text).unwrap().holds(&sides);
+        assert_eq!(holds("added.p50>2ms").as_deref(), Some("2.50 ms"));
+        assert_eq!(
+            (holds("added.p50>3ms"), holds("errors>6"), holds("rate<900")),
+            (None, None, None)
+        );
         let text = sides.to_text();
         assert!(text.contains("2.50 ms   2.00 ms to 3.00 ms"), "{text}");
         assert!(text.contains("closed loop"));

@@ -51,6 +51,25 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     value.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
+/// Reads a number: `128`, `10k`, `1.5M`; k is a thousand, M a million.
+///
+/// # Errors
+/// A message that says what is expected; also for what is no whole number.
+pub fn parse_count(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is not a number like 5000, 10k or 1M");
+    let (digits, scale) = match text.strip_suffix(['k', 'K']) {
+        Some(digits) => (digits, 3),
+        None => text.strip_suffix('M').map_or((text, 0), |digits| (digits, 6)),
+    };
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+    let odd = |text: &str| text.bytes().any(|byte| !byte.is_ascii_digit());
+    if whole.is_empty() || odd(whole) || odd(part) || digits.ends_with('.') || part.len() > scale {
+        return Err(wrong());
+    }
+    // The decimals move in front of the point, and zeros after them.
+    format!("{whole}{part:0<scale$}").parse().map_err(|_| wrong())
+}
+
 /// Reads a list of cores: `0-3,8`. The order is kept, doubles are an error.
 ///
 /// # Errors
@@ -184,6 +203,18 @@ mod tests {
         }
         for text in ["", "k", "-1", "4x", "99999999999G", "1.5M"] {
             assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn counts_are_decimal() {
+        for (text, n) in [("0", 0), ("5000", 5000), ("10k", 10_000), ("1.5M", 1_500_000)] {
+            assert_eq!(parse_count(text), Ok(n), "{text}");
+        }
+        for text in
+            ["", "k", "1.5", "-1", "1.", ".5k", "1e3", "4G", "1.2345k", "+5", "99999999999999M"]
+        {
+            assert!(parse_count(text).is_err(), "{text}");
         }
     }
 

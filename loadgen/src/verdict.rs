@@ -8,6 +8,7 @@ use crate::idle::IdleReport;
 use crate::plan::Plan;
 use crate::record::ErrorClass;
 use crate::report::Report;
+use crate::rounds::Sides;
 use crate::target::Scheme;
 use crate::units;
 
@@ -31,6 +32,8 @@ pub enum Job {
     Drill,
     /// Connections that are held.
     Idle,
+    /// Two sides in turn.
+    Sides,
 }
 
 /// What is judged.
@@ -40,6 +43,14 @@ pub enum Found<'a> {
     Run(&'a Report),
     /// Connections that were held.
     Idle(&'a IdleReport),
+    /// Two sides in turn.
+    Sides(&'a Sides),
+}
+
+impl<'a> From<&'a Sides> for Found<'a> {
+    fn from(sides: &'a Sides) -> Found<'a> {
+        Found::Sides(sides)
+    }
 }
 
 impl<'a> From<&'a Report> for Found<'a> {
@@ -111,6 +122,8 @@ enum Metric {
     Shares,
     /// Largest difference of a member's share from the expected one, percent of all answers.
     SharesOff,
+    /// What a balancer adds to a latency, median over the rounds.
+    Added(Point),
     /// What is told of idle connections.
     Idle(Connections),
     /// A count or a time of a drill.
@@ -130,8 +143,9 @@ enum Operator {
 const METRICS: &str = "errors, errors.connect, errors.timeout, errors.reset, \
     errors.bad_response, errors.tls, errors.status, errors.check, requests, rate, reached, \
     violations, shares, shares.off, in a drill lost, gap, detect, recover, of idle connections \
-    held, open, memory, and min, mean, p50, p75, p90, p95, p99, p999, p9999, max, and these after \
-    connect. tls. sent. first_byte. body. total. service. or lateness.";
+    held, open, memory, with --direct added.p50, added.p99, added.p999, added.mean, and min, \
+    mean, p50, p75, p90, p95, p99, p999, p9999, max, and these after connect. tls. sent. \
+    first_byte. body. total. service. or lateness.";
 
 impl FailIf {
     /// Reads `METRIC OP VALUE`: op is `>` `>=` `<` `<=` or `==`; a latency has a unit (`20ms`),
@@ -159,6 +173,7 @@ impl FailIf {
             .ok_or_else(|| format!("`{text}`: unknown metric `{name}`; there are {METRICS}"))?;
         let limit = match metric {
             Metric::Latency(..)
+            | Metric::Added(_)
             | Metric::Drill(Outcome::Gap | Outcome::Detect | Outcome::Recover) => {
                 units::parse_duration(value).map_err(|why| wrong(&why))?.as_secs_f64()
             }
@@ -198,6 +213,9 @@ impl FailIf {
         let (fits, why) = match self.metric {
             Metric::Idle(_) => (job == Job::Idle, "only loadgen idle measures that"),
             _ if job == Job::Idle => (false, "idle connections have held, open and memory"),
+            Metric::Added(_) => (job == Job::Sides, "there is one side only; add --direct"),
+            Metric::Errors(None) | Metric::Rate if job == Job::Sides => (true, ""),
+            _ if job == Job::Sides => (false, "with --direct there are added.p99, errors and rate"),
             Metric::Drill(_) => (job == Job::Drill, "only loadgen drill measures that"),
             Metric::Reached | Metric::Latency(Phase::Service | Phase::Lateness, _) => {
                 (constant, "only a constant rate has that; add --rate")
@@ -301,6 +319,16 @@ fn metric(name: &str) -> Option<Metric> {
         Some((first, rest)) if !first.starts_with('p') => (first, rest),
         _ => ("total", name),
     };
+    if first == "added" {
+        let point = match point {
+            "p50" => Point::P50,
+            "p99" => Point::P99,
+            "p999" | "p99.9" => Point::P999,
+            "mean" => Point::Mean,
+            _ => return None,
+        };
+        return Some(Metric::Added(point));
+    }
     if first == "errors" {
         let class = ErrorClass::ALL.into_iter().find(|class| class.key() == point)?;
         return Some(Metric::Errors(Some(class)));
@@ -338,7 +366,28 @@ impl Metric {
         match found {
             Found::Run(report) => self.of_run(report),
             Found::Idle(report) => self.of_idle(report),
+            Found::Sides(sides) => self.of_sides(sides),
         }
+    }
+
+    fn of_sides(self, sides: &Sides) -> Option<(f64, String)> {
+        let name = match self {
+            Metric::Added(Point::P50) => "p50",
+            Metric::Added(Point::P99) => "p99",
+            Metric::Added(Point::P999) => "p999",
+            Metric::Added(_) => "mean",
+            Metric::Errors(None) => {
+                return Some((sides.errors() as f64, units::count(sides.errors())));
+            }
+            Metric::Rate => {
+                let rate = sides.rate_through.median;
+                return Some((rate, format!("{}/s", units::rate(rate))));
+            }
+            _ => return None,
+        };
+        let (_, spread) = sides.added.iter().find(|(known, _)| known == name)?;
+        let sign = if spread.median < 0.0 { "-" } else { "" };
+        Some((spread.median, format!("{sign}{}", units::seconds(spread.median.abs()))))
     }
 
     fn of_idle(self, report: &IdleReport) -> Option<(f64, String)> {
@@ -383,7 +432,7 @@ impl Metric {
                 let n = report.stickiness_violations;
                 Some((n as f64, units::count(n)))
             }
-            Metric::Idle(_) => None,
+            Metric::Idle(_) | Metric::Added(_) => None,
             Metric::Drill(outcome) => {
                 let drill = report.drill.as_ref()?;
                 let time = match outcome {
@@ -534,6 +583,8 @@ mod tests {
             ("violations>0", &http, Job::Run, "--sticky"),
             ("shares<1%", &http, Job::Run, "--expect-weights"),
             ("connect.p99>1s", &udp, Job::Run, "udp"),
+            ("added.p99>1ms", &http, Job::Run, "--direct"),
+            ("p99>1ms", &http, Job::Sides, "added.p99"),
             ("held<9", &http, Job::Run, "loadgen idle"),
             ("p99>1s", &http, Job::Idle, "held, open and memory"),
         ] {
@@ -543,6 +594,8 @@ mod tests {
         for (text, plan, job) in [
             ("lost>0", &http, Job::Drill),
             ("memory>4k", &http, Job::Idle),
+            ("added.p999>1ms", &http, Job::Sides),
+            ("errors>0", &http, Job::Sides),
             ("tls.p99>1s", &https, Job::Run),
             ("errors>0", &udp, Job::Run),
             ("violations>0", &udp, Job::Run),

@@ -233,7 +233,10 @@ fn jobs_as_commands() {
     assert_eq!(out.status.code(), Some(3), "{}", text(&out.stderr));
     assert!(text(&out.stdout).contains("time to recover"), "{}", text(&out.stdout));
 
-    let out = with(&[&url, "--direct", &url, "--rounds", "2", "--requests", "40"]);
+    let sides = [&url, "--direct", &url, "--rounds", "2", "--requests", "40"];
+    let out = with(&[&sides[..], &["--fail-if", "added.mean>60s"]].concat());
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     assert!(text(&out.stdout).contains("2 rounds in turn"));
+    let out = with(&[&sides[..], &["--fail-if", "added.mean<60s"]].concat());
+    assert_eq!(out.status.code(), Some(3), "{}", text(&out.stderr));
 }

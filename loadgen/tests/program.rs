@@ -262,6 +262,8 @@ fn bad_command_lines_are_exit_2() {
         &["knee", "http://127.0.0.1:1/", "--slo", "lost<1"],
         &["knee", "--slo", "p99<5ms"],
         &["knee", "http://127.0.0.1:1/"],
+        &["knee", "http://127.0.0.1:1/", "--slo", "p99<5ms", "--rate", "5"],
+        &["knee", "http://127.0.0.1:1/", "--slo", "p99<5ms", "--csv", "x"],
         &["sweep"],
         &["drill", "reload"],
         &["drill", "reload", "http://127.0.0.1:1/", "--rate", "5"],
@@ -281,6 +283,19 @@ fn bad_command_lines_are_exit_2() {
     assert_eq!(out.status.code(), Some(0));
     for flag in ["--rate", "--requests-per-connection", "--fail-if", "--warmup", "idle", "serve"] {
         assert!(text(&out.stdout).contains(flag), "{flag}");
+    }
+    // What a job refuses is not in its help.
+    let help = |job: &str| text(&loadgen(&[job, "--help"]).stdout);
+    for (job, flags) in [
+        ("knee", &["--rate", "--requests ", "--csv", "--html", "--direct", "--fail-if"][..]),
+        ("sweep", &["--rate", "--requests ", "--csv", "--html", "--direct", "--fail-if", "--pid"]),
+        ("drill", &["--direct", "--rounds", "--requests "]),
+    ] {
+        let help = help(job);
+        assert!(help.contains("--connections"), "{help}");
+        for flag in flags {
+            assert!(!help.contains(flag), "{job} {flag}");
+        }
     }
 }
 

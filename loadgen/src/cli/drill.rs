@@ -7,17 +7,21 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Rate, RunArgs};
+use super::load::{DURATION, JudgeArgs, LoadArgs, Paced, ReportArgs, WatchArgs, conditions};
+use super::values::{Rate, parse_constant};
 use crate::drill::rotation::{self, Pair};
 use crate::drill::{Change, Deed, Drill, Effect, Kind, Program, Replacement, Way, weights};
+use crate::plan::Plan;
 use crate::target::Target;
 use crate::units;
+use crate::verdict::{FailIf, Job};
 
 /// Flags of `drill`.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Drill")]
 pub struct DrillArgs {
     /// kill-member, reload, rotate-cert, upgrade or drain
-    #[arg(value_name = "WHAT", value_parser = Kind::parse)]
+    #[arg(value_name = "WHAT", value_parser = Kind::parse, help_heading = None::<&str>)]
     pub kind: Kind,
     /// When it happens, from the beginning of the measured window
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = units::parse_duration)]
@@ -59,9 +63,22 @@ pub struct DrillArgs {
     /// The folder of the CA (ca.pem, ca.key) that issues it [default: the certificate's]
     #[arg(long, value_name = "DIR", conflicts_with = "new_certificate")]
     pub authority: Option<PathBuf>,
-    /// The load; needs --rate.
+    /// Requests a second, each due at its exact time; latencies count from then. 10k is 10000
+    #[arg(long, short = 'r', value_name = "N", value_parser = parse_constant)]
+    #[arg(help_heading = "Load")]
+    pub rate: u64,
+    /// The load.
     #[command(flatten)]
-    pub run: RunArgs,
+    pub load: LoadArgs,
+    /// Whom to watch.
+    #[command(flatten)]
+    pub watch: WatchArgs,
+    /// Where the report goes.
+    #[command(flatten)]
+    pub report: ReportArgs,
+    /// The exit code.
+    #[command(flatten)]
+    pub judge: JudgeArgs,
 }
 
 /// What is done, and what undoes it.
@@ -73,11 +90,7 @@ impl DrillArgs {
     /// # Errors
     /// What is missing, or can't be read; with the cure.
     pub fn drill(&self) -> Result<Drill, String> {
-        let length = self.run.duration.unwrap_or(Duration::from_secs(10));
-        if !matches!(self.run.rate, Some(Rate(_, None))) || self.run.requests.is_some() {
-            return Err("a drill holds a constant rate: give --rate, and --duration".into());
-        }
-        if self.at >= length {
+        if self.at >= self.load.time.duration.unwrap_or(DURATION) {
             return Err("--at must be within --duration".into());
         }
         let (deed, undo) = match (&self.deed, &self.undo) {
@@ -93,10 +106,23 @@ impl DrillArgs {
         Ok(Drill { kind: self.kind, deed, at: self.at, undo, after: self.undo_after })
     }
 
+    /// The plan that the flags ask for, and the conditions of failure. Reads the body file.
+    ///
+    /// # Errors
+    /// One message with cause and cure; the exit code is 2.
+    pub fn plan(self) -> Result<(Plan, Vec<FailIf>), String> {
+        let (mut load, mut fail_if) = (self.load, self.judge.fail_if);
+        conditions(&mut load.urls, &mut fail_if)?;
+        let rate = Some(Rate(self.rate, None));
+        let plan = load.plan(Paced { rate, pids: self.watch.pids, ..Paced::default() })?;
+        fail_if.iter().try_for_each(|condition| condition.fits(Job::Drill, &plan))?;
+        Ok((plan, fail_if))
+    }
+
     /// What loadgen does by itself.
     fn own_deed(&self) -> Result<Deeds, String> {
         match self.kind {
-            Kind::KillMember if self.run.members.serve.is_empty() => {
+            Kind::KillMember if self.load.members.serve.is_empty() => {
                 Err("kill-member needs members of ours (--serve ADDR), or --do".into())
             }
             Kind::KillMember => Ok((Deed::Kill, Some(Deed::Revive))),
@@ -108,7 +134,7 @@ impl DrillArgs {
     }
 
     fn reload(&self) -> Result<Deeds, String> {
-        let deed = match (&self.config, self.run.pids.first()) {
+        let deed = match (&self.config, self.watch.pids.first()) {
             (Some(config), _) => Deed::Change(Change::by(self.reloading(config))),
             (None, Some(&pid)) => Deed::Signal("HUP", pid),
             (None, None) => return Err("reload needs --config, --pid, or --do".into()),
@@ -118,7 +144,7 @@ impl DrillArgs {
 
     fn upgrade(&self) -> Result<Deeds, String> {
         let mut args: Vec<OsString> = vec!["upgrade".into()];
-        match (&self.config, self.run.pids.first()) {
+        match (&self.config, self.watch.pids.first()) {
             (Some(config), _) => args.extend(["--config".into(), config.into()]),
             (None, Some(pid)) => args.extend(["--pid".into(), pid.to_string().into()]),
             (None, None) => return Err("upgrade needs --config, --pid, or --do".into()),
@@ -132,7 +158,7 @@ impl DrillArgs {
     fn drain(&self) -> Result<Deeds, String> {
         let config = self.config.as_deref();
         let config = config.ok_or("drain needs --config, the file of the running Weir, or --do")?;
-        let first = self.run.members.serve.first().map(ToString::to_string);
+        let first = self.load.members.serve.first().map(ToString::to_string);
         let member = self.member.clone().or(first);
         let member = member.ok_or("drain needs the --member that is to get nothing, or --do")?;
         let wrong = |why: String| format!("--config {}: {why}", config.display());
@@ -155,9 +181,9 @@ impl DrillArgs {
         let place = pair(&self.certificate, &self.private_key).ok_or(
             "rotate-cert needs --certificate and --private-key, the files of the listener, or --do",
         )?;
-        let url = self.run.urls.first().ok_or("there is no URL to test; try loadgen --help")?;
+        let url = self.load.urls.first().ok_or("there is no URL to test; try loadgen --help")?;
         let target = Target::parse(url)?;
-        let tls = self.run.tls.clone().options();
+        let tls = self.load.tls.clone().options();
         let new = match pair(&self.new_certificate, &self.new_private_key) {
             Some(new) => new.read()?,
             None => {
@@ -252,12 +278,16 @@ mod tests {
             (&["rotate-cert", "--certificate", "x"], "--private-key"),
             (&["kill-member", "--serve", "127.0.0.1:1", "--undo", "true"], "give --do"),
             (&["reload", "--pid", "1", "--at", "11s"], "within --duration"),
-            (&["reload", "--pid", "1", "-n", "9"], "constant rate"),
+            (&["reload", "--pid", "1", "-n", "9"], "unexpected argument '-n'"),
+            (&["reload", "--pid", "1", "--direct", "http://h/"], "unexpected argument '--direct'"),
+            (&["reload", "--pid", "1", "--rounds", "3"], "unexpected argument '--rounds'"),
         ] {
             let all = [args, &["http://h/", "--rate", "9"]].concat();
             let why = drill(&all).unwrap_err();
             assert!(why.contains(part), "{args:?}: {why}");
         }
         assert!(drill(&["reload", "h", "--pid", "1"]).unwrap_err().contains("--rate"));
+        let changing = drill(&["reload", "h", "--pid", "1", "--rate", "1..9"]).unwrap_err();
+        assert!(changing.contains("constant rate"), "{changing}");
     }
 }

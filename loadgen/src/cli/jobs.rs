@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::load::{RunArgs, TlsArgs};
-use super::values::check_pid;
+use super::load::{JsonArgs, LoadArgs, Paced, TlsArgs, WatchArgs, conditions};
+use super::values::{check_pid, parse_number};
 use crate::knee::Search;
 use crate::limits;
 use crate::plan::Plan;
+use crate::sweep::Setup;
 use crate::target::{Scheme, Target};
 use crate::units;
 use crate::verdict::{FailIf, Job};
@@ -96,17 +97,17 @@ impl IdleArgs {
 
 /// Flags of the search for a rate.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Search")]
 pub struct SearchArgs {
     /// What has to hold, like 'p99<5ms' or 'errors<0.1%'; may be repeated
     #[arg(long, value_name = "EXPR", required = true, value_parser = FailIf::parse)]
     pub slo: Vec<FailIf>,
     /// The first rate that is tried
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = parse_number)]
     pub from: u64,
     /// The highest rate that is tried
-    #[arg(long, value_name = "N", default_value_t = limits::MAX_RATE)]
-    #[arg(hide_default_value = true)]
-    pub most: u64,
+    #[arg(long, value_name = "N", value_parser = parse_number)]
+    pub most: Option<u64>,
     /// How near the bounds come to each other, percent
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
     pub within: f64,
@@ -121,10 +122,25 @@ impl SearchArgs {
         if !(0.1..=100.0).contains(&self.within) {
             return Err("--within must be 0.1–100 percent".to_string());
         }
-        if self.from == 0 || self.most < self.from {
+        let most = self.most.unwrap_or(limits::MAX_RATE);
+        if self.from == 0 || most < self.from {
             return Err("--from must be at least 1 and at most --most".to_string());
         }
-        Ok(Search::new(self.from, self.within / 100.0, self.most))
+        Ok(Search::new(self.from, self.within / 100.0, most))
+    }
+
+    /// The plan of each try without its rate, and the objective.
+    fn plan(
+        self,
+        mut load: LoadArgs,
+        pids: Vec<u32>,
+    ) -> Result<(Plan, Vec<FailIf>, Search), String> {
+        let search = self.search()?;
+        let mut slo = self.slo;
+        conditions(&mut load.urls, &mut slo)?;
+        let plan = load.plan(Paced { pids, ..Paced::default() })?;
+        slo.iter().try_for_each(|condition| condition.fits(Job::Search, &plan))?;
+        Ok((plan, slo, search))
     }
 }
 
@@ -136,12 +152,46 @@ pub struct KneeArgs {
     pub search: SearchArgs,
     /// The load.
     #[command(flatten)]
-    pub run: RunArgs,
+    pub load: LoadArgs,
+    /// Whom to watch.
+    #[command(flatten)]
+    pub watch: WatchArgs,
+    /// Where the result goes.
+    #[command(flatten)]
+    pub report: JsonArgs,
+}
+
+impl KneeArgs {
+    /// The plan of each try without its rate, the objective, and the search.
+    ///
+    /// # Errors
+    /// One message with cause and cure; the exit code is 2.
+    pub fn plan(self) -> Result<(Plan, Vec<FailIf>, Search), String> {
+        self.search.plan(self.load, self.watch.pids)
+    }
 }
 
 /// Flags of `sweep`.
 #[derive(Debug, Args)]
 pub struct SweepArgs {
+    /// What is tried.
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// What is searched.
+    #[command(flatten)]
+    pub search: SearchArgs,
+    /// The load.
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Where the result goes.
+    #[command(flatten)]
+    pub report: JsonArgs,
+}
+
+/// Flags about the configurations that are tried.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Configurations")]
+pub struct FileArgs {
     /// A file of Weir's to try; repeated, one for each configuration
     #[arg(long = "config", value_name = "FILE", required = true)]
     pub configs: Vec<PathBuf>,
@@ -151,12 +201,22 @@ pub struct SweepArgs {
     /// Copy the best file to this place
     #[arg(long, value_name = "FILE")]
     pub write_best: Option<PathBuf>,
-    /// What is searched.
-    #[command(flatten)]
-    pub search: SearchArgs,
-    /// The load.
-    #[command(flatten)]
-    pub run: RunArgs,
+}
+
+impl SweepArgs {
+    /// The plan of each try without its rate, and what is swept.
+    ///
+    /// # Errors
+    /// One message with cause and cure; the exit code is 2.
+    pub fn plan(self) -> Result<(Plan, Setup), String> {
+        let FileArgs { configs, weir, .. } = self.files;
+        for config in &configs {
+            let read = std::fs::metadata(config);
+            read.map_err(|error| format!("--config {}: {error}", config.display()))?;
+        }
+        let (plan, slo, search) = self.search.plan(self.load, Vec::new())?;
+        Ok((plan, Setup { weir, configs, slo, search, direct: None }))
+    }
 }
 
 /// Flags of `compare`.

@@ -1,4 +1,5 @@
-//! The flags of generating load, and what they mean as a [`Plan`]. Reads the files that they name.
+//! The flags that all jobs which load have in common, in groups, and what they mean as a [`Plan`].
+//! Reads the files that they name.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use clap::Args;
 use super::members::MemberArgs;
 use super::requests::{of_urls, read_body, read_templates, targets};
 use super::values::{
-    Cores, Rate, check_pid, parse_cores, parse_exchange, parse_header, parse_rate, parse_weight,
+    Cores, Rate, check_pid, parse_cores, parse_exchange, parse_header, parse_number, parse_weight,
 };
 use crate::cpu;
 use crate::limits;
@@ -20,38 +21,94 @@ use crate::template::Expect;
 use crate::units;
 use crate::verdict::FailIf;
 
-/// Flags of a run.
+/// Flags of every job that loads.
 #[derive(Debug, Args)]
-pub struct RunArgs {
+pub struct LoadArgs {
     /// What to test: http, https, ws, wss, tcp, tls or udp://HOST:PORT/PATH. Several URLs of one
     /// place take turns by chance; 3*URL comes three times as often as one without a number
-    #[arg(value_name = "URL")]
+    #[arg(value_name = "URL", help_heading = None::<&str>)]
     pub urls: Vec<String>,
-    /// Connections of all cores together
-    #[arg(long, short = 'c', value_name = "N", default_value_t = 64)]
-    pub connections: usize,
+    /// How long, and by whom.
+    #[command(flatten)]
+    pub time: TimeArgs,
+    /// On which connections.
+    #[command(flatten)]
+    pub connections: ConnectionArgs,
+    /// What is sent.
+    #[command(flatten)]
+    pub requests: RequestArgs,
+    /// What answers have to be like.
+    #[command(flatten)]
+    pub expect: ExpectArgs,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+    /// The balancer's view.
+    #[command(flatten)]
+    pub view: ViewArgs,
+    /// Members of our own.
+    #[command(flatten)]
+    pub members: MemberArgs,
+}
+
+/// Flags about time, cores and chance.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Load")]
+pub struct TimeArgs {
     /// Measure for so long [default: 10s]
     #[arg(long, short = 'd', value_name = "TIME", value_parser = units::parse_duration)]
     pub duration: Option<Duration>,
-    /// Measure so many requests instead
-    #[arg(long, short = 'n', value_name = "N", conflicts_with = "duration")]
-    pub requests: Option<u64>,
-    /// Requests a second, each due at its exact time; latencies count from then (open loop).
-    /// 1000..5000: changing in a line over the measured window
-    #[arg(long, short = 'r', value_name = "N", value_parser = parse_rate)]
-    pub rate: Option<Rate>,
+    /// Load before the measured window
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::parse_duration)]
+    pub warmup: Duration,
+    /// Time limit of one request, its connect included [default: 10s; of a datagram 1s]
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
+    pub timeout: Option<Duration>,
     /// Cores to run on, one pinned shard each, like 0-3,8 [default: all that are allowed]
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     pub cores: Option<Cores>,
     /// Poll for so long without work before a core sleeps: its waking up is in no latency then
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = units::parse_duration)]
     pub spin: Duration,
+    /// Seed of all that is random
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Print nothing while it runs
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
+}
+
+/// Flags about connections.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connections")]
+pub struct ConnectionArgs {
+    /// Connections of all cores together
+    #[arg(long, short = 'c', value_name = "N", default_value = "64", value_parser = parse_number)]
+    pub connections: u64,
     /// A new connection for every request
     #[arg(long, conflicts_with = "requests_per_connection")]
     pub close: bool,
     /// A new connection after so many requests
     #[arg(long, value_name = "N")]
     pub requests_per_connection: Option<u64>,
+    /// Requests under way at once on a connection of HTTP/1.1
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub pipeline: usize,
+    /// Speak HTTP/2: agreed on inside TLS (https), with prior knowledge otherwise (http)
+    #[arg(long)]
+    pub http2: bool,
+    /// Requests under way at once on a connection of HTTP/2
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub streams: usize,
+    /// Our own addresses, which the connections take in turn, like 127.0.0.1,127.0.0.2
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub source: Vec<IpAddr>,
+}
+
+/// Flags about what is sent.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Requests")]
+pub struct RequestArgs {
     /// Request method [default: GET, or POST with --body]
     #[arg(long, short = 'X', value_name = "METHOD")]
     pub method: Option<String>,
@@ -64,76 +121,17 @@ pub struct RunArgs {
     /// Requests of a JSON file, [{"path": …, "weight": …}], in place of the URL's own
     #[arg(long, value_name = "FILE", conflicts_with_all = ["body", "method"])]
     pub templates: Option<PathBuf>,
-    /// Requests under way at once on a connection of HTTP/1.1
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub pipeline: usize,
-    /// Speak HTTP/2: agreed on inside TLS (https), with prior knowledge otherwise (http)
-    #[arg(long)]
-    pub http2: bool,
-    /// Requests under way at once on a connection of HTTP/2
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub streams: usize,
-    /// What answers have to be like.
-    #[command(flatten)]
-    pub expect: ExpectArgs,
-    /// TLS.
-    #[command(flatten)]
-    pub tls: TlsArgs,
-    /// Our own addresses, which the connections take in turn, like 127.0.0.1,127.0.0.2
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub source: Vec<IpAddr>,
     /// What tcp and tls do: echo, connect, upload or download
     #[arg(long, value_name = "WHAT", default_value = "echo", value_parser = parse_exchange)]
     pub exchange: Exchange,
     /// Bytes of a message of tcp, tls, udp, ws and wss, like 64, 4k, 1M [default: 64]
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
     pub size: Option<u64>,
-    /// Load before the measured window
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = units::parse_duration)]
-    pub warmup: Duration,
-    /// Time limit of one request, its connect included [default: 10s; of a datagram 1s]
-    #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
-    pub timeout: Option<Duration>,
-    /// Seed of all that is random
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
-    /// Write the report as JSON; - is stdout
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Write the report as CSV; - is stdout
-    #[arg(long, value_name = "FILE")]
-    pub csv: Option<PathBuf>,
-    /// Write the report as one HTML page with charts; - is stdout
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
-    /// Read Weir's metrics before and after the measured window, like http://127.0.0.1:9180
-    #[arg(long, value_name = "URL", value_parser = Target::parse)]
-    pub admin: Option<Target>,
-    /// Find the requests in Weir's access log of the form "json", by X-Request-ID
-    #[arg(long, value_name = "FILE")]
-    pub access_log: Option<PathBuf>,
-    /// Print nothing while it runs
-    #[arg(long, short = 'q')]
-    pub quiet: bool,
-    /// Measure the processor time and memory of this process; may be repeated
-    #[arg(long = "pid", value_name = "PID")]
-    pub pids: Vec<u32>,
-    /// Exit with 3 when this holds, like errors>0, errors>0.1% or p99>20ms; may be repeated
-    #[arg(long, value_name = "EXPR", value_parser = FailIf::parse)]
-    pub fail_if: Vec<FailIf>,
-    /// Members of our own.
-    #[command(flatten)]
-    pub members: MemberArgs,
-    /// Load this URL in turn with the other one, and tell what the balancer adds
-    #[arg(long, value_name = "URL")]
-    pub direct: Option<String>,
-    /// Rounds of both sides, with --direct
-    #[arg(long, value_name = "N", default_value_t = 5, requires = "direct")]
-    pub rounds: usize,
 }
 
 /// Flags about right and wrong answers.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Answers")]
 pub struct ExpectArgs {
     /// Statuses that are right, like 200,204 [default: all from 200 to 299]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -154,6 +152,7 @@ pub struct ExpectArgs {
 
 /// Flags of TLS.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "TLS")]
 pub struct TlsArgs {
     /// Take any certificate
     #[arg(long)]
@@ -169,6 +168,60 @@ pub struct TlsArgs {
     pub resume: bool,
 }
 
+/// Flags about what the balancer itself says.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "The balancer's own view")]
+pub struct ViewArgs {
+    /// Read Weir's metrics before and after the measured window, like http://127.0.0.1:9180
+    #[arg(long, value_name = "URL", value_parser = Target::parse)]
+    pub admin: Option<Target>,
+    /// Find the requests in Weir's access log of the form "json", by X-Request-ID
+    #[arg(long, value_name = "FILE")]
+    pub access_log: Option<PathBuf>,
+}
+
+/// Flags about whom to watch.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "The balancer's own view")]
+pub struct WatchArgs {
+    /// Measure the processor time and memory of this process; may be repeated
+    #[arg(long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
+}
+
+/// Flags about where reports go.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Report")]
+pub struct ReportArgs {
+    /// Write the report as JSON; - is stdout
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the report as CSV; - is stdout
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Write the report as one HTML page with charts; - is stdout
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// Where the result of a job goes that has no other form than text and JSON.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Report")]
+pub struct JsonArgs {
+    /// Write the result as JSON; - is stdout
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Flags about the exit code.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Report")]
+pub struct JudgeArgs {
+    /// Exit with 3 when this holds, like errors>0, errors>0.1% or p99>20ms; may be repeated
+    #[arg(long, value_name = "EXPR", value_parser = FailIf::parse)]
+    pub fail_if: Vec<FailIf>,
+}
+
 impl TlsArgs {
     pub(crate) fn options(self) -> TlsOptions {
         let TlsArgs { insecure, ca, server_name, resume } = self;
@@ -176,80 +229,116 @@ impl TlsArgs {
     }
 }
 
-impl RunArgs {
-    /// The plan that the flags ask for, and the conditions of failure. Reads the body file.
+/// What the flags of one job add to those that all have.
+#[derive(Debug, Default)]
+pub(super) struct Paced {
+    pub(super) rate: Option<Rate>,
+    /// So many requests, in place of --duration.
+    pub(super) requests: Option<u64>,
+    pub(super) pids: Vec<u32>,
+}
+
+impl LoadArgs {
+    /// The plan that the flags ask for. Reads the body file.
     ///
     /// # Errors
     /// One message with cause and cure; the exit code is 2.
-    pub fn plan(self) -> Result<(Plan, Vec<FailIf>), String> {
-        let mut fail_if = self.fail_if;
-        // `--fail-if 'errors>0' 'p99>20ms'`: < and > never stand in a URL.
-        let (more, urls): (Vec<_>, Vec<_>) = (self.urls.into_iter()).partition(|arg| {
-            !fail_if.is_empty() && arg.contains(['<', '>', '=']) && !arg.contains('/')
-        });
-        for text in more {
-            fail_if.push(FailIf::parse(&text)?);
-        }
-        let (target, weights) = targets(&urls)?;
+    pub(super) fn plan(self, paced: Paced) -> Result<Plan, String> {
+        let (target, weights) = targets(&self.urls)?;
+        let LoadArgs { time, connections, requests, expect, view, .. } = self;
         let tls = self.tls.options();
-        let given = (self.size.is_some(), self.templates.is_some(), tls != TlsOptions::default());
+        let given =
+            (requests.size.is_some(), requests.templates.is_some(), tls != TlsOptions::default());
         idle_flag(given, target.scheme, weights.len())?;
-        let body = self.body.map_or_else(|| Ok(Vec::new()), |path| read_body("--body", &path))?;
+        let body =
+            requests.body.map_or_else(|| Ok(Vec::new()), |path| read_body("--body", &path))?;
+        let timeout = time.timeout.unwrap_or(match target.scheme {
+            Scheme::Udp => limits::DATAGRAM_TIMEOUT,
+            _ => limits::DEFAULT_TIMEOUT,
+        });
         let plan = Plan {
-            connections: self.connections,
-            length: match self.requests {
+            connections: usize::try_from(connections.connections).unwrap_or(usize::MAX),
+            length: match paced.requests {
                 Some(n) => Length::Requests(n),
-                None => Length::Duration(self.duration.unwrap_or(Duration::from_secs(10))),
+                None => Length::Duration(time.duration.unwrap_or(DURATION)),
             },
-            rate: self.rate.map(|Rate(from, _)| from),
-            rate_to: self.rate.and_then(|Rate(_, to)| to),
-            cores: self.cores.map_or_else(cpu::allowed_cores, |Cores(cores)| cores),
-            spin: self.spin,
-            reuse: match self.requests_per_connection {
-                _ if self.close => Reuse::Requests(1),
+            rate: paced.rate.map(|Rate(from, _)| from),
+            rate_to: paced.rate.and_then(|Rate(_, to)| to),
+            cores: time.cores.map_or_else(cpu::allowed_cores, |Cores(cores)| cores),
+            spin: time.spin,
+            reuse: match connections.requests_per_connection {
+                _ if connections.close => Reuse::Requests(1),
                 Some(n) => Reuse::Requests(n),
                 None => Reuse::KeepAlive,
             },
-            method: self.method,
-            headers: self.headers,
+            method: requests.method,
+            headers: requests.headers,
             body,
             expect: Expect {
-                statuses: self.expect.expect_status,
-                contains: self.expect.expect_body.map(|text| Needle::new(text.as_bytes())),
+                statuses: expect.expect_status,
+                contains: expect.expect_body.map(|text| Needle::new(text.as_bytes())),
             },
-            pipeline: self.pipeline,
-            http2: self.http2,
-            streams: self.streams,
+            pipeline: connections.pipeline,
+            http2: connections.http2,
+            streams: connections.streams,
             tls,
-            sources: self.source,
-            member_field: self.expect.member_header,
-            expect_weights: self.expect.expect_weights,
-            sticky: self.expect.sticky,
-            ids: self.access_log.is_some(),
-            admin: self.admin,
-            access_log: self.access_log,
-            exchange: self.exchange,
-            size: self.size.unwrap_or(limits::MESSAGE_SIZE),
-            warmup: self.warmup,
-            timeout: self.timeout.unwrap_or(match target.scheme {
-                Scheme::Udp => limits::DATAGRAM_TIMEOUT,
-                _ => limits::DEFAULT_TIMEOUT,
-            }),
-            seed: self.seed,
-            cpu_of: if self.pids.is_empty() { CpuOf::None } else { CpuOf::Processes(self.pids) },
+            sources: connections.source,
+            member_field: expect.member_header,
+            expect_weights: expect.expect_weights,
+            sticky: expect.sticky,
+            ids: view.access_log.is_some(),
+            admin: view.admin,
+            access_log: view.access_log,
+            exchange: requests.exchange,
+            size: requests.size.unwrap_or(limits::MESSAGE_SIZE),
+            warmup: time.warmup,
+            timeout,
+            seed: time.seed,
             ..Plan::new(target)
         };
-        let templates = match self.templates {
-            Some(path) => read_templates(&path, &plan)?,
-            None => of_urls(&plan, &weights),
-        };
-        let plan = Plan { templates, ..plan };
-        plan.check().map_err(|error| error.to_string())?;
-        if let CpuOf::Processes(pids) = &plan.cpu_of {
-            pids.iter().try_for_each(|&pid| check_pid(pid))?;
-        }
-        Ok((plan, fail_if))
+        finish(plan, requests.templates, &weights, paced.pids)
     }
+}
+
+/// What is measured unless something else is asked for.
+pub(super) const DURATION: Duration = Duration::from_secs(10);
+
+/// Adds the kinds of requests and the processes to watch, and checks all of it.
+fn finish(
+    mut plan: Plan,
+    templates: Option<PathBuf>,
+    weights: &[(String, u32)],
+    pids: Vec<u32>,
+) -> Result<Plan, String> {
+    plan.templates = match templates {
+        Some(path) => read_templates(&path, &plan)?,
+        None => of_urls(&plan, weights),
+    };
+    plan.check().map_err(|error| error.to_string())?;
+    pids.iter().try_for_each(|&pid| check_pid(pid))?;
+    plan.cpu_of = if pids.is_empty() { CpuOf::None } else { CpuOf::Processes(pids) };
+    Ok(plan)
+}
+
+/// Moves further conditions, as in `--fail-if 'errors>0' 'p99>20ms'`, from the URLs to where they
+/// belong: < and > never stand in a URL.
+///
+/// # Errors
+/// As of any condition.
+pub(super) fn conditions(
+    urls: &mut Vec<String>,
+    conditions: &mut Vec<FailIf>,
+) -> Result<(), String> {
+    if conditions.is_empty() {
+        return Ok(());
+    }
+    let like_one = |arg: &String| arg.contains(['<', '>', '=']) && !arg.contains('/');
+    let (more, rest) = std::mem::take(urls).into_iter().partition::<Vec<_>, _>(like_one);
+    *urls = rest;
+    for text in more {
+        conditions.push(FailIf::parse(&text)?);
+    }
+    Ok(())
 }
 
 /// Refuses what would be taken and ignored and is no matter of the plan: a size, templates, and
@@ -268,123 +357,5 @@ fn idle_flag(given: (bool, bool, bool), scheme: Scheme, urls: usize) -> Result<(
              and tls"
         )),
         false => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-    use crate::cli::Cli;
-
-    fn plan(args: &[&str]) -> Result<(Plan, Vec<FailIf>), String> {
-        let all = ["loadgen"].iter().chain(args);
-        Cli::try_parse_from(all).map_err(|error| error.to_string())?.run.plan()
-    }
-
-    #[test]
-    fn the_flags_of_the_interface() {
-        let core = cpu::allowed_cores()[0].to_string();
-        let me = std::process::id().to_string();
-        let (plan, fail_if) = plan(&[
-            "http://127.0.0.1:81/x",
-            "--connections",
-            "7",
-            "--requests",
-            "100",
-            "--rate",
-            "50",
-            "--cores",
-            &core,
-            "--requests-per-connection",
-            "3",
-            "--header",
-            "A: b:c",
-            "--warmup",
-            "0s",
-            "--seed",
-            "9",
-            "--json",
-            "-",
-            "--pid",
-            &me,
-            "--fail-if",
-            "errors>0",
-            "p99>20ms",
-        ])
-        .unwrap();
-        assert_eq!((plan.connections, plan.rate, plan.seed), (7, Some(50), 9));
-        assert_eq!(plan.length, Length::Requests(100));
-        assert_eq!(plan.reuse, Reuse::Requests(3));
-        assert_eq!(plan.headers, [("A".to_string(), "b:c".to_string())]);
-        assert_eq!(plan.warmup, Duration::ZERO);
-        assert_eq!(plan.cores.len(), 1);
-        assert_eq!(plan.cpu_of, CpuOf::Processes(vec![std::process::id()]));
-        assert_eq!(fail_if.len(), 2);
-    }
-
-    #[test]
-    fn defaults() {
-        let (plan, fail_if) = plan(&["127.0.0.1:81"]).unwrap();
-        assert_eq!(plan.length, Length::Duration(Duration::from_secs(10)));
-        assert_eq!((plan.connections, plan.reuse, plan.rate), (64, Reuse::KeepAlive, None));
-        assert_eq!(plan.warmup, Duration::from_secs(1));
-        assert_eq!(plan.cores, cpu::allowed_cores());
-        assert!(fail_if.is_empty());
-        assert_eq!(self::plan(&["x", "--close"]).unwrap().0.reuse, Reuse::Requests(1));
-        let changing = self::plan(&["x", "--rate", "10..30"]).unwrap().0;
-        assert_eq!((changing.rate, changing.rate_to), (Some(10), Some(30)));
-        assert_eq!(changing.mean_rate(), Some(20));
-    }
-
-    #[test]
-    fn bad_command_lines_are_refused() {
-        for (args, part) in [
-            (&[][..], "no URL"),
-            (&["a", "b"], "another place"),
-            (&["99999999999*a"], "number"),
-            (&["tcp://a:1", "--exchange", "x"], "upload or download"),
-            (&["a", "--templates", "/does/not/exist"], "--templates"),
-            (&["a", "--expect-weights", "a"], "NAME=WEIGHT"),
-            (&["a", "--ca", "x", "--insecure"], "cannot be used with"),
-            (&["a", "--duration", "1s", "--requests", "1"], "cannot be used with"),
-            (&["a", "--close", "--requests-per-connection", "2"], "cannot be used with"),
-            (&["a", "--duration", "10"], "unit"),
-            (&["a", "--cores", "99999"], "not among those allowed"),
-            (&["a", "--fail-if", "p98>1ms"], "unknown metric"),
-            (&["a", "--fail-if", "errors>0", "p98>1ms"], "unknown metric"),
-            (&["tcp://a:1", "--http2"], "for http and https"),
-            (&["a", "--streams", "2"], "--http2"),
-            (&["a", "--http2", "--streams", "1001"], "1–1,000 streams"),
-            (&["a", "--admin", "gopher://x"], "unknown scheme"),
-            (&["a", "--connections", "0"], "connections"),
-            (&["a", "--rate", "0"], "rate"),
-            (&["a", "--rate", "5.."], "1000..5000"),
-            (&["a", "--rate", "1..5", "-n", "9"], "duration"),
-            (&["a", "--pid", "4294967295"], "no such process"),
-            (&["a", "--body", "/does/not/exist"], "--body"),
-            (&["a", "--header", "x"], "Name: value"),
-            (&["a", "--nonsense"], "--nonsense"),
-        ] {
-            let message = plan(args).unwrap_err();
-            assert!(message.contains(part), "{args:?}: {message}");
-        }
-    }
-
-    #[test]
-    fn several_urls_and_a_file_of_requests() {
-        let (plan, _) = plan(&["3*h/a", "http://h/b", "--header", "A: b"]).unwrap();
-        let kinds: Vec<_> = plan.templates.iter().map(|t| (t.path.as_str(), t.weight)).collect();
-        assert_eq!(kinds, [("/a", 3), ("/b", 1)]);
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("b"), "body").unwrap();
-        let file = folder.path().join("t.json");
-        std::fs::write(&file, r#"[{"path": "/x", "body_file": "b", "headers": {"C": "d"}}]"#)
-            .unwrap();
-        let file = file.to_str().unwrap();
-        let (plan, _) = self::plan(&["h", "--header", "A: b", "--templates", file]).unwrap();
-        assert_eq!(plan.templates[0].body, b"body");
-        assert_eq!(plan.templates[0].headers.len(), 2);
     }
 }

@@ -12,22 +12,25 @@ use crate::units;
 
 /// Flags of members that run inside loadgen.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Members of our own")]
 pub struct MemberArgs {
     /// Be a member at this address during the run; may be repeated
     #[arg(long, value_name = "ADDR")]
     pub serve: Vec<SocketAddr>,
     /// Time before each answer of these members, as in loadgen serve
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = Delay::parse)]
-    #[arg(hide_default_value = true)]
+    #[arg(hide_default_value = true, requires = "serve")]
     pub serve_delay: Delay,
     /// Bytes of their answers' bodies
     #[arg(long, value_name = "SIZE", default_value = "128", value_parser = units::parse_size)]
+    #[arg(requires = "serve")]
     pub serve_body_size: u64,
     /// Share of requests that they answer with 500
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, hide_default_value = true)]
+    #[arg(requires = "serve")]
     pub serve_error_rate: f64,
     /// The core that they run on [default: not pinned]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "serve")]
     pub serve_core: Option<usize>,
 }
 

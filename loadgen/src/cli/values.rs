@@ -12,12 +12,25 @@ pub struct Rate(pub u64, pub Option<u64>);
 
 pub(super) fn parse_rate(text: &str) -> Result<Rate, String> {
     let number = |text: &str| {
-        text.trim().parse().map_err(|_| "write it as 5000, or as 1000..5000".to_string())
+        units::parse_count(text.trim())
+            .map_err(|_| "write it as 5000, 10k, or 1000..5000".to_string())
     };
     match text.split_once("..") {
         None => Ok(Rate(number(text)?, None)),
         Some((from, to)) => Ok(Rate(number(from)?, Some(number(to)?))),
     }
+}
+
+/// A rate that stays as it is.
+pub(super) fn parse_constant(text: &str) -> Result<u64, String> {
+    match parse_rate(text)? {
+        Rate(rate, None) => Ok(rate),
+        Rate(_, Some(_)) => Err("this job holds a constant rate: write it as 5000 or 10k".into()),
+    }
+}
+
+pub(super) fn parse_number(text: &str) -> Result<u64, String> {
+    units::parse_count(text)
 }
 
 /// A list of cores, as one value of the command line.

@@ -2,16 +2,18 @@
 //! run. Called by `commands`.
 
 use super::{
-    Outputs, Problem, Progress, check, check_machine, complain, exit, print, publish, stoppable,
-    to_json, usage, verdict,
+    Outputs, Problem, Progress, check, check_machine, code, complain, exit, judge, print, publish,
+    stoppable, to_json, usage, verdict,
 };
-use crate::cli::{DrillArgs, KneeArgs, MemberArgs, RunArgs, SweepArgs};
+use std::path::PathBuf;
+
+use crate::cli::{DrillArgs, KneeArgs, LoadArgs, MemberArgs, ReportArgs, RunArgs, SweepArgs};
 use crate::control::Control;
 use crate::engine::RunError;
 use crate::limits;
 use crate::live::{Second, Snapshot};
 use crate::origin::{OriginError, OriginSpec, Origins};
-use crate::plan::{CpuOf, Plan, TlsOptions};
+use crate::plan::{Plan, TlsOptions};
 use crate::sweep::Setup;
 use crate::target::Target;
 use crate::verdict::Job;
@@ -29,8 +31,9 @@ type Watch<'w> = &'w mut dyn FnMut(&str, &Second, &Snapshot);
 
 impl Around {
     /// As the flags say.
-    pub(super) fn new(args: &RunArgs) -> Around {
-        Around { quiet: args.quiet, members: args.members.clone(), seed: args.seed }
+    pub(super) fn new(load: &LoadArgs) -> Around {
+        let (quiet, seed) = (load.time.quiet, load.time.seed);
+        Around { quiet, members: load.members.clone(), seed }
     }
 
     /// Does `job`, whose runs are as long as that of `plan`, with members that are there for as
@@ -69,35 +72,32 @@ pub(super) fn start_origins(
 
 /// Both sides in turn (`--direct`).
 pub(super) fn sides(mut args: RunArgs) -> Result<u8, Problem> {
-    let outputs = json_alone(&mut args)?;
-    let url = args.direct.take().unwrap_or_default();
-    let (around, count) = (Around::new(&args), args.rounds);
+    let report = std::mem::take(&mut args.report);
+    let url = args.sides.direct.take().unwrap_or_default();
+    let (around, count) = (Around::new(&args.load), args.sides.rounds);
     if !(1..=limits::MAX_ROUNDS).contains(&count) {
         return Err(usage("there must be 1–10,000 rounds"));
     }
     let (through, fail_if) = args.plan().map_err(usage)?;
-    if !fail_if.is_empty() {
-        return Err(usage("--fail-if judges one run; leave out --direct, or judge its JSON"));
-    }
+    check(&fail_if, Job::Sides, &through)?;
     let target = Target::parse(&url).map_err(usage)?;
     let tls = if target.scheme.is_secure() { through.tls.clone() } else { TlsOptions::default() };
     let direct = Plan { target, tls, ..through.clone() };
     direct.check().map_err(|error| usage(format!("--direct: {error}")))?;
+    let outputs = Outputs::open(report)?;
     let (sides, stopped) = around.perform(&through, |control, _, mut watch| {
         rounds::run(&through, &direct, count, control, &mut watch)
     })?;
     outputs.show(&sides, &sides.to_text())?;
-    Ok(if stopped { exit::INTERRUPTED } else { exit::FINE })
+    let held = judge(&sides, &fail_if);
+    Ok(code(stopped, held))
 }
 
 /// `loadgen knee`.
 pub(super) fn knee(mut args: KneeArgs) -> Result<u8, Problem> {
-    let outputs = json_alone(&mut args.run)?;
-    let search = args.search.search().map_err(usage)?;
-    let slo = args.search.slo;
-    let around = Around::new(&args.run);
-    let plan = searched(args.run)?;
-    check(&slo, Job::Search, &plan)?;
+    let (around, json) = (Around::new(&args.load), args.report.json.take());
+    let (plan, slo, search) = args.plan().map_err(usage)?;
+    let outputs = Outputs::json(json)?;
     let (knee, stopped) = around.perform(&plan, |control, _, mut watch| {
         knees::search(&plan, &slo, search, control, &mut watch)
     })?;
@@ -107,31 +107,16 @@ pub(super) fn knee(mut args: KneeArgs) -> Result<u8, Problem> {
 
 /// `loadgen sweep`.
 pub(super) fn sweep(mut args: SweepArgs) -> Result<u8, Problem> {
-    let outputs = json_alone(&mut args.run)?;
-    let search = args.search.search().map_err(usage)?;
-    let setup = Setup {
-        weir: args.weir,
-        configs: args.configs,
-        slo: args.search.slo,
-        search,
-        direct: None,
-    };
-    for config in &setup.configs {
-        let read = std::fs::metadata(config);
-        read.map_err(|error| usage(format!("--config {}: {error}", config.display())))?;
-    }
-    let around = Around::new(&args.run);
-    let plan = searched(args.run)?;
-    check(&setup.slo, Job::Search, &plan)?;
-    if plan.cpu_of != CpuOf::None {
-        return Err(usage("sweep measures the balancer that it starts; leave --pid out"));
-    }
+    let (around, json) = (Around::new(&args.load), args.report.json.take());
+    let write_best = args.files.write_best.take();
+    let (plan, setup) = args.plan().map_err(usage)?;
+    let outputs = Outputs::json(json)?;
     let (sweep, stopped) = around.perform(&plan, |control, members, mut watch| {
         let direct = members.and_then(|members| members.addrs().first().copied());
         sweeps::run(&plan, &Setup { direct, ..setup }, control, &mut watch)
     })?;
     outputs.show(&sweep, &sweep.to_text())?;
-    if let (Some(best), Some(place)) = (&sweep.best, &args.write_best) {
+    if let (Some(best), Some(place)) = (&sweep.best, &write_best) {
         std::fs::copy(best, place).map_err(|error| {
             Problem(exit::OTHER, format!("--write-best {}: {error}", place.display()))
         })?;
@@ -151,11 +136,9 @@ fn found(stopped: bool, found: bool) -> u8 {
 /// `loadgen drill`.
 pub(super) fn drill(mut args: DrillArgs) -> Result<u8, Problem> {
     let drill = args.drill().map_err(usage)?;
-    let run = &mut args.run;
-    let outputs = Outputs::open(run.json.take(), run.csv.take(), run.html.take())?;
-    let around = Around::new(run);
-    let (plan, fail_if) = args.run.plan().map_err(usage)?;
-    check(&fail_if, Job::Drill, &plan)?;
+    let (around, report) = (Around::new(&args.load), std::mem::take(&mut args.report));
+    let (plan, fail_if) = args.plan().map_err(usage)?;
+    let outputs = Outputs::open(report)?;
     let mut left = None;
     let done = around.perform(&plan, |control, members, watch| {
         let report = drills::run(&plan, &drill, members, control, &mut |second, so_far| {
@@ -179,27 +162,12 @@ pub(super) fn drill(mut args: DrillArgs) -> Result<u8, Problem> {
     }
 }
 
-/// The plan of a search, which sets the rate itself.
-fn searched(args: RunArgs) -> Result<Plan, Problem> {
-    if args.rate.is_some() || args.requests.is_some() || args.direct.is_some() {
-        return Err(usage("the rate is what is searched: leave out --rate, --requests, --direct"));
-    }
-    let (plan, fail_if) = args.plan().map_err(usage)?;
-    match fail_if.is_empty() {
-        true => Ok(plan),
-        false => Err(usage("give the objective as --slo; there is no --fail-if here")),
-    }
-}
-
-/// What has no form but text and JSON.
-fn json_alone(args: &mut RunArgs) -> Result<Outputs, Problem> {
-    if args.csv.is_some() || args.html.is_some() {
-        return Err(usage("this job writes text and --json only"));
-    }
-    Outputs::open(args.json.take(), None, None)
-}
-
 impl Outputs {
+    /// Of a job that has no form but text and JSON.
+    fn json(json: Option<PathBuf>) -> Result<Outputs, Problem> {
+        Outputs::open(ReportArgs { json, ..ReportArgs::default() })
+    }
+
     /// Writes a job's result as JSON where that was asked for, and as text.
     fn show(self, value: &impl serde::Serialize, text: &str) -> Result<(), Problem> {
         let to_stdout = self.takes_stdout();
