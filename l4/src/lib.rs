@@ -11,6 +11,7 @@ mod record;
 mod tcp;
 pub mod udp;
 
+pub use record::Packets;
 pub use tcp::session;
 pub use tcp::{Origin, Tcp};
 pub use udp::Udp;

@@ -9,6 +9,17 @@ use weir_core::obs::{Ending, Sticky};
 use weir_core::table::{Member, Pool, SiteLog};
 use weir_core::time::clock;
 
+/// Packets that a connection or flow has exchanged with its client. Of UDP: datagrams that were
+/// forwarded, whole. Of TCP: segments of the client's connection, those without data and those sent
+/// again included; modulo 2^32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packets {
+    /// From the client.
+    pub received: u64,
+    /// To the client.
+    pub sent: u64,
+}
+
 /// What a line says.
 #[derive(Debug)]
 pub(crate) struct Record<'a> {
@@ -19,6 +30,8 @@ pub(crate) struct Record<'a> {
     pub(crate) member: Option<&'a Member>,
     pub(crate) pool: Option<&'a Pool>,
     pub(crate) moved: Moved,
+    /// `None` = the kernel did not say.
+    pub(crate) packets: Option<Packets>,
     pub(crate) duration: Duration,
     /// `None` = there was never a connection to a member.
     pub(crate) connect_time: Option<Duration>,
@@ -53,6 +66,8 @@ impl Record<'_> {
         object.bare("bytes_sent", moved.to_client);
         object.bare("upstream_bytes_received", moved.from_member);
         object.bare("upstream_bytes_sent", moved.to_member);
+        object.or_null("packets_received", self.packets.map(|packets| packets.received));
+        object.or_null("packets_sent", self.packets.map(|packets| packets.sent));
         object.bare("duration", seconds(self.duration));
         object.or_null("upstream_connect_time", self.connect_time.map(seconds));
         object.or_null("tcpinfo_rtt", self.rtt_us);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use weir_core::net::relay::Moved;
 use weir_core::obs::StickyCounters;
 use weir_core::time::clock::Mono;
+use weir_l4::Packets;
 use weir_l4::udp::{Batch, Facts, Passed};
 
 /// Which of the sockets of a place: both processes count alike, since it is the serving one's
@@ -35,9 +36,9 @@ pub struct Flows {
 }
 
 /// A flow: client, address asked; places of door, member and socket; last use and beginning in
-/// nanoseconds of CLOCK_MONOTONIC; what it has moved; stickiness, facts; ids.
+/// nanoseconds of CLOCK_MONOTONIC; what it has moved, in bytes and datagrams; stickiness, facts; ids.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Row(SocketAddr, IpAddr, [u32; 3], [u64; 2], [u64; 4], u8, [bool; 4], Vec<u64>);
+struct Row(SocketAddr, IpAddr, [u32; 3], [u64; 2], [u64; 4], [u64; 2], u8, [bool; 4], Vec<u64>);
 
 impl Flows {
     /// The message, and the descriptors that go beside it.
@@ -77,6 +78,7 @@ impl Row {
             [flow.door, flow.member, flow.socket],
             [flow.used.nanos(), flow.begun.nanos()],
             [from_client, to_member, from_member, to_client],
+            [flow.packets.received, flow.packets.sent],
             flow.sticky as u8,
             [branched, told, answered, binds],
             flow.ids.clone(),
@@ -84,7 +86,8 @@ impl Row {
     }
 
     fn passed(self) -> Option<Passed> {
-        let Row(client, local, [door, member, socket], times, moved, sticky, facts, ids) = self;
+        let Row(client, local, places, times, moved, packets, sticky, facts, ids) = self;
+        let ([door, member, socket], [received, sent]) = (places, packets);
         let [used, begun] = times.map(Mono::from_nanos);
         let [from_client, to_member, from_member, to_client] = moved;
         let [branched, told, answered, binds] = facts;
@@ -97,6 +100,7 @@ impl Row {
             used,
             begun,
             moved: Moved { from_client, to_member, from_member, to_client },
+            packets: Packets { received, sent },
             sticky: *StickyCounters::ALL.get(usize::from(sticky))?,
             facts: Facts { branched, told, answered, binds },
             ids,
@@ -125,6 +129,7 @@ mod tests {
             used: Mono::from_nanos(u64::MAX),
             begun: Mono::from_nanos(3),
             moved: Moved { from_client: 1, to_member: 2, from_member: 3, to_client: 4 },
+            packets: Packets { received: 8, sent: 9 },
             sticky: Sticky::Miss,
             facts: Facts { branched: true, told: false, answered: true, binds: false },
             ids: vec![7, u64::MAX],

@@ -124,6 +124,9 @@ fn the_connection_log() {
     assert_eq!(line["upstream_addr"], member.addr.to_string());
     assert_eq!((&line["bytes_received"], &line["bytes_sent"]), (&8.into(), &4.into()));
     assert_eq!(line["upstream_bytes_sent"], 8);
+    // Two with data each way at least: "ping", "more", the answer and the FIN.
+    let packets = ["packets_received", "packets_sent"].map(|name| line[name].as_u64().unwrap());
+    assert!(packets.iter().all(|count| (2..20).contains(count)), "{packets:?}");
     assert_eq!(line["ended"], "member_fin");
     assert_eq!(line["sticky"], "new");
     assert_eq!(line["attempts"], 1);

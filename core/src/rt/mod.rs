@@ -64,7 +64,7 @@ pub use shortage::Shortage;
 pub use signals::Signals;
 pub use stats::{Audit, RingStats};
 pub use stream::TcpStream;
-pub use sys::TcpInfo;
+pub use sys::{TcpInfo, TcpSummary};
 pub use task::{TaskHandle, current_task, spawn, yield_now};
 pub use timer::{Elapsed, Timer, sleep, sleep_exact, timeout};
 pub use udp::{Arrival, Datagram, Refusal, UdpOptions, UdpSocket};

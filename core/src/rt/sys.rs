@@ -135,16 +135,28 @@ pub(super) fn tcp_info(fd: RawFd) -> io::Result<TcpInfo> {
     })
 }
 
-/// The smoothed round-trip time alone, in microseconds: the kernel copies no further than that.
-pub(super) fn rtt_us(fd: RawFd) -> io::Result<u32> {
-    let mut raw = MaybeUninit::<libc::tcp_info>::zeroed();
-    let end = std::mem::offset_of!(libc::tcp_info, tcpi_rtt) + size_of::<u32>();
-    let mut len = end as libc::socklen_t;
+/// What a log line says of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpSummary {
+    /// Smoothed round-trip time, in microseconds.
+    pub rtt_us: u32,
+    /// Segments that have come, those without data included; wraps around.
+    pub segments_in: u32,
+    /// Segments that were sent, the same; those sent again count.
+    pub segments_out: u32,
+}
+
+/// In one call, of which the kernel copies no further than what is asked for.
+pub(super) fn tcp_summary(fd: RawFd) -> io::Result<TcpSummary> {
+    const RTT: usize = std::mem::offset_of!(libc::tcp_info, tcpi_rtt) / size_of::<u32>();
+    // Behind the part of the struct that libc declares: `tcpi_segs_out` at byte 136 and
+    // `tcpi_segs_in` at byte 140 (both since 4.2).
+    let mut raw = [0u32; 36];
+    let mut len = size_of_val(&raw) as libc::socklen_t;
     let place = raw.as_mut_ptr().cast();
-    // SAFETY: `place` has room for `len` bytes and more.
+    // SAFETY: `place` has room for `len` bytes; any bytes make valid numbers.
     check(unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut len) })?;
-    // SAFETY: all-zero is a valid tcp_info, and the kernel has overwritten the part it knows.
-    Ok(unsafe { raw.assume_init() }.tcpi_rtt)
+    Ok(TcpSummary { rtt_us: raw[RTT], segments_out: raw[34], segments_in: raw[35] })
 }
 
 /// Two figures behind the part of the struct that libc declares: `tcpi_bytes_acked` at byte 120

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::channel::Channel;
 use super::facts::Facts;
 use crate::model::TcpKeepalive;
-use crate::rt::{EventQueue, Lease, Payload, TcpInfo, TcpStream};
+use crate::rt::{EventQueue, Lease, Payload, TcpInfo, TcpStream, TcpSummary};
 
 /// A connection on this shard. As [`TcpStream`] in all that is not said here.
 #[derive(Debug)]
@@ -224,11 +224,11 @@ impl Stream {
         self.tcp.tcp_info()
     }
 
-    /// The connection's smoothed round-trip time in microseconds.
+    /// [`TcpStream::tcp_summary`] of the connection below.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn rtt_us(&self) -> io::Result<u32> {
-        self.tcp.rtt_us()
+    pub fn tcp_summary(&self) -> io::Result<TcpSummary> {
+        self.tcp.tcp_summary()
     }
 }

@@ -15,7 +15,7 @@ use weir_core::net::source;
 use weir_core::obs::Ending;
 use weir_core::proxy;
 use weir_core::rt::{
-    self, ConnectOptions, Payload, SendBuf, Shortage, TcpStream, Timer, Unconnected,
+    self, ConnectOptions, Payload, SendBuf, Shortage, TcpStream, TcpSummary, Timer, Unconnected,
 };
 use weir_core::table::{Member, Pool, Ticket};
 use weir_core::time::clock::{self, Mono};
@@ -26,7 +26,7 @@ use super::first::First;
 use super::session::{Close, Event, Look, Outside, Session, Step};
 use crate::choice::{self, Choice, header_for, is_own_client};
 use crate::limits::{PROBES_AFTER, TCP_ATTEMPTS};
-use crate::record::Record;
+use crate::record::{Packets, Record};
 
 /// What came of connecting to a member.
 type Opened = Result<TcpStream, Unconnected>;
@@ -301,6 +301,11 @@ impl Live {
     fn log(&self, ending: Ending) {
         let Some(log) = self.ticket.site().log() else { return };
         let choice = self.choice.as_ref();
+        let summary = self.client.tcp_summary().ok();
+        let packets = |it: TcpSummary| Packets {
+            received: it.segments_in.into(),
+            sent: it.segments_out.into(),
+        };
         let record = Record {
             log: &log,
             source: self.origin.source,
@@ -309,7 +314,8 @@ impl Live {
             moved: self.moved(),
             duration: clock::mono().since(self.begun),
             connect_time: self.connect_time,
-            rtt_us: self.client.rtt_us().ok(),
+            packets: summary.map(packets),
+            rtt_us: summary.map(|it| it.rtt_us),
             attempts: self.tried.iter().flatten().count(),
             sticky: choice.map(|(choice, _)| choice.sticky).unwrap_or_default(),
             ending,

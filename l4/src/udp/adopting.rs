@@ -138,6 +138,7 @@ impl Room {
             _ticket: self.site.readmit(source),
             begun: passed.begun,
             moved: passed.moved,
+            packets: passed.packets,
             told: facts.told,
             answered: facts.answered,
             passed: false,
@@ -147,9 +148,10 @@ impl Room {
 
     /// Counts and logs the end of a flow that can't go on here.
     fn not_adopted(&self, passed: &Passed, pool: Option<&Pool>, ending: Ending) {
-        let &Passed { client: source, begun, moved, sticky, .. } = passed;
+        let &Passed { client: source, begun, moved, packets, sticky, .. } = passed;
         self.site.counters.endings.count(ending);
-        self.log_end(&Ended { source, member: None, pool, begun, moved, sticky }, ending);
+        let member = None;
+        self.log_end(&Ended { source, member, pool, begun, moved, packets, sticky }, ending);
     }
 }
 

@@ -21,6 +21,7 @@ use super::service::Door;
 use super::sockets::SocketId;
 use super::table::{Flow, FlowId};
 use crate::limits::PASSED_SOCKETS;
+use crate::record::Packets;
 
 /// A flow on its way to another process. Numbers are places in its batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct Passed {
     pub begun: Mono,
     /// What it has moved.
     pub moved: Moved,
+    /// In so many datagrams.
+    pub packets: Packets,
     /// What stickiness did for it.
     pub sticky: Sticky,
     /// What else is true of it.
@@ -251,6 +254,7 @@ fn pack(flow: &Flow<Kept>, [door, member, socket]: [u32; 3]) -> Passed {
         used: flow.used,
         begun: kept.begun,
         moved: kept.moved,
+        packets: kept.packets,
         sticky: kept.choice.sticky,
         facts: Facts {
             branched: client.branch != 0,

@@ -24,7 +24,7 @@ use super::{BySocket, SocketId};
 use crate::choice::{Choice, choose_by_id, header_for, is_own_client};
 use crate::limits::{DRAIN_IDLE, FLOWS, GIVES_WAY_AFTER, SOCKET_REST};
 use crate::quic::{self, Aim, Ids};
-use crate::record::Record;
+use crate::record::{Packets, Record};
 
 /// What is kept with a flow.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ pub(super) struct Kept {
     pub(super) _ticket: Ticket,
     pub(super) begun: Mono,
     pub(super) moved: Moved,
+    pub(super) packets: Packets,
     /// A datagram has gone to the member, and with it what it is told of the client.
     pub(super) told: bool,
     /// The member has answered.
@@ -53,6 +54,7 @@ pub(super) struct Ended<'a> {
     pub(super) pool: Option<&'a Pool>,
     pub(super) begun: Mono,
     pub(super) moved: Moved,
+    pub(super) packets: Packets,
     pub(super) sticky: Sticky,
 }
 
@@ -212,6 +214,7 @@ impl Room {
             ids.client_says(session, member, self.site.keepalive_timeout(), now);
         }
         flow.payload.moved.from_client += bytes;
+        flow.payload.packets.received += 1;
         let header = match flow.payload.told {
             true => None,
             false => self.header(&flow.client, header_for(&self.site, &flow.payload.pool)),
@@ -314,7 +317,7 @@ impl Room {
         let member = choice.held.member();
         let (address, blocks) = (member.address, std::sync::Arc::clone(&member.counters));
         let ids = pool.connections().map(|known| Box::new(Ids::new(known, now)));
-        let moved = Moved::default();
+        let (moved, packets) = (Moved::default(), Packets::default());
         let kept = Kept {
             choice,
             ids,
@@ -322,6 +325,7 @@ impl Room {
             _ticket: ticket,
             begun: now,
             moved,
+            packets,
             told: false,
             answered: false,
             passed: false,
@@ -440,6 +444,7 @@ impl Room {
             && door.socket.send(got.data, flow.client.peer, Some(flow.client.local))
         {
             flow.payload.moved.to_client += bytes;
+            flow.payload.packets.sent += 1;
             counters.datagrams.sent.add(1);
             counters.bytes_sent.add(bytes);
         }
@@ -499,11 +504,9 @@ impl Room {
     fn log(&self, flow: &Flow<Kept>, ending: Ending) {
         let kept = &flow.payload;
         let (member, pool) = (Some(&**kept.choice.held.member()), Some(&*kept.pool));
-        let (begun, moved, sticky) = (kept.begun, kept.moved, kept.choice.sticky);
-        self.log_end(
-            &Ended { source: flow.client.peer, member, pool, begun, moved, sticky },
-            ending,
-        );
+        let Kept { begun, moved, packets, .. } = *kept;
+        let (source, sticky) = (flow.client.peer, kept.choice.sticky);
+        self.log_end(&Ended { source, member, pool, begun, moved, packets, sticky }, ending);
     }
 
     /// The same for one that need not have a member here.
@@ -515,6 +518,7 @@ impl Room {
             member: ended.member,
             pool: ended.pool,
             moved: ended.moved,
+            packets: Some(ended.packets),
             duration: rt::now().since(ended.begun),
             connect_time: None,
             rtt_us: None,

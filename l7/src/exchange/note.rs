@@ -309,7 +309,7 @@ impl Exchange {
             proxy_time: request_time.saturating_sub(note.waited),
             attempts: &self.former,
             pool: note.pool.as_deref(),
-            rtt_us: client.front().stream.rtt_us().ok(),
+            rtt_us: client.front().stream.tcp_summary().ok().map(|it| it.rtt_us),
             tls: client.front().stream.tls(),
             action: note.action,
             reason: note.reason,

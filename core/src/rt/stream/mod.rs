@@ -23,7 +23,7 @@ use super::connect::{self, ConnectOptions, Unconnected};
 use super::events::EventQueue;
 use super::payload::{Payload, SendBuf};
 use super::shard::{self, Shard};
-use super::sys::{self, TcpInfo};
+use super::sys::{self, TcpInfo, TcpSummary};
 use super::timer;
 use crate::limits;
 use crate::model::TcpKeepalive;
@@ -341,12 +341,12 @@ impl TcpStream {
         sys::tcp_info(self.0.fd)
     }
 
-    /// The connection's smoothed round-trip time in microseconds, as in `tcp_info`, but cheaper.
+    /// The part of `tcp_info` that a log line of a connection has, but cheaper.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn rtt_us(&self) -> io::Result<u32> {
-        sys::rtt_us(self.0.fd)
+    pub fn tcp_summary(&self) -> io::Result<TcpSummary> {
+        sys::tcp_summary(self.0.fd)
     }
 }
 
