@@ -36,7 +36,7 @@ pub struct Flows {
 }
 
 /// A flow: client, address asked; places of door, member and socket; last use and beginning in
-/// nanoseconds of CLOCK_MONOTONIC; what it has moved, in bytes and datagrams; stickiness, facts; ids.
+/// nanoseconds of CLOCK_MONOTONIC; bytes and datagrams that it has moved; stickiness, facts; ids.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Row(SocketAddr, IpAddr, [u32; 3], [u64; 2], [u64; 4], [u64; 2], u8, [bool; 4], Vec<u64>);
 
