@@ -16,7 +16,8 @@ use std::time::Duration;
 use weir_core::time::clock::{Mono, mono};
 
 pub use self::change::{Change, Effect, Program, Replacement, Way};
-pub use self::view::DrillView;
+pub(crate) use self::view::NOT_WITHIN;
+pub use self::view::{Course, DrillView};
 use crate::admin::pause;
 use crate::control::Control;
 use crate::engine::RunError;
@@ -121,9 +122,8 @@ pub fn run(
         ended.store(true, Relaxed);
         let done = doer.join().unwrap_or_else(|_| Done::failed("the drill's thread died"));
         let mut report = result?;
-        let rate = plan.rate.unwrap_or(1);
         let at = done.at.unwrap_or(drill.at);
-        let mut view = DrillView::new(drill.kind.name(), at, &report.slices, rate);
+        let mut view = DrillView::new(drill.kind.name(), at, course(&plan, &report));
         view.undone_at = done.undone_at.map(|at| at.as_secs_f64());
         view.took = done.took.as_secs_f64();
         view.told = done.told;
@@ -136,6 +136,16 @@ pub fn run(
         report.drill = Some(view);
         Ok(report)
     })
+}
+
+/// What the run came to. When it was stopped early, what was under way then is not lost.
+fn course<'a>(plan: &Plan, report: &'a Report) -> Course<'a> {
+    Course {
+        slices: &report.slices,
+        window: Duration::from_secs_f64(report.duration),
+        rate: plan.rate.unwrap_or(1),
+        never: report.rate.unsent + if report.stopped_early { 0 } else { report.unfinished },
+    }
 }
 
 /// What the drill's thread did; times from the beginning of the measured window.

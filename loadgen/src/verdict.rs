@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::drill::NOT_WITHIN;
 use crate::hist::Summary;
 use crate::idle::IdleReport;
 use crate::plan::Plan;
@@ -437,11 +438,13 @@ impl Metric {
                 let drill = report.drill.as_ref()?;
                 let time = match outcome {
                     Outcome::Lost => return Some((drill.lost as f64, units::count(drill.lost))),
-                    Outcome::Gap => drill.gap,
+                    Outcome::Gap => Some(drill.gap),
                     Outcome::Detect => drill.detect,
                     Outcome::Recover => drill.recover,
                 };
-                Some((time, units::seconds(time)))
+                // What did not come took longer than any limit.
+                let never = || (f64::INFINITY, NOT_WITHIN.to_string());
+                Some(time.map_or_else(never, |time| (time, units::seconds(time))))
             }
             Metric::Latency(phase, point) => {
                 let summary = match phase {

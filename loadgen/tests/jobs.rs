@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
-use server::plan;
+use server::{hanging_after, plan};
 use weir_loadgen::drill::{self, Deed, Drill, Kind};
 use weir_loadgen::knee::{self, Search};
 use weir_loadgen::verdict::FailIf;
@@ -170,8 +170,9 @@ fn a_killed_member_is_seen_by_its_clients() {
     let view = report.drill.as_ref().unwrap();
     assert_eq!((view.failure.as_deref(), view.lost_before), (None, 0), "{view:?}");
     // Nobody was there for 600 ms, of 400 requests a second.
-    assert!(view.lost > 100 && view.lost == report.errors.total, "{view:?}");
-    assert!(view.gap > 0.4 && view.detect > 0.4 && view.recover > 0.4, "{view:?}");
+    assert!(view.lost > 100 && view.lost == report.errors.total + view.never, "{view:?}");
+    let after = |time: Option<f64>| time.is_none_or(|time| time > 0.4);
+    assert!(view.gap > 0.4 && after(view.detect) && after(view.recover), "{view:?}");
     assert!(view.undone_at.unwrap() > view.at + 0.5);
     for (condition, holds) in [("lost>0", true), ("gap>10s", false), ("recover>100ms", true)] {
         let condition = FailIf::parse(condition).unwrap();
@@ -179,6 +180,27 @@ fn a_killed_member_is_seen_by_its_clients() {
     }
     let text = report.to_text();
     assert!(text.contains("drill kill-member") && text.contains("longest gap"), "{text}");
+}
+
+/// What is never sent because the target hangs is lost, and nothing has recovered.
+#[test]
+fn a_target_that_hangs_for_ever_loses_all_that_is_due() {
+    let server = hanging_after(100);
+    let mut plan = Plan { rate: Some(200), ..plan(server.addr, 4, 0) };
+    (plan.length, plan.timeout) = (Length::Duration(2000 * MS), 700 * MS);
+    let deed = Deed::Shell("true".to_string());
+    let drill = Drill { kind: Kind::Reload, deed, at: 200 * MS, undo: None, after: MS };
+    let report = drill::run(&plan, &drill, None, &Control::default(), &mut |_, _| {}).unwrap();
+    let view = report.drill.as_ref().unwrap();
+    assert_eq!((report.answers, view.lost), (100, 300), "{view:?}");
+    assert!(view.never > 200 && view.gap > 1.0, "{view:?}");
+    assert_eq!((view.detect, view.recover), (None, None), "{view:?}");
+    for condition in ["lost>250", "gap>1s", "detect>168h", "recover>168h"] {
+        let condition = FailIf::parse(condition).unwrap();
+        assert!(condition.holds(&report).is_some(), "{condition}");
+    }
+    assert!(FailIf::parse("recover<1h").unwrap().holds(&report).is_none());
+    assert_eq!(report.to_text().matches("not within the run").count(), 2);
 }
 
 #[test]
@@ -191,7 +213,7 @@ fn a_drill_that_can_not_happen_is_told() {
     let report = drill::run(&plan, &drill, None, &Control::default(), &mut |_, _| {}).unwrap();
     let view = report.drill.unwrap();
     assert!(view.failure.as_ref().unwrap().contains("exit 9"), "{view:?}");
-    assert_eq!(view.lost, 0);
+    assert_eq!(view.lost, view.never);
     let late = Drill { at: Duration::from_secs(60), ..drill };
     let report = drill::run(&plan, &late, None, &Control::default(), &mut |_, _| {}).unwrap();
     assert!(report.drill.unwrap().failure.unwrap().contains("ended before"));

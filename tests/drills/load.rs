@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use weir_core::time::clock::{self, Mono};
-use weir_loadgen::drill::DrillView;
+use weir_loadgen::drill::{Course, DrillView};
 use weir_loadgen::record::{SLICE, Slice};
 use weir_loadgen::{Control, Length, Plan, Report, Reuse, Target};
 
@@ -224,8 +224,14 @@ fn seen(report: &Report, rate: u64, begun: Mono, over: Mono, deeds: &[Mono]) -> 
     let asking = &slices[..place(over)];
     let starts: Vec<usize> = deeds.iter().map(|&deed| place(deed)).collect();
     let ends = starts.iter().skip(1).copied().chain([asking.len()]);
-    let view = |slices: &[Slice]| DrillView::new("", Duration::ZERO, slices, rate);
-    let recoveries = starts.iter().zip(ends).map(|(&start, end)| view(&asking[start..end]).recover);
+    let length = |slices: &[Slice]| SLICE * u32::try_from(slices.len()).unwrap();
+    let view = |slices: &[Slice]| {
+        let course = Course { slices, window: length(slices), rate, never: 0 };
+        DrillView::new("", Duration::ZERO, course)
+    };
+    let recovery =
+        |slices: &[Slice]| view(slices).recover.unwrap_or_else(|| length(slices).as_secs_f64());
+    let recoveries = starts.iter().zip(ends).map(|(&start, end)| recovery(&asking[start..end]));
     let mut losses = losses(slices, begun, deeds);
     // It did not even fail in time.
     if report.unfinished > 0 {

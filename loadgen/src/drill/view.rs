@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::MAX_SLICES;
 use crate::record::{SLICE, Slice};
 use crate::units;
 
@@ -26,31 +27,59 @@ pub struct DrillView {
     /// Why it could not be undone; the rest holds nevertheless.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub undo_failure: Option<String>,
-    /// Requests without a right answer, in the whole window.
+    /// Requests that were due in the window and got no right answer.
     pub lost: u64,
     /// The same before it happened.
     pub lost_before: u64,
+    /// Of `lost`: those that were never sent, for want of a free connection, and those that had
+    /// neither been answered nor failed when the run ended.
+    pub never: u64,
     /// Longest time without a right answer, within 10 ms.
     pub gap: f64,
     /// From the deed until the last request that failed of it: so long the balancer sent clients
-    /// the wrong way. 0 = none failed.
-    pub detect: f64,
+    /// the wrong way. 0 = none failed; `None` = some failed until the end.
+    pub detect: Option<f64>,
     /// From the deed until nine in ten of the requests that were due were answered again, and none
-    /// failed, for the rest of the window. 0 = they always were.
-    pub recover: f64,
+    /// failed, for the rest of the window. 0 = they always were; `None` = not within the run.
+    pub recover: Option<f64>,
+}
+
+/// What a run at a constant rate tells of its measured window.
+#[derive(Clone, Copy, Debug)]
+pub struct Course<'a> {
+    /// What ended, from the beginning of the window on.
+    pub slices: &'a [Slice],
+    /// Length of the window; what ended later was only waited for.
+    pub window: Duration,
+    /// Requests a second that were due.
+    pub rate: u64,
+    /// Requests that were due in it and never ended.
+    pub never: u64,
 }
 
 /// Slices of the window in which a recovery is seen: 100 ms.
 const TOGETHER: usize = 10;
 
+/// What is said of a time that did not come.
+pub(crate) const NOT_WITHIN: &str = "not within the run";
+
 impl DrillView {
-    /// What `slices` of the window tell of what is called `kind`; it was done `at` after their
-    /// beginning, and `rate` requests a second were due.
-    pub fn new(kind: &str, at: Duration, slices: &[Slice], rate: u64) -> DrillView {
+    /// What `course` tells of what is called `kind` and was done `at` after its beginning.
+    pub fn new(kind: &str, at: Duration, course: Course<'_>) -> DrillView {
+        let Course { rate, never, .. } = course;
         let place = |time: Duration| (time.as_nanos() / SLICE.as_nanos()) as usize;
-        let begun = place(at).min(slices.len());
+        let mut slices = course.slices.to_vec();
+        let window = place(course.window).min(MAX_SLICES);
+        // Nothing at all may have ended in the last ones.
+        slices.resize(slices.len().max(window), Slice::default());
+        let begun = place(at).min(window);
         let bad = |slice: &Slice| u64::from(slice.bad);
+        let last_good = slices.iter().rposition(|slice| slice.good > 0);
+        let heard = last_good.map_or(window, |last| window.max(last + 1));
         let last_bad = slices[begun..].iter().rposition(|slice| slice.bad > 0);
+        let Recovery { after: recovered, judged } = recovery(&slices[begun..window], rate);
+        // A failure in the last stretch leaves nothing in which it could be seen to be over.
+        let to_the_end = never > 0 || last_bad.is_some_and(|last| last + TOGETHER >= judged);
         let after =
             |slices: usize| (SLICE * u32::try_from(slices).unwrap_or(u32::MAX)).as_secs_f64();
         DrillView {
@@ -61,11 +90,12 @@ impl DrillView {
             told: None,
             failure: None,
             undo_failure: None,
-            lost: slices.iter().map(bad).sum(),
+            lost: slices.iter().map(bad).sum::<u64>() + never,
             lost_before: slices[..begun].iter().map(bad).sum(),
-            gap: after(longest_gap(slices, rate)),
-            detect: last_bad.map_or(0.0, |last| after(last + 1)),
-            recover: after(recovery(&slices[begun..], rate)),
+            never,
+            gap: after(longest_gap(&slices[..heard], rate)),
+            detect: (!to_the_end).then(|| last_bad.map_or(0.0, |last| after(last + 1))),
+            recover: recovered.filter(|_| !to_the_end).map(after),
         }
     }
 
@@ -87,16 +117,24 @@ impl DrillView {
         if let Some(told) = &self.told {
             out.push_str(&format!("    done in         {:>10}  {told}\n", time(self.took)));
         }
+        let never = match self.never {
+            0 => String::new(),
+            n => format!(", {} never sent or never answered", units::count(n)),
+        };
+        let before = format!("{} before it", units::count(self.lost_before));
+        let within = |after: Option<f64>, what: &str| match after {
+            Some(after) => format!("{:>10}  {what}", time(after)),
+            None => format!("{:>10}  {NOT_WITHIN}: {what}", "–"),
+        };
         out + &format!(
-            "    lost            {:>10}  requests without a right answer ({} before it)\n    \
+            "    lost            {:>10}  requests without a right answer ({before}{never})\n    \
              longest gap     {:>10}  without a right answer\n    \
-             time to detect  {:>10}  until no request failed of it any more\n    \
-             time to recover {:>10}  until all was as before\n",
+             time to detect  {}\n    \
+             time to recover {}\n",
             units::count(self.lost),
-            units::count(self.lost_before),
             time(self.gap),
-            time(self.detect),
-            time(self.recover),
+            within(self.detect, "until no request failed of it any more"),
+            within(self.recover, "until all was as before"),
         )
     }
 }
@@ -113,8 +151,16 @@ fn longest_gap(slices: &[Slice], rate: u64) -> usize {
     if longest > usual { longest } else { 0 }
 }
 
-/// Slices from the beginning until the last stretch in which too few were answered or one failed.
-fn recovery(slices: &[Slice], rate: u64) -> usize {
+/// When all was well again.
+struct Recovery {
+    /// Slices from the beginning until then; `None` = not as far as was judged.
+    after: Option<usize>,
+    /// Slices that were judged.
+    judged: usize,
+}
+
+/// Looks for the last stretch in which too few were answered or one failed.
+fn recovery(slices: &[Slice], rate: u64) -> Recovery {
     let due = SLICE.as_secs_f64() * rate as f64 * TOGETHER as f64;
     // The last stretch may be cut, and its requests still under way.
     let whole = slices.len() / TOGETHER * TOGETHER;
@@ -125,7 +171,9 @@ fn recovery(slices: &[Slice], rate: u64) -> usize {
         let bad = stretch.iter().any(|slice| slice.bad > 0);
         bad || (good as f64) < 0.9 * due - 1.0
     });
-    poor.map_or(0, |last| (last + 1) * TOGETHER)
+    let well_from = poor.map_or(0, |last| last + 1);
+    let after = (well_from == 0 || well_from < judged.len()).then_some(well_from * TOGETHER);
+    Recovery { after, judged: judged.len() * TOGETHER }
 }
 
 #[cfg(test)]
@@ -141,14 +189,21 @@ mod tests {
         (0..count).map(slice).collect()
     }
 
+    /// Of three seconds, with the deed after the first.
     fn view(slices: &[Slice]) -> DrillView {
-        DrillView::new("kill-member", Duration::from_secs(1), slices, 1000)
+        never(slices, 0)
+    }
+
+    fn never(slices: &[Slice], never: u64) -> DrillView {
+        let course = Course { slices, window: Duration::from_secs(3), rate: 1000, never };
+        DrillView::new("kill-member", Duration::from_secs(1), course)
     }
 
     #[test]
     fn nothing_is_lost() {
         let view = view(&slices(300, |_| None));
-        assert_eq!((view.lost, view.gap, view.detect, view.recover), (0, 0.0, 0.0, 0.0));
+        assert_eq!((view.lost, view.gap), (0, 0.0));
+        assert_eq!((view.detect, view.recover), (Some(0.0), Some(0.0)));
     }
 
     #[test]
@@ -163,19 +218,55 @@ mod tests {
         assert_eq!((view.lost, view.lost_before), (101, 1));
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
         near(view.gap, 0.15);
-        near(view.detect, 0.2);
-        near(view.recover, 0.4);
+        near(view.detect.unwrap(), 0.2);
+        near(view.recover.unwrap(), 0.4);
         let text = view.to_text();
         assert!(text.contains("kill-member") && text.contains("101"), "{text}");
+    }
+
+    /// The target hangs from 1 s on: 16 connections wait for their answers, all other requests for
+    /// a connection. When it hangs for ever, nothing but the 16 ends, by their time limit.
+    #[test]
+    fn what_hangs_until_the_end_is_lost_and_not_over() {
+        let hangs = slices(300, |n| (n >= 100).then_some((0, 0)));
+        let for_ever = [&hangs[..], &vec![Slice::default(); 800], &[Slice { good: 0, bad: 16 }]];
+        for (view, lost) in [
+            (never(&hangs[..100], 2000), 2000),
+            (never(&hangs, 2000), 2000),
+            (never(&for_ever.concat(), 1984), 2000),
+        ] {
+            assert_eq!((view.lost, view.detect, view.recover), (lost, None, None), "{view:?}");
+            assert!((view.gap - 2.0).abs() < 1e-9, "{view:?}");
+            let text = view.to_text();
+            assert_eq!(text.matches(NOT_WITHIN).count(), 2, "{text}");
+            assert!(text.contains("never sent or never answered"), "{text}");
+        }
+        // It goes on after the window, and whoever waited is answered then.
+        let back = [&hangs[..], &[Slice::default(); 200], &[Slice { good: 16, bad: 0 }]].concat();
+        let back = never(&back, 1984);
+        assert!((back.gap - 4.0).abs() < 1e-9 && back.recover.is_none(), "{back:?}");
+    }
+
+    #[test]
+    fn who_fails_or_is_slow_in_the_end_has_not_recovered() {
+        // Ten in a hundred fail all the time after the deed.
+        let failing = view(&slices(300, |n| (n >= 100 && n % 10 == 0).then_some((9, 1))));
+        assert_eq!((failing.detect, failing.recover), (None, None), "{failing:?}");
+        // Half of them are not answered in time, and none fails.
+        let slow = view(&slices(300, |n| (n >= 100).then_some((5, 0))));
+        assert_eq!((slow.detect, slow.recover), (Some(0.0), None), "{slow:?}");
     }
 
     #[test]
     fn few_requests_make_no_gap() {
         let sparse = slices(300, |n| Some((u32::from(n % 10 == 0), 0)));
-        let view = DrillView::new("reload", Duration::from_secs(1), &sparse, 10);
-        assert_eq!((view.gap, view.recover), (0.0, 0.0));
-        let none = DrillView::new("reload", Duration::from_secs(9), &[], 10);
-        assert_eq!(none.lost, 0);
+        let window = Duration::from_secs(3);
+        let course = Course { slices: &sparse, window, rate: 10, never: 0 };
+        let view = DrillView::new("reload", Duration::from_secs(1), course);
+        assert_eq!((view.gap, view.recover), (0.0, Some(0.0)));
+        let none = Course { slices: &[], window: Duration::ZERO, ..course };
+        let none = DrillView::new("reload", Duration::from_secs(9), none);
+        assert_eq!((none.lost, none.gap, none.recover), (0, 0.0, Some(0.0)));
     }
 
     #[test]

@@ -28,16 +28,30 @@ pub struct Scripted {
 }
 
 pub fn scripted(answer: &'static [u8], piece: usize, close: bool) -> Scripted {
+    serving(answer, piece, close, usize::MAX)
+}
+
+/// One that answers so many requests and hangs then: its connections stay, and it accepts new ones.
+pub fn hanging_after(answers: usize) -> Scripted {
+    serving(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 99, false, answers)
+}
+
+fn serving(answer: &'static [u8], piece: usize, close: bool, most: usize) -> Scripted {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let connections = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&connections);
+    let answered = Arc::new(AtomicUsize::new(0));
     std::thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
             count.fetch_add(1, Ordering::SeqCst);
             stream.set_nodelay(true).unwrap();
+            let answered = Arc::clone(&answered);
             std::thread::spawn(move || {
                 while read_head(&mut stream) {
+                    if answered.fetch_add(1, Ordering::SeqCst) >= most {
+                        continue;
+                    }
                     for part in answer.chunks(piece) {
                         if stream.write_all(part).is_err() {
                             return;
