@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use hdrhistogram::{CreationError, Histogram};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::limits::{LATENCY_DIGITS, MAX_LATENCY};
 
@@ -50,12 +50,18 @@ impl Hist {
 
     /// The figures of a report; `None` when nothing was recorded.
     pub fn summary(&self) -> Option<Summary> {
+        self.summary_with(0)
+    }
+
+    /// The same when so many more requests got no answer: they rank behind all that did.
+    pub fn summary_with(&self, unanswered: u64) -> Option<Summary> {
         if self.0.is_empty() {
             return None;
         }
-        let at = |q| self.quantile(q).as_secs_f64();
+        let at = |q| self.ranked(q, unanswered);
         Some(Summary {
             count: self.count(),
+            unanswered,
             min: time(self.0.min()).as_secs_f64(),
             mean: Some(self.0.mean() / 1e9).filter(|&mean| mean > 1e-9).unwrap_or(0.0),
             stddev: self.0.stdev() / 1e9,
@@ -66,22 +72,30 @@ impl Hist {
             p99: at(0.99),
             p999: at(0.999),
             p9999: at(0.9999),
-            max: time(self.0.max()).as_secs_f64(),
+            max: at(1.0),
         })
     }
 
-    /// Latencies by share: ten points for each nine, up to the share that a single request makes;
-    /// then the longest.
-    pub fn curve(&self) -> Vec<Point> {
-        let count = self.count();
-        let shares = (0..=80).map(|tenth| 1.0 - 10f64.powf(-f64::from(tenth) / 10.0));
-        let told = shares.take_while(|share| (1.0 - share) * count as f64 >= 1.0);
-        let point = |share| Point { share, time: self.quantile(share).as_secs_f64() };
-        let mut curve: Vec<Point> = told.map(point).collect();
-        if count > 0 {
-            curve.push(point(1.0));
+    /// What the share `q` of all did not exceed, seconds; infinite where so many were not answered.
+    fn ranked(&self, q: f64, unanswered: u64) -> f64 {
+        let answered = self.count();
+        let all = answered + unanswered;
+        let rank = ((all as f64 * q).ceil() as u64).clamp(1, all.max(1));
+        match rank <= answered {
+            // Half a rank less, so that no rounding leads to the next one.
+            true => self.quantile((rank as f64 - 0.5) / answered as f64).as_secs_f64(),
+            false => f64::INFINITY,
         }
-        curve
+    }
+
+    /// Latencies by share of all, so many of which got no answer: ten points for each nine, up to
+    /// the share of a single request, or that was answered; then the longest, when all were.
+    pub fn curve(&self, unanswered: u64) -> Vec<Point> {
+        let all = self.count() + unanswered;
+        let shares = (0..=80).map(|tenth| 1.0 - 10f64.powf(-f64::from(tenth) / 10.0));
+        let told = shares.take_while(|share| (1.0 - share) * all as f64 >= 1.0).chain([1.0]);
+        let points = told.map(|share| Point { share, time: self.ranked(share, unanswered) });
+        points.filter(|point| self.count() > 0 && point.time.is_finite()).collect()
     }
 
     /// How many fell up to each of the bounds 1, 1.5, 2, 3, 5, 7, 10, … µs; from the first to the
@@ -118,34 +132,55 @@ fn bounds() -> impl Iterator<Item = u64> {
     steps.take_while(move |&bound| bound < top).chain(std::iter::once(top))
 }
 
-/// What a report says of one phase; all times in seconds.
+/// What a report says of one phase; all times in seconds. Where requests got no answer, percentiles
+/// and the longest are of all requests, those without an answer last: a share that was not answered
+/// has an infinite latency (`null` in JSON).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Requests measured.
     pub count: u64,
+    /// Requests besides them that got no answer.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub unanswered: u64,
     /// Shortest.
     pub min: f64,
-    /// Arithmetic mean.
+    /// Arithmetic mean of those measured.
     pub mean: f64,
-    /// Standard deviation.
+    /// Their standard deviation.
     pub stddev: f64,
     /// Median.
+    #[serde(deserialize_with = "or_infinite")]
     pub p50: f64,
     /// 75 % took no longer.
+    #[serde(deserialize_with = "or_infinite")]
     pub p75: f64,
     /// 90 % took no longer.
+    #[serde(deserialize_with = "or_infinite")]
     pub p90: f64,
     /// 95 % took no longer; 0 in reports of versions that did not tell it.
-    #[serde(default)]
+    #[serde(deserialize_with = "or_infinite", default)]
     pub p95: f64,
     /// 99 % took no longer.
+    #[serde(deserialize_with = "or_infinite")]
     pub p99: f64,
     /// 99.9 % took no longer.
+    #[serde(deserialize_with = "or_infinite")]
     pub p999: f64,
     /// 99.99 % took no longer.
+    #[serde(deserialize_with = "or_infinite")]
     pub p9999: f64,
     /// Longest.
+    #[serde(deserialize_with = "or_infinite")]
     pub max: f64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// JSON knows no infinite number: it is written as `null`.
+pub(crate) fn or_infinite<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Option::deserialize(from).map(|time| time.unwrap_or(f64::INFINITY))
 }
 
 /// One point of the latencies by share.
@@ -209,13 +244,36 @@ mod tests {
     #[test]
     fn the_curve_ends_with_the_longest() {
         let values: Vec<u64> = (1..=1000).map(|n| n * 1_000).collect();
-        let curve = of(&values).curve();
+        let curve = of(&values).curve(0);
         assert_eq!(curve.len(), 32, "three nines and the last");
         assert!(
             (curve[10].share - 0.9).abs() < 1e-9 && (curve[10].time / 900e-6 - 1.0).abs() < 0.01
         );
         assert!((curve.last().unwrap().time / 1e-3 - 1.0).abs() < 0.001);
-        assert!(Hist::new().unwrap().curve().is_empty());
+        assert!(Hist::new().unwrap().curve(0).is_empty());
+        // Three in four are answered: the curve ends there.
+        let curve = of(&values).curve(333);
+        let last = curve.last().unwrap();
+        assert!((0.6..0.7502).contains(&last.share) && last.time <= 1e-3, "{last:?}");
+    }
+
+    #[test]
+    fn who_got_no_answer_ranks_last() {
+        let values: Vec<u64> = (1..=900).map(|n| n * 1_000).collect();
+        let summary = of(&values).summary_with(100).unwrap();
+        assert_eq!((summary.count, summary.unanswered), (900, 100));
+        let near = |got: f64, want: f64| assert!((got / want - 1.0).abs() < 0.001, "{got} {want}");
+        near(summary.p50, 500e-6);
+        near(summary.p90, 900e-6);
+        near(summary.mean, 450.5e-6);
+        for beyond in [summary.p95, summary.p99, summary.p999, summary.p9999, summary.max] {
+            assert!(beyond.is_infinite());
+        }
+        let json = serde_json::to_value(summary).unwrap();
+        assert!(json["p99"].is_null() && json["max"].is_null() && json["p90"].is_f64(), "{json}");
+        assert_eq!(serde_json::from_value::<Summary>(json).unwrap(), summary);
+        let one = of(&values).summary_with(1).unwrap();
+        assert!(one.p99.is_finite() && one.p999.is_infinite(), "the last of 901 has none");
     }
 
     #[test]

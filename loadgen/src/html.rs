@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use crate::chart::{self, Axis, Line, escape};
-use crate::hist::Summary;
+use crate::hist::{Bucket, Summary};
 use crate::live::Second;
 use crate::record::ErrorClass;
 use crate::report::Report;
@@ -168,12 +168,13 @@ impl Report {
     }
 
     fn distribution_bars(&self) -> Option<String> {
-        let all: u64 = self.distribution.iter().map(|bucket| bucket.count).sum();
-        let rows = self.distribution.iter().filter(|bucket| bucket.count > 0).map(|bucket| {
-            let name = format!("up to {}", units::seconds(bucket.up_to));
-            (name, bucket.count as f64, units::share(bucket.count, all))
-        });
-        let rows: Vec<_> = rows.collect();
+        let unanswered = self.latency.total.map_or(0, |total| total.unanswered);
+        let all = self.distribution.iter().map(|bucket| bucket.count).sum::<u64>() + unanswered;
+        let words = |bucket: &Bucket| format!("up to {}", units::seconds(bucket.up_to));
+        let rows = self.distribution.iter().map(|bucket| (words(bucket), bucket.count));
+        let rows = rows.chain([("no answer".to_string(), unanswered)]);
+        let row = |(name, count)| (name, count as f64, units::share(count, all));
+        let rows: Vec<_> = rows.filter(|&(_, count)| count > 0).map(row).collect();
         (!rows.is_empty()).then(|| chart::bars(&rows))
     }
 

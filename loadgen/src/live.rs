@@ -241,10 +241,10 @@ impl Snapshot {
         none.map(|class| self.errors_of(class)).sum()
     }
 
-    /// Total latency at the share `q` (0–1) of answers, in seconds, within 3.2 %; `None` without
-    /// answers.
+    /// Total latency at the share `q` (0–1) of requests, in seconds, within 3.2 %; those without an
+    /// answer rank last. `None` where so many were not answered.
     pub fn quantile(&self, q: f64) -> Option<f64> {
-        let all: u64 = self.steps.iter().sum();
+        let all = self.steps.iter().sum::<u64>() + self.unanswered();
         let rank = ((all as f64 * q).ceil() as u64).clamp(1, all.max(1));
         let mut below = 0;
         let found = self.steps.iter().position(|&n| {
@@ -270,7 +270,7 @@ pub struct Second {
     pub received: u64,
     /// Connections open at its end.
     pub open: u64,
-    /// Median total latency, seconds, within 3.2 %.
+    /// Median total latency, seconds, within 3.2 %; `None` where half were not answered.
     pub p50: Option<f64>,
     /// The same for 99 %.
     pub p99: Option<f64>,
@@ -327,6 +327,6 @@ mod tests {
         assert_eq!((delta.requests(), delta.error_count(), delta.unanswered()), (3, 3, 1));
         let p50 = delta.quantile(0.5).unwrap();
         assert!((p50 / 8e-3 - 1.0).abs() < 0.13, "{p50}");
-        assert_eq!(Snapshot::default().quantile(0.5), None);
+        assert_eq!((delta.quantile(0.7), Snapshot::default().quantile(0.5)), (None, None));
     }
 }

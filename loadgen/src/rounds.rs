@@ -149,7 +149,8 @@ fn sides(
     let added = |of: Point| {
         Spread::of(&each(&|round| {
             let (a, b) = (round.through.total?, round.direct.total?);
-            Some(of(&a) - of(&b))
+            // A share that was not answered has no latency that could be compared.
+            Some(of(&a) - of(&b)).filter(|added| added.is_finite())
         }))
     };
     let points: [(&str, Point); 4] = [

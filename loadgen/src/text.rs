@@ -169,18 +169,20 @@ impl Report {
     }
 
     fn write_distribution(&self, out: &mut String) -> std::fmt::Result {
-        let all: u64 = self.distribution.iter().map(|bucket| bucket.count).sum();
-        let most = self.distribution.iter().map(|bucket| bucket.count).max().unwrap_or(0);
-        if all == 0 {
+        let unanswered = self.latency.total.map_or(0, |total| total.unanswered);
+        let counts = self.distribution.iter().map(|bucket| bucket.count).chain([unanswered]);
+        let (all, most) = (counts.clone().sum::<u64>(), counts.max().unwrap_or(0));
+        if all == unanswered {
             return Ok(());
         }
         writeln!(out, "\n  total latency up to")?;
         let least = (all as f64 * LEAST_SHARE) as u64;
-        for bucket in self.distribution.iter().filter(|bucket| bucket.count > least) {
-            let width = bucket.count as f64 * BAR_WIDTH as f64 / most as f64;
-            let bar = bar(width);
-            let share = units::share(bucket.count, all);
-            writeln!(out, "  {:>9}  {bar:<BAR_WIDTH$} {share:>8}", units::seconds(bucket.up_to))?;
+        let none = (unanswered > 0).then_some((f64::INFINITY, unanswered));
+        let rows = self.distribution.iter().map(|bucket| (bucket.up_to, bucket.count));
+        for (up_to, count) in rows.filter(|&(_, count)| count > least).chain(none) {
+            let bar = bar(count as f64 * BAR_WIDTH as f64 / most as f64);
+            let share = units::share(count, all);
+            writeln!(out, "  {:>9}  {bar:<BAR_WIDTH$} {share:>8}", units::seconds(up_to))?;
         }
         Ok(())
     }
@@ -374,7 +376,9 @@ mod tests {
             "500–1,500",
             "▃█",
             "target's CPU   200 µs a request, 0.20 cores, 4.00 KiB resident",
-            "100.0 %",
+            "99.9 %",
+            "no answer  ▏",
+            "0.10 %",
             "! ",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");

@@ -107,8 +107,12 @@ pub fn time(time: Duration) -> String {
     }
 }
 
-/// The same for a number of seconds; a negative or odd one shows as a dash.
+/// The same for a number of seconds. An infinite one is of a request that got no answer; a negative
+/// or odd one shows as a dash.
 pub fn seconds(value: f64) -> String {
+    if value == f64::INFINITY {
+        return "no answer".to_string();
+    }
     Duration::try_from_secs_f64(value).map_or_else(|_| "–".to_string(), time)
 }
 

@@ -272,6 +272,9 @@ impl FailIf {
         let bounds = matches!(self.operator, Operator::Below | Operator::AtMost);
         let Metric::Latency(..) = self.metric else { return None };
         let (value, _) = self.metric.of(report.into()).filter(|_| bounds)?;
+        if value.is_infinite() {
+            return None;
+        }
         let name = self.text.split(['<', '=']).next().unwrap_or_default().trim();
         Some(format!("{name}<{}ms", (value * 2e3).ceil().max(1.0)))
     }
@@ -502,7 +505,10 @@ mod tests {
             ("errors > 0.1 %", false),
             ("p99>20ms", false),
             ("p99.9>1.5ms", true),
-            ("first_byte.max<1.5ms", true),
+            ("first_byte.p99.9<1.5ms", true),
+            // The resets got no answer.
+            ("max>168h", true),
+            ("first_byte.max<168h", false),
             ("total.mean<=1ms", false),
             ("rate<1001", true),
             ("requests<2000", false),

@@ -11,12 +11,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use common::until;
-use server::{plan, scripted};
+use server::{hanging_after, plan, scripted};
 use weir_loadgen::cpu::allowed_cores;
 use weir_loadgen::{
-    Control, CpuOf, Delay, ErrorClass, Length, Live, OriginSpec, Origins, Reuse, RunError, run,
-    run_with,
+    Control, CpuOf, Delay, ErrorClass, Length, Live, OriginSpec, Origins, Plan, Reuse, RunError,
+    run, run_with,
 };
+
+const MS: Duration = Duration::from_millis(1);
 
 fn origin() -> Origins {
     Origins::start(None, vec![OriginSpec::new("a")]).unwrap()
@@ -274,9 +276,31 @@ fn a_rate_beyond_the_target_is_said_aloud() {
     assert_eq!(report.rate.reached, Some(false));
     assert_eq!(report.requests + report.rate.unsent, 1000);
     assert!(report.notes[0].contains("NOT REACHED"));
-    // Corrected: the last ones waited almost a second. Uncorrected, nobody would have noticed.
-    assert!(report.latency.total.unwrap().p99 > 0.7);
+    // Corrected: most were never sent, and those that were waited almost a second in the end.
+    // Uncorrected, nobody would have noticed.
+    let total = report.latency.total.unwrap();
+    assert!(total.p99.is_infinite(), "{total:?}");
+    assert!(report.distribution.last().unwrap().up_to > 0.7, "{report:?}");
     assert!(report.latency.service.unwrap().p50 < 0.5);
+}
+
+/// R4.5-1: three requests in four get no answer, and no figure looks as if they had.
+#[test]
+fn percentiles_are_of_all_that_was_due() {
+    let server = hanging_after(100);
+    let mut plan = Plan { rate: Some(200), ..plan(server.addr, 4, 0) };
+    (plan.length, plan.timeout) = (Length::Duration(Duration::from_secs(2)), MS * 700);
+    let report = run(&plan).unwrap();
+    let total = report.latency.total.unwrap();
+    assert_eq!((total.count, total.unanswered), (100, 300), "{report:?}");
+    for point in [total.p50, total.p75, total.p90, total.p99, total.p999, total.max] {
+        assert!(point.is_infinite(), "{total:?}");
+    }
+    assert!(report.percentiles.iter().all(|point| point.share <= 0.25), "{report:?}");
+    let text = report.to_text();
+    assert!(text.contains("no answer") && text.contains("300 of 400 requests got no answer"));
+    let hung = report.timeline.last().unwrap();
+    assert_eq!(hung.p50, None, "{hung:?}");
 }
 
 #[test]

@@ -37,8 +37,9 @@ pub struct Phase {
     pub time: Duration,
     /// What came back.
     pub counts: Counts,
-    /// p50, p90, p99, p99.9 and the maximum of the answer times.
-    pub latency: [Duration; 5],
+    /// p50, p90, p99, p99.9 and the maximum of the answer times; `None` where so many requests were
+    /// not answered.
+    pub latency: [Option<Duration>; 5],
     /// CPU time of the balancer's thread; `None` where /proc does not tell.
     pub cpu: Option<Duration>,
 }
@@ -134,8 +135,9 @@ impl Story {
             )?,
         }
         let names = ["p50", "p90", "p99", "p99.9", "max"];
+        let told = |t: &Option<Duration>| t.map_or_else(|| "no answer".to_owned(), short);
         let times: Vec<String> =
-            names.iter().zip(latency).map(|(name, t)| format!("{name} {}", short(*t))).collect();
+            names.iter().zip(latency).map(|(name, t)| format!("{name} {}", told(t))).collect();
         writeln!(f, "  Latency     {}", times.join("   "))?;
         match cpu {
             Some(cpu) if counts.answers > 0 => writeln!(
@@ -268,7 +270,7 @@ mod tests {
             even: Phase {
                 time: Duration::from_secs(2),
                 counts,
-                latency: [us(850), us(1_250), us(12_500), us(90_000), us(1_200_000)],
+                latency: [850, 1_250, 12_500, 90_000, 1_200_000].map(|n| Some(us(n))),
                 cpu: Some(Duration::from_millis(1_200)),
             },
             shares: vec![share("a", 1, 10_000), share("b", 2, 20_000), share("c", 3, 30_000)],
@@ -320,7 +322,7 @@ mod tests {
         story.even = Phase {
             time: Duration::ZERO,
             counts: Counts::default(),
-            latency: [Duration::ZERO; 5],
+            latency: [None; 5],
             cpu: Some(Duration::ZERO),
         };
         story.shares.iter_mut().for_each(|s| s.requests = 0);

@@ -199,8 +199,10 @@ pub fn phase(report: &Report) -> Phase {
             refused,
             lost: report.errors.total.saturating_sub(refused),
         },
-        latency: total
-            .map_or_else(Default::default, |t| [t.p50, t.p90, t.p99, t.p999, t.max].map(seconds)),
+        latency: total.map_or([None; 5], |t| {
+            let points = [t.p50, t.p90, t.p99, t.p999, t.max];
+            points.map(|point| Duration::try_from_secs_f64(point).ok())
+        }),
         cpu: report.cpu.as_ref().map(|cpu| seconds(cpu.seconds)),
     }
 }

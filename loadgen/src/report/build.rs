@@ -172,6 +172,14 @@ impl Report {
         report
     }
 
+    /// Requests that count and got no answer: they failed; or were due and never sent, or not
+    /// answered by the end of a run that was not stopped.
+    fn unanswered(&self) -> u64 {
+        // In a closed loop, a run always ends with requests under way.
+        let hung = self.rate.asked.is_some() && !self.stopped_early;
+        self.errors.unanswered() + self.rate.unsent + if hung { self.unfinished } else { 0 }
+    }
+
     fn take(&mut self, recorder: &Recorder) {
         let causes = ErrorClass::ALL.into_iter().zip(&recorder.causes);
         let told =
@@ -187,17 +195,18 @@ impl Report {
         self.members = members(&recorder.members);
         self.stickiness_violations = recorder.moved;
         self.bytes = Bytes { sent: recorder.sent, received: recorder.received };
+        let unanswered = self.unanswered();
         self.latency = Phases {
             connect: recorder.connect.summary(),
             tls: recorder.tls.summary(),
             sent: recorder.handed.summary(),
-            first_byte: recorder.first_byte.summary(),
+            first_byte: recorder.first_byte.summary_with(unanswered),
             body: recorder.body.summary(),
-            total: recorder.total.summary(),
+            total: recorder.total.summary_with(unanswered),
             service: recorder.service.summary(),
             lateness: recorder.lateness.summary(),
         };
-        self.percentiles = recorder.total.curve();
+        self.percentiles = recorder.total.curve(unanswered);
         self.distribution = recorder.total.buckets();
     }
 }
@@ -255,6 +264,18 @@ fn notes(report: &Report) -> Vec<String> {
             units::rate(report.rate.achieved),
             units::count(asked),
             units::count(report.rate.unsent),
+        ));
+    }
+    if let Some(total) = report.latency.total
+        && total.p999.is_infinite()
+    {
+        let all = total.count + total.unanswered;
+        notes.push(format!(
+            "{} of {} requests got no answer: they rank behind all others, so a percentile beyond \
+             the {} that were answered is `no answer`; means are of answers",
+            units::count(total.unanswered),
+            units::count(all),
+            units::share(total.count, all),
         ));
     }
     if let Some(own) = report.loadgen_cpu
@@ -397,9 +418,20 @@ pub(crate) mod tests {
         let reached = report_of(&plan, vec![outcome(999, 0), outcome(999, 0)], false);
         assert_eq!(reached.rate.reached, Some(true));
         assert!(!reached.notes.iter().any(|note| note.contains("NOT REACHED")));
+        assert_eq!(reached.latency.total.unwrap().unanswered, 6, "two resets, four unfinished");
         let missed = report_of(&plan, vec![outcome(500, 400), outcome(500, 598)], false);
         assert_eq!((missed.rate.reached, missed.rate.unsent), (Some(false), 998));
         assert!(missed.notes[0].contains("NOT REACHED"));
+        // Half of what was due was never sent: a reader of p99 is not told of the other half.
+        let total = missed.latency.total.unwrap();
+        assert_eq!((total.count, total.unanswered), (1000, 1004));
+        assert!(
+            total.p50.is_infinite() && total.p99.is_infinite() && total.mean < 1.0,
+            "{total:?}"
+        );
+        assert!(missed.notes[1].contains("1,004 of 2,004 requests got no answer"), "{missed:?}");
+        let stopped = report_of(&plan, vec![outcome(999, 0)], true);
+        assert_eq!(stopped.latency.total.unwrap().unanswered, 1, "the reset alone");
     }
 
     #[test]
@@ -428,8 +460,12 @@ pub(crate) mod tests {
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json["schema"], SCHEMA);
         for phase in ["first_byte", "total"] {
-            for key in ["p50", "p90", "p99", "p999", "max", "mean"] {
+            for key in ["p50", "p90", "mean"] {
                 assert!(json["latency"][phase][key].is_f64(), "{phase}.{key}");
+            }
+            // One of eleven was reset.
+            for key in ["p95", "p99", "p999", "p9999", "max"] {
+                assert!(json["latency"][phase].get(key).unwrap().is_null(), "{phase}.{key}");
             }
         }
         for key in ["requests", "errors", "bytes", "duration", "rate"] {
