@@ -101,7 +101,7 @@ pub struct Knee {
 pub struct Try {
     /// Requests a second that were asked for.
     pub asked: u64,
-    /// Requests a second that ended.
+    /// Right answers a second.
     pub achieved: f64,
     /// Median of the total latency, seconds.
     pub p50: Option<f64>,
@@ -128,8 +128,17 @@ struct Nearest {
     relaxed: Option<String>,
 }
 
-/// Searches the highest rate at which all of `slo` hold and the rate is reached. One that misses
-/// is tried once more: what else the machine did may have been the reason.
+/// What a rate has to meet: `slo`, and where that says nothing of errors, that hardly a request
+/// fails. Refusing is quick, and would win otherwise.
+pub(crate) fn objective(slo: &[FailIf]) -> Vec<FailIf> {
+    let says_so = slo.iter().any(FailIf::is_of_errors);
+    let implied = (!says_so).then(FailIf::few_errors);
+    slo.iter().cloned().chain(implied).collect()
+}
+
+/// Searches the highest rate at which all of `slo` hold and the rate is reached; unless `slo` says
+/// otherwise, fewer than one request in a hundred may fail. A rate that misses is tried once more:
+/// what else the machine did may have been the reason.
 ///
 /// # Errors
 /// As a run, when not one rate could be tried.
@@ -140,6 +149,7 @@ pub fn search(
     control: &Control,
     on_second: &mut dyn FnMut(&str, &Second, &Snapshot),
 ) -> Result<Knee, RunError> {
+    let slo = &objective(slo)[..];
     let mut knee = Knee {
         schema: "weir-loadgen-knee/1".to_string(),
         url: plan.target.url.clone(),
@@ -247,7 +257,7 @@ impl Try {
         };
         Try {
             asked,
-            achieved: report.rate.achieved,
+            achieved: report.right_rate(),
             p50: report.latency.total.map(|total| total.p50),
             p99: report.latency.total.map(|total| total.p99),
             errors: report.errors.total,
@@ -263,7 +273,7 @@ impl Knee {
     /// As text.
     pub fn to_text(&self) -> String {
         let mut out = format!("{}  {}\n\n", self.url, self.slo.join(", "));
-        out.push_str("       asked     achieved       p50       p99   errors  CPU cores\n");
+        out.push_str("       asked        right       p50       p99   errors  CPU cores\n");
         let time = |time: Option<f64>| time.map_or_else(|| "–".to_string(), units::seconds);
         for tried in &self.tries {
             let cores = tried.cpu_cores.map_or_else(|| "–".to_string(), |n| format!("{n:.2}"));
@@ -301,6 +311,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::record::Errors;
     use crate::report::tests::sample;
 
     /// All rates that a target is asked which bears up to `knee`.
@@ -346,6 +357,24 @@ mod tests {
             prop_assert!(met <= knee && knee < missed);
             prop_assert!(missed as f64 <= met as f64 * 1.05 + 1.0);
         }
+    }
+
+    #[test]
+    fn hardly_a_request_may_fail_unless_it_is_said() {
+        let slo = |text: &str| vec![FailIf::parse(text).unwrap()];
+        let words = |slo: &[FailIf]| {
+            let words: Vec<_> = objective(slo).iter().map(FailIf::to_string).collect();
+            words.join(" ")
+        };
+        assert_eq!(words(&slo("p99<5ms")), "p99<5ms errors<1%");
+        assert_eq!(words(&slo("errors.status<50%")), "errors.status<50%");
+        // Half of 2,000 quick answers in two seconds are wrong.
+        let mut report = sample();
+        report.errors = Errors { total: 1000, status: 1000, ..Errors::default() };
+        let tried = Try::of(1000, &report, &objective(&slo("p99<5ms")));
+        assert_eq!(tried.why.as_deref(), Some("not errors<1%: 50.0 %"));
+        assert!((tried.achieved - 500.0).abs() < 1e-6, "{tried:?}");
+        assert!(Try::of(1000, &report, &objective(&slo("errors<60%"))).met);
     }
 
     #[test]

@@ -244,6 +244,12 @@ impl Phases {
 }
 
 impl Report {
+    /// Right answers a second.
+    pub fn right_rate(&self) -> f64 {
+        let right = self.requests.saturating_sub(self.errors.total);
+        if self.duration > 0.0 { right as f64 / self.duration } else { 0.0 }
+    }
+
     /// The JSON, one object with a line end.
     ///
     /// # Errors

@@ -198,7 +198,8 @@ fn straight(
     let mut watch = |second: &Second, so_far: &Snapshot| {
         on_second("without a balancer", second, so_far);
     };
-    let mut once = || Some(Try::of(rate, &control.run(&plan, &mut watch).ok()?, &setup.slo));
+    let slo = knee::objective(&setup.slo);
+    let mut once = || Some(Try::of(rate, &control.run(&plan, &mut watch).ok()?, &slo));
     let tried = once()?;
     if tried.met { Some(tried) } else { once().or(Some(tried)) }
 }

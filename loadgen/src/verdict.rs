@@ -249,6 +249,17 @@ impl FailIf {
         self.metric == Metric::Idle(Connections::Memory)
     }
 
+    /// The objective that fewer than one request in a hundred fails.
+    pub(crate) fn few_errors() -> FailIf {
+        let (metric, operator) = (Metric::ErrorShare(None), Operator::Below);
+        FailIf { text: "errors<1%".to_string(), metric, operator, limit: 1.0 }
+    }
+
+    /// It says how many requests may fail, of one class or of all.
+    pub(crate) fn is_of_errors(&self) -> bool {
+        matches!(self.metric, Metric::Errors(_) | Metric::ErrorShare(_))
+    }
+
     /// What was measured, whether the condition holds or not; `None` when nothing was.
     pub fn measured<'a>(&self, found: impl Into<Found<'a>>) -> Option<String> {
         self.metric.of(found.into()).map(|(_, shown)| shown)

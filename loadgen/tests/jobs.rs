@@ -78,6 +78,23 @@ fn the_knee_of_a_target_that_bears_so_much() {
     }
 }
 
+/// Who sheds half of its requests with quick errors has no knee there.
+#[test]
+fn a_target_that_fails_half_meets_no_objective_of_latency() {
+    let spec = OriginSpec { error_rate: 0.5, ..OriginSpec::new("a") };
+    let origins = Origins::start(None, vec![spec]).unwrap();
+    let mut plan = plan(origins.addrs()[0], 4, 0);
+    plan.length = Length::Duration(500 * MS);
+    let knee = |slo: &[FailIf]| {
+        let search = Search::new(250, 0.25, 250);
+        knee::search(&plan, slo, search, &Control::default(), &mut |_, _, _| {}).unwrap()
+    };
+    let shed = knee(&slo("p99<2s"));
+    assert_eq!((shed.rate, shed.slo.join(" ").as_str()), (None, "p99<2s errors<1%"));
+    assert!(shed.tries.iter().all(|tried| tried.achieved < 200.0 && !tried.met), "{shed:?}");
+    assert_eq!(knee(&slo("errors<90%")).rate, Some(250));
+}
+
 /// What else the machine does once is no reason to give a rate up.
 #[test]
 fn a_rate_that_missed_once_is_tried_again() {
