@@ -106,7 +106,11 @@ fn bind_sources(dns: SocketAddr, count: u32) {
 fn nobody_waits_while_bindings_go_over() {
     let folder = tempfile::tempdir().unwrap();
     let sticky = "session_persistence = { type = \"SOURCE_IP\", persistence_timeout = 5 }";
-    let mut line = Line::start(&text("[0]", &[("dns", sticky)], &[echo::member()]));
+    // So many that their flows share few sockets.
+    let members: Vec<_> = (0..8).map(|_| echo::member()).collect();
+    let text = text("[0]", &[("dns", sticky)], &members)
+        .replace("[runtime]\n", "[runtime]\nmax_connections = 100000\n");
+    let mut line = Line::start(&text);
     // More than the channel holds, whose other end takes none of them yet.
     bind_sources(address_after(&line.server.ready, "dns udp://"), 12_000);
     let program = heir(folder.path(), "asks");
