@@ -76,6 +76,18 @@ impl Hist {
         })
     }
 
+    /// All that was recorded, by slot: how many took at most so many nanoseconds, and longer than
+    /// the slot before. Slots of two histograms with the same bound can be added up.
+    pub fn slots(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.0.iter_recorded().map(|slot| (slot.value_iterated_to(), slot.count_at_value()))
+    }
+
+    /// The same in words: `NANOSECONDS:COUNT`, with spaces between; empty when there are none.
+    pub fn to_words(&self) -> String {
+        let words = self.slots().map(|(nanos, count)| format!("{nanos}:{count}"));
+        words.collect::<Vec<_>>().join(" ")
+    }
+
     /// What the share `q` of all did not exceed, seconds; infinite where so many were not answered.
     fn ranked(&self, q: f64, unanswered: u64) -> f64 {
         let answered = self.count();
@@ -284,6 +296,19 @@ mod tests {
         assert!(Hist::new().unwrap().buckets().is_empty());
     }
 
+    #[test]
+    fn slots_hold_all_that_was_recorded() {
+        let hist = of(&[30_000, 30_001, 1_234_567_890]);
+        let slots: Vec<(u64, u64)> = hist.slots().collect();
+        assert_eq!(slots.iter().map(|slot| slot.1).collect::<Vec<_>>(), [2, 1]);
+        // Three significant digits.
+        for (slot, nanos) in slots.iter().zip([30_001.0, 1_234_567_890.0]) {
+            assert!((slot.0 as f64 / nanos - 1.0).abs() < 1e-3, "{slot:?} {nanos}");
+        }
+        assert_eq!(hist.to_words(), format!("{}:2 {}:1", slots[0].0, slots[1].0));
+        assert_eq!(Hist::new().unwrap().to_words(), "");
+    }
+
     proptest! {
         #[test]
         fn merging_equals_recording_all(
@@ -295,6 +320,7 @@ mod tests {
             let both = of(&[a, b].concat());
             prop_assert_eq!(left.summary(), both.summary());
             prop_assert_eq!(left.buckets(), both.buckets());
+            prop_assert_eq!(left.to_words(), both.to_words());
         }
     }
 }

@@ -34,6 +34,16 @@ pub enum Reuse {
     Requests(u64),
 }
 
+impl Reuse {
+    /// Requests on a connection; `None` = any number.
+    pub fn count(self) -> Option<u64> {
+        match self {
+            Reuse::KeepAlive => None,
+            Reuse::Requests(n) => Some(n),
+        }
+    }
+}
+
 /// Whose processor time is measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CpuOf {

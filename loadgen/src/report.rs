@@ -93,6 +93,11 @@ pub struct Report {
     /// Total latency by share of requests.
     #[serde(default)]
     pub percentiles: Vec<Point>,
+    /// All latencies of each phase, so that runs can be added up: `NANOSECONDS:COUNT`, with spaces
+    /// between; so many took at most so long, and longer than the slot before (three significant
+    /// digits).
+    #[serde(default)]
+    pub histograms: BTreeMap<String, String>,
     /// Total latency, bars at 1, 1.5, 2, 3, 5, 7, 10, … µs.
     pub distribution: Vec<Bucket>,
     /// Requests still unanswered when the run ended; they are in no other number.

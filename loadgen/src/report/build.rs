@@ -14,7 +14,7 @@ use crate::balancer::BalancerView;
 use crate::live::Second;
 use crate::machine::Limits;
 use crate::pace::Timing;
-use crate::plan::{Length, Plan, Reuse};
+use crate::plan::{Length, Plan};
 use crate::record::{ErrorClass, Errors, Recorder, Tally};
 use crate::shard::{Outcome, Spent};
 use crate::shares::Shares;
@@ -119,10 +119,7 @@ impl Report {
             method: plan.method().to_string(),
             mode: if plan.rate.is_some() { "open" } else { "closed" }.to_string(),
             connections: plan.connections,
-            requests_per_connection: match plan.reuse {
-                Reuse::KeepAlive => None,
-                Reuse::Requests(n) => Some(n),
-            },
+            requests_per_connection: plan.reuse.count(),
             streams: plan.http2.then_some(plan.streams),
             cores: plan.cores.iter().copied().take(plan.shards()).collect(),
             seed: plan.seed,
@@ -144,6 +141,7 @@ impl Report {
             datagrams: None,
             latency: Phases::default(),
             percentiles: Vec::new(),
+            histograms: BTreeMap::new(),
             distribution: Vec::new(),
             unfinished: totals.unfinished,
             oldest_unfinished: totals.oldest.as_secs_f64(),
@@ -206,6 +204,18 @@ impl Report {
             service: recorder.service.summary(),
             lateness: recorder.lateness.summary(),
         };
+        let phases = [
+            ("connect", &recorder.connect),
+            ("tls", &recorder.tls),
+            ("sent", &recorder.handed),
+            ("first_byte", &recorder.first_byte),
+            ("body", &recorder.body),
+            ("total", &recorder.total),
+            ("service", &recorder.service),
+            ("lateness", &recorder.lateness),
+        ];
+        let told = phases.into_iter().filter(|(_, hist)| hist.count() > 0);
+        self.histograms = told.map(|(name, hist)| (name.to_string(), hist.to_words())).collect();
         self.percentiles = recorder.total.curve(unanswered);
         self.distribution = recorder.total.buckets();
     }
@@ -472,5 +482,12 @@ pub(crate) mod tests {
             assert!(!json[key].is_null(), "{key}");
         }
         assert_eq!(serde_json::from_str::<Report>(&text).unwrap().requests, report.requests);
+        // Each phase that has figures has its histogram, with as many requests.
+        for (name, phase) in report.latency.named() {
+            let words = report.histograms.get(name).map_or("", String::as_str);
+            let counts = words.split_whitespace().map(|slot| slot.split_once(':').unwrap().1);
+            let sum: u64 = counts.map(|count| count.parse::<u64>().unwrap()).sum();
+            assert_eq!(sum, phase.map_or(0, |phase| phase.count), "{name}");
+        }
     }
 }
