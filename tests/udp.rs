@@ -296,7 +296,7 @@ fn reloads_move_no_flow() {
 
 /// R6.7-2, R6.7-3, R6.7-15, C22: a flow ends when it was silent for so long, 10 s on a shared
 /// balancer; R7.14-4: with `connection_drain` one of a member that left after its time, though it
-/// is not silent.
+/// is not silent, also where the listener has another pool by then, that limits nothing.
 #[test]
 fn silent_flows_end() {
     let a = Member::start("a");
@@ -305,13 +305,21 @@ fn silent_flows_end() {
     let shared = file("127.0.0.1", "shared", "", "", &members);
     let drain = "connection_drain = { enable = true, timeout = 10 }";
     let drained = plain(drain, &members);
-    let servers = [start(&dedicated), start(&shared), start(&drained)];
+    let servers = [start(&dedicated), start(&shared), start(&drained), start(&drained)];
     let sockets: Vec<_> = servers.iter().map(|(_, addr)| client(*addr)).collect();
     let begun = weir_core::time::clock::mono();
     sockets.iter().for_each(|socket| drop(ask(socket, "here")));
     let b = Member::start("b");
-    let (code, _, err) = servers[2].0.reload(&plain(drain, &[(b.addr, 1)]));
-    assert_eq!(code, Some(0), "{err}");
+    let next = plain(drain, &[(b.addr, 1)]);
+    // The pool that limits them is another listener's now.
+    let more = "[[listener]]\nname = \"more\"\nloadbalancer = \"front\"\nprotocol = \"UDP\"\n\
+                protocol_port = 0\ndefault_pool = \"app\"\n";
+    let app = &next[next.find("[[pool]]").unwrap()..];
+    let other = plain("", &[(b.addr, 1)]).replace("\"app\"", "\"other\"") + more + app;
+    for ((server, _), text) in servers[2..].iter().zip([next, other]) {
+        let (code, _, err) = server.reload(&text);
+        assert_eq!(code, Some(0), "{err}");
+    }
     for (server, _) in &servers {
         assert_eq!(server.sum("weir_active_connections"), 1.0);
     }
@@ -324,9 +332,13 @@ fn silent_flows_end() {
             1.0
         );
     }
-    until("the member's flow to end", || ask(&sockets[2], "busy").0 == "b");
-    let lived = weir_core::time::clock::mono().since(begun);
-    assert!(lived >= Duration::from_secs(10), "{lived:?}");
+    for ((server, _), socket) in servers.iter().zip(&sockets).skip(2) {
+        until("the member's flow to end", || ask(socket, "busy").0 == "b");
+        let lived = weir_core::time::clock::mono().since(begun);
+        assert!(lived >= Duration::from_secs(10), "{lived:?}");
+        let drained = "weir_ended_connections_total{listener=\"dns\",how=\"drained\"}";
+        assert_eq!(server.metric(drained), 1.0);
+    }
 }
 
 /// R9.1-16: the first datagram of a flow, and only that, tells the member the client.

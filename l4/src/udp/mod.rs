@@ -1,8 +1,10 @@
-//! UDP forwarding. [`Table`] says which flow a datagram belongs to (pure, as is `sockets`, which
-//! shares the upstream sockets out); a `room` is one listener with its sockets; [`Udp`] holds the
-//! rooms of a shard; `passing` and `adopting` have another process go on with its flows.
+//! UDP forwarding. [`Table`] says which flow a datagram belongs to (pure, as are `sockets`, which
+//! shares the upstream sockets out, and `leaving`, which says when flows of members that go end); a
+//! `room` is one listener with its sockets; [`Udp`] holds the rooms of a shard; `passing` and
+//! `adopting` have another process go on with its flows.
 
 mod adopting;
+mod leaving;
 mod passing;
 mod room;
 mod service;

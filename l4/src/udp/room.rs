@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use weir_core::model::{Handle, ProxyHeader};
+use weir_core::model::ProxyHeader;
 use weir_core::net::relay::Moved;
 use weir_core::net::source;
 use weir_core::obs::{DatagramDrop, Ending, Sticky};
@@ -19,6 +19,7 @@ use weir_core::rt::{
 use weir_core::table::{Member, Pool, Site, Ticket};
 use weir_core::time::clock::Mono;
 
+use super::leaving::Leaving;
 use super::table::{Begun, Client, Flow, FlowId, Table};
 use super::{BySocket, SocketId};
 use crate::choice::{Choice, choose_by_id, header_for, is_own_client};
@@ -78,8 +79,7 @@ pub(super) struct Room {
     pub(super) flows: RefCell<Table<Kept>>,
     pub(super) doors: RefCell<HashMap<u32, Open>>,
     pub(super) upstream: RefCell<BySocket<Option<Open>>>,
-    /// Until when flows of members that leave may run.
-    leaving: RefCell<HashMap<Handle, Mono>>,
+    leaving: RefCell<Leaving>,
     /// The task that ends flows when their time comes.
     pub(super) reaper: Cell<Option<TaskHandle>>,
     draining: Cell<bool>,
@@ -171,25 +171,17 @@ impl Room {
         }
     }
 
-    /// R7.14-4: flows of a member that leaves run until they are idle, or with `connection_drain`
-    /// at most so long.
+    /// Takes note of members that leave. What their flows go by is the pool that they were chosen
+    /// from, whichever the listener has now.
     fn note_leaving(&self, now: Mono) {
         let flows = self.flows.borrow();
-        let mut leaving = self.leaving.borrow_mut();
-        let former = std::mem::take(&mut *leaving);
-        let Some(pool) = self.site.pool() else { return };
-        let drain = pool.drain();
-        if !drain.enable {
-            return;
-        }
-        for flow in flows.iter() {
+        let members = flows.iter().filter_map(|flow| {
             let member = flow.payload.choice.held.member();
-            if member.is_leaving() {
-                let end = || former.get(&member.handle).copied();
-                let end = || end().unwrap_or_else(|| now.plus(drain.timeout));
-                leaving.entry(member.handle).or_insert_with(end);
-            }
-        }
+            let drain = flow.payload.pool.drain();
+            let drain = drain.enable.then_some(drain.timeout);
+            member.is_leaving().then_some((member.handle, drain))
+        });
+        self.leaving.borrow_mut().note(now, members);
     }
 
     fn client_says(self: &Rc<Self>, door: u32, got: Datagram) {
@@ -552,17 +544,14 @@ impl Room {
             let Some(expired) = expired else { break };
             self.ended(expired, ending);
         }
-        let due: Vec<Handle> = {
-            let leaving = self.leaving.borrow();
-            leaving.iter().filter(|(_, end)| **end <= now).map(|(member, _)| *member).collect()
-        };
-        for member in due {
-            self.leaving.borrow_mut().remove(&member);
+        loop {
+            let due = self.leaving.borrow_mut().due(now);
+            let Some(member) = due else { break };
             let of_it = |flow: &Flow<Kept>| flow.payload.choice.held.member().handle == member;
             self.end_where(of_it, Ending::Drained);
         }
         let next = self.flows.borrow().next_expiry()?;
-        let next = self.leaving.borrow().values().copied().min().map_or(next, |end| end.min(next));
+        let next = self.leaving.borrow().next().map_or(next, |end| end.min(next));
         Some(next.since(now).max(Duration::from_millis(1)))
     }
 }
