@@ -19,6 +19,7 @@ use weir_core::obs::Board;
 use weir_core::pool::hash_bytes;
 use weir_core::table::{Held, Pool, View};
 use weir_core::time::clock::Mono;
+use weir_l4::limits::FLOW_SOCKETS;
 use weir_l4::quic::{Aim, Ids, aim, bound, may_follow, parse};
 use weir_l4::udp::{Begun, Client, Table};
 
@@ -154,7 +155,7 @@ impl World<'_> {
         scene.load(None);
         let mut dice = Dice(seed);
         let server_ids = dice.below(2) == 0;
-        let tables = [Table::new(10_000, IDLE), Table::new(10_000, IDLE)];
+        let tables = [0; 2].map(|_| Table::new(10_000, FLOW_SOCKETS, IDLE));
         let (connections, tally) = (Vec::new(), HashMap::new());
         let (left, ports, out) = (Vec::new(), 0, None);
         World { scene, dice, tables, connections, left, ports, out, server_ids, tally }

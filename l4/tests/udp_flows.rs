@@ -1,15 +1,17 @@
 //! The UDP flow table under a seeded simulator, with a simple model beside it: datagrams that are
-//! lost, late or out of order, members that die and refuse, tables that change, clocks that jump.
+//! lost, late or out of order, members that die and refuse, tables that change, clocks that jump,
+//! doors that close, sockets that are too few, that carry one flow only, or are to get no new one.
 //! R6.7-2, R6.7-3, R7.14-4.
 //!
 //! `WEIR_SIM_SEED` runs one seed again; `WEIR_COUNTS=full` runs many.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{HashMap, HashSet};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use weir_core::time::clock::Mono;
+use weir_l4::limits::FLOW_SOCKETS;
 use weir_l4::udp::{Begun, Client, Flow, SocketId, Table};
 
 struct Dice(u64);
@@ -63,7 +65,20 @@ struct World {
     now: Mono,
     idle: Duration,
     most: usize,
+    /// Sockets of each kind.
+    sockets: u32,
+    /// Sockets that carry something, and are to get nothing new.
+    retired: HashSet<SocketId>,
     numbers: u64,
+}
+
+/// Flows with the same answer need a socket each.
+fn sharing(member: SocketAddr, alone: bool) -> SocketAddr {
+    match (alone, member) {
+        (false, _) => member,
+        (true, SocketAddr::V4(_)) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        (true, SocketAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
 }
 
 impl World {
@@ -71,14 +86,17 @@ impl World {
         let mut dice = Dice(seed);
         let most = 1 + dice.below(60) as usize;
         let idle = Duration::from_secs(10 + dice.below(300));
+        let sockets = [FLOW_SOCKETS, 1 + dice.below(8) as u32][dice.below(2) as usize];
         World {
             dice,
-            table: Table::new(most, idle),
+            table: Table::new(most, sockets, idle),
             model: HashMap::new(),
             under_way: Vec::new(),
             now: Mono::from_nanos(1 << 40),
             idle,
             most,
+            sockets,
+            retired: HashSet::new(),
             numbers: 0,
         }
     }
@@ -89,13 +107,15 @@ impl World {
             45..70 => self.member_answers(),
             70..75 => self.stray_answer(),
             75..80 => self.member_refuses(),
-            80..82 => self.member_goes(),
+            80 => self.member_goes(),
+            81 => self.door_closes(),
             82 => self.another_process(),
-            83 => {
+            83 => self.socket_is_retired(),
+            84 => {
                 self.idle = Duration::from_secs(10 + self.dice.below(300));
                 self.table.set_idle(self.idle);
             }
-            84..97 => {
+            85..97 => {
                 let time = Duration::from_millis(self.dice.below(5_000));
                 self.pass(time);
             }
@@ -121,7 +141,7 @@ impl World {
             }
             None => self.begin(client),
         }
-        let known = self.model[&client];
+        let Some(&known) = self.model.get(&client) else { return };
         // Some are lost, some are answered twice.
         for _ in 0..self.dice.below(3) {
             let Known { member, socket, number, .. } = known;
@@ -132,22 +152,70 @@ impl World {
     fn begin(&mut self, client: Client) {
         self.numbers += 1;
         let (member, number) = (member(self.dice.below(8)), self.numbers);
-        let full = self.model.len() >= self.most;
-        match self.table.begin(client, member, false, number, self.now) {
+        let alone = self.dice.below(4) == 0;
+        let (full, free) = (self.model.len() >= self.most, self.free(member, alone));
+        let oldest = match full {
+            true => self.model.values().map(|known| known.used).min(),
+            false if free == 0 => self.oldest_rival(member, alone),
+            false => None,
+        };
+        match self.table.begin(client, member, alone, number, self.now) {
             Begun::Flow(flow, evicted) => {
-                assert_eq!(evicted.is_some(), full);
-                if let Some(evicted) = evicted {
-                    let oldest = self.model.values().map(|known| known.used).min();
-                    assert_eq!(Some(evicted.used), oldest, "not the longest silent");
-                    self.forget(&evicted);
-                }
+                assert_eq!(evicted.as_ref().map(|flow| flow.used), oldest, "not the right one");
+                assert!(full || free > 0 || evicted.is_some());
+                evicted.iter().for_each(|flow| self.forget(flow));
                 let flow = self.table.get(flow).unwrap();
-                assert_eq!(flow.socket.is_ipv6(), member.is_ipv6());
-                let known = Known { member, socket: flow.socket, used: self.now, number };
-                self.model.insert(client, known);
+                let socket = flow.socket;
+                assert_eq!((socket.is_ipv6(), socket.is_alone()), (member.is_ipv6(), alone));
+                assert!(!self.retired.contains(&socket) && socket.number() < self.sockets);
+                self.model.insert(client, Known { member, socket, used: self.now, number });
             }
-            Begun::Full(..) => panic!("so few flows never fill the sockets"),
+            Begun::Full(given_back, evicted) => {
+                assert_eq!(given_back, number);
+                assert_eq!(evicted.as_ref().map(|flow| flow.used), oldest, "not the right one");
+                assert!(full || evicted.is_none(), "it has ended for nothing");
+                evicted.iter().for_each(|flow| self.forget(flow));
+                assert_eq!(self.free(member, alone), 0, "there was a socket");
+            }
         }
+    }
+
+    /// Sockets that a new flow could have.
+    fn free(&self, member: SocketAddr, alone: bool) -> u32 {
+        let rivals: HashSet<SocketId> =
+            self.rivals(member, alone).map(|known| known.socket).collect();
+        let kind = |socket: &SocketId| (socket.is_alone(), socket.is_ipv6());
+        let retired = self.retired.iter().filter(|it| kind(it) == (alone, member.is_ipv6()));
+        let taken = rivals.len() + retired.filter(|it| !rivals.contains(it)).count();
+        self.sockets - taken as u32
+    }
+
+    /// Flows that can't be on one socket with a new one.
+    fn rivals(&self, member: SocketAddr, alone: bool) -> impl Iterator<Item = &Known> {
+        let wanted = sharing(member, alone);
+        self.model.values().filter(move |it| sharing(it.member, it.socket.is_alone()) == wanted)
+    }
+
+    /// The last use of the longest silent of those whose end gives a new flow its socket.
+    fn oldest_rival(&self, member: SocketAddr, alone: bool) -> Option<Mono> {
+        let users = |socket| self.model.values().filter(|it| it.socket == socket).count();
+        let gives = |it: &&Known| !self.retired.contains(&it.socket) || users(it.socket) == 1;
+        self.rivals(member, alone).filter(gives).map(|known| known.used).min()
+    }
+
+    /// A listening socket closes, and the flows that came by it end.
+    fn door_closes(&mut self) {
+        let door = self.dice.below(2) as u32;
+        let ended = self.table.end_where(|flow| flow.client.door == door);
+        ended.iter().for_each(|flow| self.forget(flow));
+        assert!(self.model.keys().all(|client| client.door != door));
+    }
+
+    /// Its address may be used no more.
+    fn socket_is_retired(&mut self) {
+        let Some(known) = self.any().filter(|known| !known.socket.is_alone()) else { return };
+        self.table.retire(known.socket);
+        self.retired.insert(known.socket);
     }
 
     /// The answer that comes next is any of those under way.
@@ -198,7 +266,7 @@ impl World {
     /// Another process takes the flows over, from one shard or from two: all stays as it was, but
     /// for the numbers of the sockets.
     fn another_process(&mut self) {
-        let mut next = Table::new(self.most, self.idle);
+        let mut next = Table::new(self.most, self.sockets, self.idle);
         let parts = 1 + self.dice.below(2) as u32;
         let mut numbers: HashMap<SocketId, SocketId> = HashMap::new();
         for part in 0..parts {
@@ -210,6 +278,7 @@ impl World {
         }
         assert!(self.table.is_empty());
         self.table = next;
+        self.retired.clear();
         for known in self.model.values_mut() {
             known.socket = numbers[&known.socket];
         }
@@ -238,16 +307,20 @@ impl World {
     fn forget(&mut self, ended: &Flow<u64>) {
         let known = self.model.remove(&ended.client).unwrap();
         assert_eq!((known.number, known.used), (ended.payload, ended.used));
+        if self.model.values().all(|it| it.socket != known.socket) {
+            self.retired.remove(&known.socket);
+        }
     }
 
     fn check(&self) {
         assert_eq!(self.table.len(), self.model.len());
         assert!(self.table.len() <= self.most);
         let mut users: HashMap<SocketId, u32> = HashMap::new();
-        let mut pairs = std::collections::HashSet::new();
+        let mut pairs = HashSet::new();
         for known in self.model.values() {
             *users.entry(known.socket).or_default() += 1;
-            assert!(pairs.insert((known.socket, known.member)), "two flows share a pair");
+            let rivals = (known.socket, sharing(known.member, known.socket.is_alone()));
+            assert!(pairs.insert(rivals), "two flows share what they can't");
         }
         for (socket, count) in users {
             assert_eq!(self.table.users(socket), count);
@@ -283,7 +356,7 @@ fn the_table_does_what_its_model_does() {
 /// 100,000 flows to 8 members need 12,500 sockets, in numbers without holes.
 #[test]
 fn many_flows_share_few_sockets() {
-    let mut table = Table::new(usize::MAX, Duration::from_secs(300));
+    let mut table = Table::new(usize::MAX, FLOW_SOCKETS, Duration::from_secs(300));
     let mut highest = 0;
     for n in 0..100_000u32 {
         let peer = SocketAddr::from(((10u32 << 24 | n).to_be_bytes(), 5_000));
@@ -307,7 +380,7 @@ fn many_flows_share_few_sockets() {
 #[test]
 fn flows_for_which_there_is_no_room_are_given_back() {
     let begin = |clients: std::ops::Range<u64>, most| {
-        let mut table = Table::new(most, Duration::from_secs(300));
+        let mut table = Table::new(most, FLOW_SOCKETS, Duration::from_secs(300));
         for n in clients {
             let begun = table.begin(client(n), member(n), false, n, Mono::from_nanos(n));
             assert!(matches!(begun, Begun::Flow(_, None)));

@@ -23,7 +23,7 @@ use super::leaving::Leaving;
 use super::table::{Begun, Client, Flow, FlowId, Table};
 use super::{BySocket, SocketId};
 use crate::choice::{Choice, choose_by_id, header_for, is_own_client};
-use crate::limits::{DRAIN_IDLE, FLOWS, GIVES_WAY_AFTER, SOCKET_REST};
+use crate::limits::{DRAIN_IDLE, FLOW_SOCKETS, FLOWS, GIVES_WAY_AFTER, SOCKET_REST};
 use crate::quic::{self, Aim, Ids};
 use crate::record::{Packets, Record};
 
@@ -89,7 +89,7 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn new(site: Rc<Site>) -> Rc<Room> {
-        let flows = RefCell::new(Table::new(FLOWS, site.keepalive_timeout()));
+        let flows = RefCell::new(Table::new(FLOWS, FLOW_SOCKETS, site.keepalive_timeout()));
         Rc::new(Room {
             site,
             flows,

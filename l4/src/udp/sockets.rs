@@ -9,8 +9,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ahash::{HashMap, HashSet};
 
-use crate::limits::FLOW_SOCKETS;
-
 /// The number of an upstream socket; IPv4 and IPv6 ones have numbers of their own, and so have
 /// those that carry one flow only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,8 +83,10 @@ impl<T: Default> BySocket<T> {
 }
 
 /// Who uses which socket.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sockets {
+    /// Of each kind there are at most so many.
+    most: u32,
     /// Of each member; of nobody, a family each, for flows that have a socket for themselves.
     members: HashMap<SocketAddr, Places>,
     /// Flows of each socket.
@@ -109,13 +109,13 @@ struct Places {
 
 impl Places {
     /// A number that no flow of the member uses.
-    fn free(&mut self) -> Option<u32> {
+    fn free(&mut self, most: u32) -> Option<u32> {
         if let Some(Reverse(number)) = self.free.pop() {
             return Some(number);
         }
         let next = self.next;
-        self.next += u32::from(next < FLOW_SOCKETS);
-        (next < FLOW_SOCKETS).then_some(next)
+        self.next += u32::from(next < most);
+        (next < most).then_some(next)
     }
 
     fn bring_back(&mut self, number: u32) {
@@ -128,6 +128,16 @@ impl Places {
 }
 
 impl Sockets {
+    /// None is used yet; of each kind there may be `most`.
+    pub(super) fn new(most: u32) -> Sockets {
+        Sockets {
+            most,
+            members: HashMap::default(),
+            users: BySocket::default(),
+            retired: HashSet::default(),
+        }
+    }
+
     /// No new flow over this socket, until it is opened anew: once its last flow has ended.
     pub(super) fn retire(&mut self, socket: SocketId) {
         if self.users(socket) > 0 {
@@ -140,7 +150,7 @@ impl Sockets {
     pub(super) fn take(&mut self, member: SocketAddr, alone: bool) -> Option<SocketId> {
         let places = self.members.entry(sharing(member, alone)).or_default();
         let socket = loop {
-            let number = places.free()?;
+            let number = places.free(self.most)?;
             let socket = SocketId::new(number, alone, member.is_ipv6());
             if !self.retired.contains(&socket) {
                 break socket;
@@ -157,7 +167,7 @@ impl Sockets {
     pub(super) fn unused(&self, alone: bool, v6: bool) -> Option<SocketId> {
         let first = SocketId::new(0, alone, v6);
         let number = u32::try_from(self.users.0.get(first.kind())?.len()).ok()?;
-        (number < FLOW_SOCKETS).then(|| SocketId::new(number, alone, v6))
+        (number < self.most).then(|| SocketId::new(number, alone, v6))
     }
 
     /// Gives a certain socket to a flow to `member`, which has none of this number or above yet.
@@ -191,6 +201,11 @@ impl Sockets {
         }
     }
 
+    /// Could another flow have it, once one of those that it carries has ended?
+    pub(super) fn would_be_free(&self, socket: SocketId) -> bool {
+        !self.retired.contains(&socket) || self.users(socket) == 1
+    }
+
     /// Flows over this socket.
     pub(super) fn users(&self, socket: SocketId) -> u32 {
         self.users.get(socket).copied().unwrap_or_default()
@@ -209,10 +224,11 @@ pub(super) fn sharing(member: SocketAddr, alone: bool) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::FLOW_SOCKETS;
 
     #[test]
     fn sockets_are_shared_by_members_and_never_by_flows_of_one() {
-        let mut sockets = Sockets::default();
+        let mut sockets = Sockets::new(FLOW_SOCKETS);
         let member = |n: u16| SocketAddr::from(([10, 0, 0, 1], n));
         let first: Vec<_> = (0..3).map(|_| sockets.take(member(1), false).unwrap()).collect();
         let second: Vec<_> = (0..3).map(|_| sockets.take(member(2), false).unwrap()).collect();
@@ -226,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_member_has_no_more_flows_than_there_are_sockets() {
-        let mut sockets = Sockets::default();
+        let mut sockets = Sockets::new(FLOW_SOCKETS);
         let member = SocketAddr::from(([10, 0, 0, 1], 1));
         let taken = (0..FLOW_SOCKETS + 5).filter_map(|_| sockets.take(member, false)).count();
         assert_eq!(taken, FLOW_SOCKETS as usize);
@@ -235,7 +251,7 @@ mod tests {
     /// Sockets of another process keep who uses them; what they leave free is taken first.
     #[test]
     fn assigned_sockets_leave_the_others_free() {
-        let mut sockets = Sockets::default();
+        let mut sockets = Sockets::new(FLOW_SOCKETS);
         let member = |n: u16| SocketAddr::from(([10, 0, 0, 1], n));
         sockets.take(member(1), false).unwrap();
         let next = sockets.unused(false, false).unwrap();
@@ -257,7 +273,7 @@ mod tests {
     /// new; then it is as any other.
     #[test]
     fn retired_sockets_get_nothing_new() {
-        let mut sockets = Sockets::default();
+        let mut sockets = Sockets::new(FLOW_SOCKETS);
         let member = |n: u16| SocketAddr::from(([10, 0, 0, 1], n));
         let old = sockets.take(member(1), false).unwrap();
         assert_eq!(sockets.take(member(2), false), Some(old));
@@ -277,7 +293,7 @@ mod tests {
     /// R9.1-5: flows with a socket for themselves share none, with nobody.
     #[test]
     fn lonely_flows_share_no_socket() {
-        let mut sockets = Sockets::default();
+        let mut sockets = Sockets::new(FLOW_SOCKETS);
         let member = |n: u16| SocketAddr::from(([10, 0, 0, 1], n));
         let shared = sockets.take(member(1), false).unwrap();
         let alone: Vec<_> = (1..4).map(|n| sockets.take(member(n), true).unwrap()).collect();

@@ -149,15 +149,16 @@ pub struct Table<P> {
 }
 
 impl<P> Table<P> {
-    /// A table without flows, for at most `most` of them, which end after `idle` of silence.
+    /// A table without flows, for at most `most` of them, which end after `idle` of silence. They
+    /// share at most `sockets` of each family, and so many more that carry one flow each.
     #[must_use]
-    pub fn new(most: usize, idle: Duration) -> Table<P> {
+    pub fn new(most: usize, sockets: u32, idle: Duration) -> Table<P> {
         Table {
             flows: Vec::new(),
             free: Vec::new(),
             by_client: Index::default(),
             by_member: Index::default(),
-            sockets: Sockets::default(),
+            sockets: Sockets::new(sockets),
             newest: NONE,
             oldest: NONE,
             most,
@@ -365,12 +366,14 @@ impl<P> Table<P> {
         self.sockets.retire(socket);
     }
 
-    /// The longest silent flow that competes for the same sockets, if it is among the first few.
+    /// The longest silent flow that competes for the same sockets, and leaves one of use, if it is
+    /// among the first few.
     fn oldest_like(&self, wanted: SocketAddr) -> Option<FlowId> {
         let mut at = self.oldest;
         for _ in 0..EVICTION_REACH {
             let flow = self.at(at)?;
-            if sharing(flow.member, flow.socket.is_alone()) == wanted {
+            let competes = sharing(flow.member, flow.socket.is_alone()) == wanted;
+            if competes && self.sockets.would_be_free(flow.socket) {
                 return Some(FlowId(at));
             }
             at = flow.newer;
