@@ -4,7 +4,7 @@
 mod process;
 
 use std::collections::{HashMap, HashSet};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -263,6 +263,80 @@ fn a_deleted_listener_stops_at_once() {
     assert!(packets("packets_received") >= 1 && packets("packets_sent") >= 1, "{line}");
     assert_eq!(line["bytes_received"], 4 * packets("packets_received"));
     assert!(line["bytes_sent"].as_u64().unwrap() > 4, "{line}");
+}
+
+/// The connection log has the word of each end that a flow has; of what never became one, for want
+/// of a member or since that is its client, there is none.
+#[test]
+fn each_end_has_its_word_in_the_log() {
+    let (a, mut dies) = (Member::start("a"), Member::start("d"));
+    let listener = |name: &str, pool: &str, lines: &str| {
+        format!(
+            "[[listener]]\nname = \"{name}\"\nloadbalancer = \"front\"\nprotocol = \"UDP\"\n\
+             protocol_port = 0\ndefault_pool = \"{pool}\"\n{lines}\n"
+        )
+    };
+    let pool = |name: &str, lines: &str, (addr, weight): (SocketAddr, u8)| {
+        format!(
+            "[[pool]]\nname = \"{name}\"\nprotocol = \"UDP\"\n{lines}\n[[pool.members]]\n\
+             address = \"{}\"\nprotocol_port = {}\nweight = {weight}\n",
+            addr.ip(),
+            addr.port()
+        )
+    };
+    let text = |weight| {
+        plain("", &[(a.addr, 1)]).replace("cores = \"auto\"", "cores = [0]")
+            + &listener("quick", "app", "keepalive_timeout = 10")
+            + &listener("full", "app", "connection = 1")
+            + &listener("leaves", "leaves", "")
+            + &listener("dies", "dies", "")
+            + &listener("lost", "lost", "")
+            + &pool(
+                "leaves",
+                "connection_drain = { enable = true, timeout = 10 }",
+                (a.addr, weight),
+            )
+            + &pool("dies", "", (dies.addr, 1))
+            + &pool("lost", "", (a.addr, 0))
+            + &format!("[connection_log]\npath = \"{RUN_DIR}.log\"\n")
+    };
+    let (first, next) = (text(1) + &listener("gone", "app", ""), text(0));
+    let server = Server::start(&first);
+    let mut expected = HashMap::new();
+    let mut begin = |name: &str, word: &'static str| {
+        let socket = client(address_after(&server.ready, &format!("{name} udp://")));
+        expected.insert(socket.local_addr().unwrap().port(), word);
+        socket
+    };
+    let words = ["idle", "drained", "deleted", "shutdown", "evicted", "member_rst"];
+    let flows = ["quick", "leaves", "gone", "dns", "full", "dies"].iter().zip(words);
+    let flows: Vec<UdpSocket> = flows.map(|(name, word)| begin(name, word)).collect();
+    flows.iter().for_each(|socket| drop(ask(socket, "here")));
+    ask(&begin("full", "shutdown"), "a place");
+    let ended = |name: &str, word: &str| {
+        let series = format!("weir_ended_connections_total{{listener=\"{name}\",how=\"{word}\"}}");
+        server.counted(&series) == 1.0
+    };
+    dies.kill();
+    flows[5].send(b"is anybody there").unwrap();
+    until("the refusal", || ended("dies", "member_rst"));
+    client(address_after(&server.ready, "lost udp://")).send(b"in vain").unwrap();
+    until("what has no member", || ended("lost", "connect_failed"));
+    let (code, _, err) = server.reload(&next);
+    assert_eq!(code, Some(0), "{err}");
+    until("the late ends", || ended("quick", "idle") && ended("leaves", "drained"));
+    let mut log = std::fs::File::open(server.file.run_dir().with_file_name("run.log")).unwrap();
+    server.signal("TERM");
+    server.wait();
+    let mut text = String::new();
+    log.read_to_string(&mut text).unwrap();
+    let line = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    let lines: Vec<_> = text.lines().map(line).collect();
+    assert_eq!(lines.len(), expected.len(), "{text}");
+    for line in &lines {
+        let port = line["remote_port"].as_u64().unwrap() as u16;
+        assert_eq!(line["ended"], expected[&port], "{line}");
+    }
 }
 
 /// R7.14-2, R7.14-4, C12: established flows stay with their member through weights, weight 0 and
