@@ -550,8 +550,9 @@ fn idle_flows_are_small() {
     let each = grown / u64::from(more);
     println!("{each} bytes a flow");
     assert!(each <= 512, "{each} bytes a flow");
-    let sockets = server.descriptors() - own;
-    assert_eq!(sockets, (warm + more).div_ceil(8) as usize, "a socket carries one flow a member");
+    let sockets = (warm + more).div_ceil(8) as usize;
+    // The last scrape's connection may still be closing.
+    until("a socket for one flow to each member", || server.descriptors() == own + sockets);
     assert!(server.descriptors() <= 16_000, "{own} and {sockets} descriptors");
 }
 
