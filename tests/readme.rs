@@ -47,3 +47,28 @@ fn every_linked_file_exists() {
         assert!(root.join(target).exists(), "README.md links {target}, which is not there");
     }
 }
+
+/// What the README's commands ask on loopback is served by the file that it shows, or started by
+/// another of its commands.
+#[test]
+fn every_address_that_is_asked_is_served() {
+    let text = readme();
+    let file: toml::Table = block(&text, "toml").parse().unwrap();
+    let listener = &file["listener"][0]["protocol_port"];
+    let admin = file.get("admin").and_then(|admin| admin.get("listen")).expect("[admin] listen");
+    let served = [format!("127.0.0.1:{listener}"), admin.as_str().unwrap().to_owned()];
+    let asked: Vec<&str> = text
+        .split("http://")
+        .skip(1)
+        .filter_map(|rest| rest.split(['/', ' ', '`', '\n']).next())
+        .filter(|address| address.starts_with("127."))
+        .collect();
+    assert!(asked.len() >= 3, "the README asks only {asked:?}");
+    for address in asked {
+        assert!(served.iter().any(|one| one == address), "nothing serves {address}");
+    }
+    for member in file["pool"][0]["members"].as_array().unwrap() {
+        let listen = format!("--listen 127.0.0.1:{}", member["protocol_port"]);
+        assert!(text.contains(&listen), "the README starts no member by `{listen}`");
+    }
+}
