@@ -4,6 +4,8 @@
 
 #[path = "common/certs.rs"]
 mod certs;
+#[path = "common/command.rs"]
+mod command;
 mod common;
 #[path = "common/running.rs"]
 mod running;
@@ -16,24 +18,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use certs::Files;
+use command::{command, loadgen, text};
 use common::until;
-use running::{Running, signal};
+use running::{Running, origin, signal};
 use weir_core::time::clock::mono;
 use weir_loadgen::{OriginSpec, OriginTls, Origins};
-
-fn loadgen() -> Command {
-    Command::new(assert_cmd::cargo::cargo_bin!("loadgen"))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-fn origin() -> (Origins, String) {
-    let origins = Origins::start(None, vec![OriginSpec::new("a")]).unwrap();
-    let url = format!("http://{}/", origins.addrs()[0]);
-    (origins, url)
-}
 
 /// The command of a drill of the member `m` of a file, with a script in the place of Weir.
 fn drain(folder: &Path, url: &str, script: &str) -> Command {
@@ -42,7 +31,7 @@ fn drain(folder: &Path, url: &str, script: &str) -> Command {
     fs::write(&config, format!("[[pool]]\nname = 'p'\nmembers = [{member}]\n")).unwrap();
     fs::write(&weir, format!("#!/bin/sh\ncd \"${{0%/*}}\"\n{script}\n")).unwrap();
     fs::set_permissions(&weir, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut command = loadgen();
+    let mut command = command();
     command.args(["drill", "drain", url, "--member", "m", "--rate", "100", "--warmup", "0s"]);
     command.args(["--at", "0s", "--undo-after", "200ms", "-q", "--config"]).arg(config);
     command.arg("--weir").arg(weir);
@@ -125,7 +114,7 @@ fn an_interrupt_ends_the_wait_for_a_certificate() {
     let [files, new] = ["a.example", "b.example"].map(|name| Files::new(&[name]));
     let (_origins, url) = steadfast(&files);
     let pair = [&files.chain, &files.key].map(|path| (path.clone(), fs::read(path).unwrap()));
-    let mut command = loadgen();
+    let mut command = command();
     command.args(["drill", "rotate-cert", &url, "--insecure", "--rate", "50", "--warmup", "0s"]);
     command.args(["--at", "100ms", "--duration", "600s", "--json", "-", "-q"]);
     for (flag, path) in [
@@ -161,11 +150,10 @@ fn an_interrupt_ends_the_wait_for_a_certificate() {
 fn what_a_command_did_is_undone_although_the_run_ended_first() {
     let ((_origins, url), folder) = (origin(), tempfile::tempdir().unwrap());
     let place = |name: &str| folder.path().join(name);
-    let touch = |name: &str| format!("touch {}", place(name).display());
-    let mut command = loadgen();
-    command.args(["drill", "reload", &url, "--rate", "50", "--warmup", "0s", "--at", "0s"]);
-    command.args(["--undo-after", "60s", "--duration", "500ms", "-q", "--json", "-"]);
-    let out = command.args(["--do", &touch("did"), "--undo", &touch("undid")]).output().unwrap();
+    let [did, undid] = ["did", "undid"].map(|name| format!("touch {}", place(name).display()));
+    let drill = ["drill", "reload", &url, "--rate", "50", "--warmup", "0s", "--at", "0s"];
+    let length = ["--undo-after", "60s", "--duration", "500ms", "-q", "--json", "-"];
+    let out = loadgen(&[&drill[..], &length, &["--do", &did, "--undo", &undid]].concat());
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     assert!(place("did").exists() && place("undid").exists());
     let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();

@@ -1,13 +1,15 @@
 //! Jobs of several runs: two sides in turn, the knee, drills; as a library and as commands.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
+#[path = "common/command.rs"]
+mod command;
 #[path = "common/server.rs"]
 mod server;
 
-use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
+use command::{loadgen, text};
 use server::{hanging_after, plan};
 use weir_loadgen::drill::{self, Deed, Drill, Kind};
 use weir_loadgen::knee::{self, Search};
@@ -22,14 +24,6 @@ fn origin(delay: Delay) -> Origins {
 
 fn slo(text: &str) -> Vec<FailIf> {
     vec![FailIf::parse(text).unwrap()]
-}
-
-fn loadgen(args: &[&str]) -> Output {
-    Command::new(assert_cmd::cargo::cargo_bin!("loadgen")).args(args).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The binary as a user meets it: output, JSON, exit codes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
+#[path = "common/command.rs"]
+mod command;
 mod common;
 #[path = "common/running.rs"]
 mod running;
@@ -8,25 +10,11 @@ mod running;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
+use command::{command, loadgen, text};
 use common::until;
-use running::{Running, signal};
-use weir_loadgen::{OriginSpec, Origins};
-
-fn loadgen(args: &[&str]) -> Output {
-    Command::new(assert_cmd::cargo::cargo_bin!("loadgen")).args(args).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-fn origin() -> (Origins, String) {
-    let origins = Origins::start(None, vec![OriginSpec::new("a")]).unwrap();
-    let url = format!("http://{}/", origins.addrs()[0]);
-    (origins, url)
-}
+use running::{Running, origin, signal};
 
 #[test]
 fn a_run_prints_a_report() {
@@ -302,7 +290,7 @@ fn bad_command_lines_are_exit_2() {
 /// R4.5-1: members that a balancer can be measured in front of.
 #[test]
 fn serve_announces_itself_and_ends_on_a_signal() {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("loadgen"));
+    let mut command = command();
     command.args(["serve", "--name", "m", "--body-size", "10"]).stdout(Stdio::piped());
     let mut child = Running(command.spawn().unwrap());
     let mut out = BufReader::new(child.0.stdout.take().unwrap());
@@ -361,7 +349,7 @@ fn an_interrupt_ends_holding_with_a_report() {
 #[test]
 fn an_interrupt_gives_a_partial_report() {
     let (origins, url) = origin();
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("loadgen"));
+    let mut command = command();
     command.args([&url, "--duration", "600s", "--warmup", "0s", "--json", "-"]);
     let mut child = Running(command.stdout(Stdio::piped()).spawn().unwrap());
     until("load", || origins.requests(0) > 200);
