@@ -44,6 +44,10 @@ def read_h2load(said):
 
 
 def read_iperf3(said):
-    """iperf3's report: MiB that arrived stand in for requests."""
-    total = json.loads(said)["end"]["sum_received"]
+    """iperf3's report: MiB that arrived stand in for requests. With -J it ends with 0 when it fails, too, and says why
+    in the report."""
+    report = json.loads(said)
+    total = report.get("end", {}).get("sum_received")
+    if "error" in report or total is None:
+        raise Failure(f"iperf3 gave no result: {report.get('error', said[-500:])}")
     return {"requests": total["bytes"] / MIB, "seconds": total["seconds"], "errors": 0}
