@@ -166,12 +166,16 @@ async fn parting(client: &Client, end: End) -> Parting {
             if front.stream.say_end() {
                 all_taken(front, timer).await;
             }
+            if front.stream.has_event() && !front.stream.is_through() {
+                return Parting::Linger;
+            }
             // The kernel holds the last segment back for the FIN, and drops it when the socket is
-            // closed with bytes of the client unread: so the FIN goes first. A connection that is
-            // gone has nothing to be told.
-            poll_fn(|cx| Poll::Ready(front.stream.poll_shutdown_write(cx).is_ready())).await;
-            let unread = front.stream.has_event() && !front.stream.is_through();
-            if unread { Parting::Linger } else { Parting::Close }
+            // closed with bytes of the client unread, which may have come since it was asked last:
+            // so the FIN goes first. A connection that is gone has nothing to be told.
+            if front.stream.holds_back() {
+                poll_fn(|cx| Poll::Ready(front.stream.poll_shutdown_write(cx).is_ready())).await;
+            }
+            Parting::Close
         }
         End::Linger => Parting::Linger,
         End::Abort => Parting::Reset,

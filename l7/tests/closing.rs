@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, mpsc};
@@ -18,6 +19,8 @@ const OLD: &str = "GET / HTTP/1.0\r\nHost: w\r\n\r\n";
 
 /// MSG_MORE.
 const MORE: i32 = 0x8000;
+/// TCP_CLOSE.
+const CLOSED: u8 = 7;
 
 /// What the kernel knows of a client's connection.
 fn info(shard: &Shard, client: &Client) -> rt::TcpInfo {
@@ -215,6 +218,41 @@ fn narrow(address: SocketAddr) -> Client {
     let client = Client::connect(address);
     SockRef::from(client.conn.stream()).set_recv_buffer_size(64 << 10).unwrap();
     client
+}
+
+/// Bytes that come when Weir has looked for the last time: it closes with them unread, at which the
+/// kernel drops what it still holds back. The answer has left before that.
+#[test]
+fn bytes_that_nobody_reads_any_more() {
+    let held = Held::new(|conn| conn.send(ok("abc")));
+    let shard = Shard::with(&[(held.member.address, 1)]);
+    let mut client = shard.client();
+    client.send(CLOSING);
+    held.asked.recv_timeout(SOON).unwrap();
+    let socket = client.conn.stream().try_clone().unwrap();
+    let plot = shard.plot.clone();
+    let (tell, told) = mpsc::channel();
+    // Polled in each turn, and before the connection's task, which only completions wake: so in the
+    // turn in which that one finds its answer taken.
+    let work = async move {
+        while plot.counters().bytes_sent.get() == 0 {
+            rt::yield_now().await;
+        }
+        (&socket).write_all(b"\r\n").unwrap();
+        let info = rt::TcpStream::from_fd(OwnedFd::from(socket));
+        eventually("the kernel has them", || info.tcp_info().unwrap().unacked == 0);
+        tell.send(()).unwrap();
+    };
+    shard.run(|| rt::spawn(work));
+    held.go.send(()).unwrap();
+    told.recv_timeout(SOON).unwrap();
+    let text = String::from_utf8(client.conn.rest().expect("a clean end")).unwrap();
+    assert!(text.ends_with("\r\n\r\nabc"), "{text}");
+    // They were not read: else the connection would end without a reset. Where a receive completes
+    // in the middle of a turn, they may have been.
+    if rt::Features::from_environment().unwrap().defer_taskrun {
+        eventually("the reset", || info(&shard, &client).state == CLOSED);
+    }
 }
 
 /// A client that never stops sending hears the whole answer, and no reset.

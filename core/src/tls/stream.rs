@@ -118,6 +118,12 @@ impl Stream {
         }
     }
 
+    /// As [`TcpStream::holds_back`].
+    #[inline]
+    pub fn holds_back(&self) -> bool {
+        self.tcp.holds_back()
+    }
+
     /// Waits until the kernel has taken everything posted.
     ///
     /// # Errors

@@ -92,6 +92,11 @@ impl Plot {
         self.state.listeners().next().unwrap().0
     }
 
+    /// What the shard counts of the listener.
+    pub fn counters(&self) -> &ListenerCounters {
+        &self.board.listener(self.listener())[0]
+    }
+
     /// What a shard sees of it.
     pub fn view(&self) -> View {
         let view = View::new(0, 7);
@@ -171,7 +176,7 @@ impl Shard {
     }
 
     pub fn counters(&self) -> &ListenerCounters {
-        &self.plot.board.listener(self.plot.listener())[0]
+        self.plot.counters()
     }
 
     pub fn member(&self, at: usize) -> &MemberCounters {

@@ -229,6 +229,12 @@ impl TcpStream {
         self.0.post(payload.into(), true)
     }
 
+    /// True when the kernel may be holding back a segment for the FIN: the latest post was made by
+    /// `post_last`.
+    pub fn holds_back(&self) -> bool {
+        self.0.send.holds_back()
+    }
+
     /// Waits until the kernel has taken everything posted.
     ///
     /// # Errors

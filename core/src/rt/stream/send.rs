@@ -74,6 +74,11 @@ impl SendHalf {
         self.bytes.get() + posted.saturating_sub(self.taken.get()) as u64
     }
 
+    /// The last post was the last of all.
+    pub(super) fn holds_back(&self) -> bool {
+        self.last.get()
+    }
+
     pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.in_flight() {
             self.wait(cx.waker());
