@@ -9,7 +9,9 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientSessionMemoryCache, Resumption, WebPkiServerVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -62,11 +64,11 @@ impl Trust {
         alpn: &[&[u8]],
     ) -> Result<Trust, Error> {
         let provider = Arc::new(default_provider());
-        let verifier: Arc<dyn ServerCertVerifier> = match &roots {
-            Some(roots) => Arc::new(Listed::new(roots, &provider)?),
-            None => Arc::new(Any(Arc::clone(&provider))),
+        let believed = match &roots {
+            Some(roots) => Believed::listed(roots, &provider)?,
+            None => Believed::Any,
         };
-        Trust::by(provider, verifier, name, alpn).map(|trust| Trust { roots, ..trust })
+        Trust::by(provider, believed, name, alpn).map(|trust| Trust { roots, ..trust })
     }
 
     /// Believes whoever shows just this certificate and has its key, whatever names it is for and
@@ -76,17 +78,17 @@ impl Trust {
     /// Says what is wrong with the name.
     pub fn exactly(leaf: CertificateDer<'static>, name: &str) -> Result<Trust, Error> {
         let provider = Arc::new(default_provider());
-        let verifier = Arc::new(Only { leaf: leaf.clone(), provider: Arc::clone(&provider) });
-        let trust = Trust::by(provider, verifier, name, &[])?;
+        let trust = Trust::by(provider, Believed::Only(leaf.clone()), name, &[])?;
         Ok(Trust { only: Some(leaf), ..trust })
     }
 
     fn by(
         provider: Arc<CryptoProvider>,
-        verifier: Arc<dyn ServerCertVerifier>,
+        believed: Believed,
         name: &str,
         alpn: &[&[u8]],
     ) -> Result<Trust, Error> {
+        let verifier = Arc::new(Verifier::new(believed, &provider));
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .dangerous()
@@ -170,16 +172,21 @@ pub fn without_port(host: &str) -> &str {
     }
 }
 
-/// Believes what chains to one of the roots, or is one of them: a member's own, self-signed
-/// certificate may be named as its CA.
+/// Whose certificate is believed.
 #[derive(Debug)]
-struct Listed {
-    roots: Arc<Authorities>,
-    chains: Arc<WebPkiServerVerifier>,
+enum Believed {
+    /// What chains to one of the roots, or is one of them: a member's own, self-signed certificate
+    /// may be named as its CA.
+    Listed { roots: Arc<Authorities>, chains: Arc<WebPkiServerVerifier> },
+    /// This one.
+    Only(CertificateDer<'static>),
+    /// Whatever a member shows. Its signatures are not looked at either: who may show any
+    /// certificate may as well show one that he has the key of.
+    Any,
 }
 
-impl Listed {
-    fn new(roots: &Arc<Authorities>, provider: &Arc<CryptoProvider>) -> Result<Listed, Error> {
+impl Believed {
+    fn listed(roots: &Arc<Authorities>, provider: &Arc<CryptoProvider>) -> Result<Believed, Error> {
         let mut store = RootCertStore::empty();
         // Some of a system's bundle may be of a form that is not read; what they issued is refused.
         let (added, _) = store.add_parsable_certificates(roots.roots.iter().cloned());
@@ -190,29 +197,46 @@ impl Listed {
         let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider)
             .build()
             .map_err(|error| Error::General(error.to_string()))?;
-        Ok(Listed { roots: Arc::clone(roots), chains })
+        Ok(Believed::Listed { roots: Arc::clone(roots), chains })
     }
 }
 
-impl ServerCertVerifier for Listed {
+/// What a handshake asks about a member.
+#[derive(Debug)]
+struct Verifier {
+    believed: Believed,
+    /// Of signatures.
+    known: WebPkiSupportedAlgorithms,
+}
+
+impl Verifier {
+    fn new(believed: Believed, provider: &CryptoProvider) -> Verifier {
+        Verifier { believed, known: provider.signature_verification_algorithms }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let (leaf, name, chain) = (end_entity, server_name, intermediates);
-        if self.roots.roots.iter().any(|root| root == leaf) {
-            in_time(leaf, now)?;
-            let leaf = webpki::EndEntityCert::try_from(leaf);
-            let leaf = leaf.map_err(|_| CertificateError::BadEncoding)?;
-            leaf.verify_is_valid_for_subject_name(name)
-                .map_err(|_| CertificateError::NotValidForName)?;
-            return Ok(ServerCertVerified::assertion());
+        match &self.believed {
+            Believed::Listed { roots, .. } if roots.roots.iter().any(|root| root == leaf) => {
+                own(leaf, name, now)?;
+            }
+            Believed::Listed { chains, .. } => {
+                return chains.verify_server_cert(leaf, chain, name, ocsp_response, now);
+            }
+            Believed::Only(one) if one != leaf => {
+                return Err(CertificateError::ApplicationVerificationFailure.into());
+            }
+            Believed::Only(_) | Believed::Any => {}
         }
-        self.chains.verify_server_cert(leaf, chain, name, ocsp_response, now)
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -221,68 +245,38 @@ impl ServerCertVerifier for Listed {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chains.supported_verify_schemes()
-    }
-}
-
-/// Believes one certificate.
-#[derive(Debug)]
-struct Only {
-    leaf: CertificateDer<'static>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Only {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        match self.leaf == *end_entity {
-            true => Ok(ServerCertVerified::assertion()),
-            false => Err(CertificateError::ApplicationVerificationFailure.into()),
+        match self.believed {
+            Believed::Any => Ok(HandshakeSignatureValid::assertion()),
+            _ => verify_tls12_signature(message, cert, dss, &self.known),
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, known)
-    }
-
     fn verify_tls13_signature(
         &self,
         message: &[u8],
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, known)
+        match self.believed {
+            Believed::Any => Ok(HandshakeSignatureValid::assertion()),
+            _ => verify_tls13_signature(message, cert, dss, &self.known),
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.known.supported_schemes()
     }
+}
+
+/// A certificate that is listed itself: valid now, and for `name`.
+fn own(
+    leaf: &CertificateDer<'_>,
+    name: &ServerName<'_>,
+    now: UnixTime,
+) -> Result<(), CertificateError> {
+    in_time(leaf, now)?;
+    let leaf = webpki::EndEntityCert::try_from(leaf).map_err(|_| CertificateError::BadEncoding)?;
+    leaf.verify_is_valid_for_subject_name(name).map_err(|_| CertificateError::NotValidForName)
 }
 
 fn in_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
@@ -296,50 +290,11 @@ fn in_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Certif
     }
 }
 
-/// Believes whatever a member shows. Its signatures are not looked at either: who may show any
-/// certificate may as well show one that he has the key of.
-#[derive(Debug)]
-struct Any(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Any {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use rcgen::{CertificateParams, Issuer, KeyPair, date_time_ymd};
+    use rustls::internal::msgs::codec::{Codec, Reader};
 
     use super::*;
 
@@ -363,7 +318,8 @@ mod tests {
 
     fn verdict(trust: &Trust, leaf: &[u8], host: &str) -> Result<(), Error> {
         let roots = trust.roots.as_ref().unwrap();
-        let verifier = Listed::new(roots, &Arc::new(default_provider())).unwrap();
+        let provider = Arc::new(default_provider());
+        let verifier = Verifier::new(Believed::listed(roots, &provider).unwrap(), &provider);
         let name = trust.name_for(host, IpAddr::from([127, 0, 0, 1]));
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000));
         let leaf = CertificateDer::from(leaf);
@@ -406,7 +362,7 @@ mod tests {
         let exactly = |der: &[u8]| Trust::exactly(CertificateDer::from(der.to_vec()), "b.example");
         let trust = exactly(&one).unwrap();
         let leaf = trust.only.clone().unwrap();
-        let verifier = Only { leaf, provider: Arc::new(default_provider()) };
+        let verifier = Verifier::new(Believed::Only(leaf), &default_provider());
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000));
         let verdict = |der: &[u8]| {
             let name = trust.name_for("", IpAddr::from([127, 0, 0, 1]));
@@ -416,6 +372,24 @@ mod tests {
         assert!(verdict(&one) && !verdict(&other));
         assert_ne!(trust, exactly(&other).unwrap());
         assert_ne!(trust, Trust::new(None, "b.example", &[]).unwrap());
+    }
+
+    /// Whoever is believed for what he shows has to have the key of it.
+    #[test]
+    fn signatures_are_looked_at_unless_anybody_is_believed() {
+        let (_, leaf) = signed(&["a.example"], 2_100, None);
+        let leaf = CertificateDer::from(leaf);
+        let provider = Arc::new(default_provider());
+        let listed = Believed::listed(&bundle(std::slice::from_ref(&leaf)), &provider).unwrap();
+        // ECDSA on P-256 with SHA-256, of which these four bytes are no signature.
+        let bytes = [4, 3, 0, 4, 0x30, 2, 5, 0];
+        let dss = DigitallySignedStruct::read(&mut Reader::init(&bytes)).unwrap();
+        let only = Believed::Only(leaf.clone());
+        for (believed, taken) in [(listed, false), (only, false), (Believed::Any, true)] {
+            let verifier = Verifier::new(believed, &provider);
+            assert_eq!(verifier.verify_tls12_signature(b"", &leaf, &dss).is_ok(), taken);
+            assert_eq!(verifier.verify_tls13_signature(b"", &leaf, &dss).is_ok(), taken);
+        }
     }
 
     #[test]
