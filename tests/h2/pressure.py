@@ -29,16 +29,6 @@ class Gone(Exception):
     """The other side has closed."""
 
 
-def exactly(peer, n):
-    data = bytearray()
-    while len(data) < n:
-        part = peer.recv(n - len(data))
-        if not part:
-            raise Gone
-        data += part
-    return bytes(data)
-
-
 def serve_http(peer):
     reads.wait()
     reader = peer.makefile("rb")
@@ -54,16 +44,20 @@ def serve_http(peer):
 
 def serve_http2(peer):
     """Opens all windows as wide as they go, so that nothing but its socket holds anybody back."""
+    reader = peer.makefile("rb")
 
     def frame(*parts):
         peer.sendall(wire.Connection.bytes_of(*parts))
 
     def next_frame():
-        head = exactly(peer, 9)
-        payload = exactly(peer, int.from_bytes(head[:3], "big"))
+        head = reader.read(9)
+        length = int.from_bytes(head[:3], "big")
+        payload = reader.read(length)
+        if len(head) + len(payload) < 9 + length:
+            raise Gone
         return head[3], head[4], int.from_bytes(head[5:], "big"), payload
 
-    exactly(peer, len(wire.PREFACE))
+    reader.read(len(wire.PREFACE))
     assert next_frame()[0] == SETTINGS
     frame(SETTINGS, 0, 0, WINDOW.to_bytes(2, "big") + MOST.to_bytes(4, "big"))
     frame(SETTINGS, ACK, 0)
