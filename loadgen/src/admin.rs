@@ -89,7 +89,11 @@ impl AdminView {
 /// A message with cause and cure.
 pub fn scrape(admin: &Target) -> Result<Scrape, String> {
     fetch(admin).map_err(|why| {
-        format!("--admin {}: {why}; it is the address of [admin] in Weir's file", admin.url)
+        format!(
+            "--admin {}: {why}; it is the address of [admin] in Weir's file, and for a Weir that \
+            is just starting there is --wait 10s",
+            admin.url
+        )
     })
 }
 

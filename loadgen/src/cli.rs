@@ -19,7 +19,7 @@ pub use self::drill::DrillArgs;
 pub use self::jobs::{CompareArgs, FileArgs, IdleArgs, KneeArgs, SearchArgs, SweepArgs};
 pub use self::load::{
     ConnectionArgs, ExpectArgs, JsonArgs, JudgeArgs, LoadArgs, ReportArgs, RequestArgs, TimeArgs,
-    TlsArgs, ViewArgs, WatchArgs,
+    TlsArgs, ViewArgs, WaitArgs, WatchArgs,
 };
 pub use self::members::{MemberArgs, ServeArgs};
 pub use self::run::{PaceArgs, RunArgs, SidesArgs};

@@ -96,7 +96,8 @@ fn run(mut args: RunArgs) -> Result<u8, Problem> {
     if args.sides.direct.is_some() {
         return jobs::sides(args);
     }
-    let (around, report) = (Around::new(&args.load), std::mem::take(&mut args.report));
+    let around = Around::new(&args.load).waiting(args.wait);
+    let report = std::mem::take(&mut args.report);
     let (plan, fail_if) = args.plan().map_err(usage)?;
     check(&fail_if, Job::Run, &plan)?;
     let outputs = Outputs::open(report)?;

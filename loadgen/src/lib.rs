@@ -35,6 +35,7 @@
 
 mod access_log;
 mod admin;
+mod awaited;
 mod balancer;
 mod chart;
 pub mod chunked;

@@ -65,7 +65,9 @@ pub const MAX_ROUNDS: usize = 10_000;
 pub const FEWEST_REQUESTS: u64 = 100;
 /// Bytes of one reading of all metrics.
 pub const MAX_SCRAPE: u64 = 64 << 20;
-/// Time for one reading of all metrics.
+/// Between two tries at a target that is waited for.
+pub const WAIT_PAUSE: Duration = Duration::from_millis(100);
+/// Time for one reading of all metrics, and for a connection to a target that is waited for.
 pub const SCRAPE_LIMIT: Duration = Duration::from_secs(5);
 /// How long the lines of an access log are waited for.
 pub const LOG_LIMIT: Duration = Duration::from_secs(3);

@@ -7,14 +7,15 @@ mod common;
 #[path = "common/running.rs"]
 mod running;
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
 use command::{command, loadgen, text};
 use common::until;
 use running::{Running, origin, signal};
+use socket2::{Domain, Socket, Type};
 
 #[test]
 fn a_run_prints_a_report() {
@@ -93,12 +94,13 @@ fn reports_in_other_forms() {
 #[test]
 fn what_the_balancer_cannot_tell_is_exit_4() {
     let (_origins, url) = origin();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
     let admin = format!("http://{}", port.local_addr().unwrap());
     drop(port);
     let out = loadgen(&[&url, "--admin", &admin]);
     assert_eq!(out.status.code(), Some(4));
-    assert!(text(&out.stderr).contains("[admin]"));
+    let told = text(&out.stderr);
+    assert!(told.contains("[admin]") && told.contains("--wait 10s"), "{told}");
     let out = loadgen(&[&url, "--access-log", "/no/such/log"]);
     assert_eq!(out.status.code(), Some(4));
     assert!(text(&out.stderr).contains("[access_log]"));
@@ -212,7 +214,7 @@ fn fail_if_decides_the_exit_code() {
 
 #[test]
 fn an_untestable_target_is_exit_4() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", port.local_addr().unwrap());
     drop(port);
     let out = loadgen(&[&url, "--duration", "600s"]);
@@ -224,6 +226,76 @@ fn an_untestable_target_is_exit_4() {
     assert!(out.stdout.is_empty());
     let out = loadgen(&["idle", &url, "--connections", "3"]);
     assert_eq!(out.status.code(), Some(4));
+}
+
+/// A port of ours that refuses connections until it listens.
+fn silent() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let addr = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, addr)
+}
+
+/// Answers one request after another, each on a connection of its own and by its number.
+fn answer_each(listener: &TcpListener, mut answer: impl FnMut(usize) -> String) {
+    for number in 0.. {
+        let Ok((mut stream, _)) = listener.accept() else { return };
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+        let _ = stream.write_all(answer(number).as_bytes());
+    }
+}
+
+/// A balancer that is starting: its admin listener answers with errors first, and its port refuses
+/// for longer than that.
+#[test]
+fn a_target_that_starts_is_waited_for() {
+    let (port, target) = silent();
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", admin.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut port = Some(port);
+        answer_each(&admin, |number| match number {
+            0 => "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".into(),
+            _ => {
+                if number == 2 {
+                    let port = port.take().unwrap();
+                    port.listen(16).unwrap();
+                    std::thread::spawn(move || {
+                        let listener = TcpListener::from(port);
+                        let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                        answer_each(&listener, |_| ok.into());
+                    });
+                }
+                "HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\nweir_requests 1\n\n\n".into()
+            }
+        });
+    });
+    let target = format!("http://{target}/");
+    let run = [&target, "--admin", &url, "--close", "-c", "1", "-n", "5", "--warmup", "0s"];
+    let out = loadgen(&[&run[..], &["--wait", "30s"]].concat());
+    let told = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{told}");
+    assert!(told.contains("waiting for at most 30s") && told.contains("with 503"), "{told}");
+    assert_eq!(told.matches("waiting").count(), 1, "{told}");
+}
+
+#[test]
+fn waiting_has_an_end() {
+    let (_port, target) = silent();
+    let url = format!("http://{target}/");
+    let out = loadgen(&[&url, "--wait", "300ms", "-q"]);
+    assert_eq!(out.status.code(), Some(4));
+    assert!(text(&out.stderr).contains("is the target running"), "{}", text(&out.stderr));
+    // And ends when it is told to.
+    let mut knee = command();
+    knee.args(["knee", &url, "--slo", "p99<5ms", "--wait", "600s"]).stderr(Stdio::piped());
+    let mut child = Running(knee.spawn().unwrap());
+    let mut lines = BufReader::new(child.0.stderr.take().unwrap()).lines();
+    let line = lines.next().unwrap().unwrap();
+    assert!(line.contains("waiting for at most 600s"), "{line}");
+    signal(&child.0, "INT");
+    assert_eq!(child.0.wait().unwrap().code(), Some(130));
 }
 
 #[test]
@@ -257,6 +329,8 @@ fn bad_command_lines_are_exit_2() {
         &["drill", "reload", "http://127.0.0.1:1/", "--rate", "5"],
         &["drill", "kill-member", "http://127.0.0.1:1/", "--rate", "5"],
         &["http://127.0.0.1:1/", "--rounds", "5"],
+        &["udp://127.0.0.1:1", "--wait", "1s"],
+        &["sweep", "http://127.0.0.1:1/", "--slo", "p99<5ms", "--config", "x", "--wait", "1s"],
         &["compare", "/no/such/a.json", "b.json"],
         &["idle", "http://127.0.0.1:1/"],
         &["idle", "http://127.0.0.1:1/", "-c", "1", "--fail-if", "p99>1ms"],

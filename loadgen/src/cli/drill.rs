@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::load::{DURATION, JudgeArgs, LoadArgs, Paced, ReportArgs, WatchArgs, conditions};
+use super::load::{
+    DURATION, JudgeArgs, LoadArgs, Paced, ReportArgs, WaitArgs, WatchArgs, conditions,
+};
 use super::values::{Rate, parse_constant};
 use crate::drill::rotation::{self, Pair};
 use crate::drill::{Change, Deed, Drill, Effect, Kind, Program, Replacement, Way, weights};
@@ -70,6 +72,9 @@ pub struct DrillArgs {
     /// The load.
     #[command(flatten)]
     pub load: LoadArgs,
+    /// When it begins.
+    #[command(flatten)]
+    pub wait: WaitArgs,
     /// Whom to watch.
     #[command(flatten)]
     pub watch: WatchArgs,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::load::{JsonArgs, LoadArgs, Paced, TlsArgs, WatchArgs, conditions};
+use super::load::{JsonArgs, LoadArgs, Paced, TlsArgs, WaitArgs, WatchArgs, conditions};
 use super::values::{check_pid, parse_number};
 use crate::knee::Search;
 use crate::limits;
@@ -153,6 +153,9 @@ pub struct KneeArgs {
     /// The load.
     #[command(flatten)]
     pub load: LoadArgs,
+    /// When it begins.
+    #[command(flatten)]
+    pub wait: WaitArgs,
     /// Whom to watch.
     #[command(flatten)]
     pub watch: WatchArgs,

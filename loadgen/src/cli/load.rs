@@ -180,6 +180,15 @@ pub struct ViewArgs {
     pub access_log: Option<PathBuf>,
 }
 
+/// Flags about a target that somebody else starts.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Load")]
+pub struct WaitArgs {
+    /// Wait for so long until the target takes a connection, and --admin answers
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
+    pub wait: Option<Duration>,
+}
+
 /// Flags about whom to watch.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The balancer's own view")]

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::load::{JudgeArgs, LoadArgs, Paced, ReportArgs, WatchArgs, conditions};
+use super::load::{JudgeArgs, LoadArgs, Paced, ReportArgs, WaitArgs, WatchArgs, conditions};
 use super::values::{Rate, parse_number, parse_rate};
 use crate::plan::Plan;
 use crate::verdict::FailIf;
@@ -16,6 +16,9 @@ pub struct RunArgs {
     /// The load.
     #[command(flatten)]
     pub load: LoadArgs,
+    /// When it begins.
+    #[command(flatten)]
+    pub wait: WaitArgs,
     /// Whom to watch.
     #[command(flatten)]
     pub watch: WatchArgs,

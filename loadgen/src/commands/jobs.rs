@@ -6,8 +6,11 @@ use super::{
     stoppable, to_json, usage, verdict,
 };
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::cli::{DrillArgs, KneeArgs, LoadArgs, MemberArgs, ReportArgs, RunArgs, SweepArgs};
+use crate::cli::{
+    DrillArgs, KneeArgs, LoadArgs, MemberArgs, ReportArgs, RunArgs, SweepArgs, WaitArgs,
+};
 use crate::control::Control;
 use crate::engine::RunError;
 use crate::limits;
@@ -17,23 +20,29 @@ use crate::plan::{Plan, TlsOptions};
 use crate::sweep::Setup;
 use crate::target::Target;
 use crate::verdict::Job;
-use crate::{drill as drills, knee as knees, rounds, sweep as sweeps};
+use crate::{awaited, drill as drills, knee as knees, rounds, sweep as sweeps};
 
 /// What goes on around runs: members of our own, and what is shown of them.
 pub(super) struct Around {
     quiet: bool,
     members: MemberArgs,
     seed: u64,
+    wait: Option<Duration>,
 }
 
 /// Is told of each second of a run, by the run's label; empty = there is only one.
 type Watch<'w> = &'w mut dyn FnMut(&str, &Second, &Snapshot);
 
 impl Around {
-    /// As the flags say.
+    /// As the flags say; nobody is waited for.
     pub(super) fn new(load: &LoadArgs) -> Around {
         let (quiet, seed) = (load.time.quiet, load.time.seed);
-        Around { quiet, members: load.members.clone(), seed }
+        Around { quiet, members: load.members.clone(), seed, wait: None }
+    }
+
+    /// The same, with a target that may be waited for.
+    pub(super) fn waiting(self, args: WaitArgs) -> Around {
+        Around { wait: args.wait, ..self }
     }
 
     /// Does `job`, whose runs are as long as that of `plan`, with members that are there for as
@@ -43,6 +52,7 @@ impl Around {
         plan: &Plan,
         job: impl FnOnce(&Control, Option<&Origins>, Watch<'_>) -> Result<T, RunError>,
     ) -> Result<(T, bool), Problem> {
+        self.wait.map_or(Ok(()), |_| awaited::shows(plan)).map_err(usage)?;
         check_machine(exit::UNTESTABLE)?;
         let control = stoppable()?;
         let specs = self.members.specs(self.seed);
@@ -50,12 +60,24 @@ impl Around {
             true => None,
             false => Some(start_origins(self.members.serve_core, specs)?),
         };
+        if let Some(limit) = self.wait {
+            awaited::until_there(plan, limit, &control, |why| self.missed(limit, why))?;
+        }
         let mut view = Progress::new(self.quiet, plan.length);
         let done = job(&control, members.as_ref(), &mut |label, second, so_far| {
             view.second(label, second, so_far);
         });
         view.clear();
         Ok((done?, control.is_stopped()))
+    }
+
+    /// Whoever looks on may know better than to wait. The cure is for when it is over.
+    fn missed(&self, limit: Duration, why: &RunError) {
+        if !self.quiet {
+            let why = why.to_string();
+            let cause = why.split("; ").next().unwrap_or_default();
+            complain(&format!("waiting for at most {limit:?}: {cause}"));
+        }
     }
 }
 
@@ -74,7 +96,8 @@ pub(super) fn start_origins(
 pub(super) fn sides(mut args: RunArgs) -> Result<u8, Problem> {
     let report = std::mem::take(&mut args.report);
     let url = args.sides.direct.take().unwrap_or_default();
-    let (around, count) = (Around::new(&args.load), args.sides.rounds);
+    let around = Around::new(&args.load).waiting(args.wait);
+    let count = args.sides.rounds;
     if !(1..=limits::MAX_ROUNDS).contains(&count) {
         return Err(usage("there must be 1–10,000 rounds"));
     }
@@ -95,7 +118,8 @@ pub(super) fn sides(mut args: RunArgs) -> Result<u8, Problem> {
 
 /// `loadgen knee`.
 pub(super) fn knee(mut args: KneeArgs) -> Result<u8, Problem> {
-    let (around, json) = (Around::new(&args.load), args.report.json.take());
+    let around = Around::new(&args.load).waiting(args.wait);
+    let json = args.report.json.take();
     let (plan, slo, search) = args.plan().map_err(usage)?;
     let outputs = Outputs::json(json)?;
     let (knee, stopped) = around.perform(&plan, |control, _, mut watch| {
@@ -136,7 +160,8 @@ fn found(stopped: bool, found: bool) -> u8 {
 /// `loadgen drill`.
 pub(super) fn drill(mut args: DrillArgs) -> Result<u8, Problem> {
     let drill = args.drill().map_err(usage)?;
-    let (around, report) = (Around::new(&args.load), std::mem::take(&mut args.report));
+    let around = Around::new(&args.load).waiting(args.wait);
+    let report = std::mem::take(&mut args.report);
     let (plan, fail_if) = args.plan().map_err(usage)?;
     let outputs = Outputs::open(report)?;
     let mut left = None;
