@@ -266,6 +266,33 @@ fn what_did_not_change_is_not_touched() {
     assert!(now <= opened + 1.0, "the kept connection to the member was used again: {now}");
 }
 
+/// A file that was emptied, by an editor or a full disk, cuts nobody off.
+#[test]
+fn an_emptied_file_is_refused() {
+    let plan = Plan { listeners: &[("web", 0, "app", "")], pools: &[("app", "", &[])] };
+    let server = Server::start(&plan.text());
+    let runtime = plan.text().find("[[").unwrap();
+    let (code, _, err) = server.reload(&plan.text()[..runtime]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("nothing changed: the file has neither a [[listener]]"), "{err}");
+    assert_eq!(get(server.web, "/").status, 502, "it is served, by no member");
+}
+
+/// Who asks for a reload is told what the file's warnings are.
+#[test]
+fn warnings_are_told_who_asks() {
+    let a = Member::start("a");
+    let members = &[(a.addr, 1)][..];
+    let plan = Plan { listeners: &[("web", 0, "app", "")], pools: &[("app", "", members)] };
+    let server = Server::start(&plan.text());
+    let members = &[(a.addr, 0)][..];
+    let plan = Plan { pools: &[("app", "", members)], ..plan };
+    let (code, out, err) = server.reload(&plan.text());
+    assert_eq!(code, Some(0), "{err}");
+    let note = out.lines().find(|line| line.starts_with("note: ")).unwrap_or_default();
+    assert!(note.contains("weight is 0"), "{out}");
+}
+
 /// What needs a new process is said, and the rest is done.
 #[test]
 fn what_a_reload_cannot_do_is_said() {
@@ -279,7 +306,7 @@ fn what_a_reload_cannot_do_is_said() {
     let (_, out, _) = server.reload(&other);
     assert!(out.contains("note: [runtime] cores: changed"), "it still runs as it began: {out}");
     let (_, out, _) = server.reload(&plan.text());
-    assert!(!out.contains("note:"), "{out}");
+    assert!(!out.contains("note: [runtime]"), "{out}");
     // What `weir check` refuses would keep the next start from coming about.
     let absent = plan.text().replace("cores = \"auto\"", "cores = [1023]");
     let (code, _, err) = server.reload(&absent);

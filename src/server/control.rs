@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use weir_core::cert::Store;
-use weir_core::config::Loaded;
+use weir_core::config::{self, Loaded};
 use weir_core::model::{Config, Handles};
 use weir_core::net::Place;
 use weir_core::rt::{self, Receiver, Sender, Signals};
@@ -555,7 +555,7 @@ pub(super) fn millis_since(start: Mono, now: Mono) -> f64 {
 pub(super) fn load_apart(path: PathBuf, sender: Sender<Event>) -> Result<()> {
     let read = move || {
         // Control waits for this message: it must come, whatever happens in here.
-        let read = std::panic::catch_unwind(|| super::load(&path));
+        let read = std::panic::catch_unwind(|| Ok(config::load(&path)?));
         let loaded = read.unwrap_or_else(|_| Err(anyhow!("a defect: the file's reader panicked")));
         let loaded = loaded.context("reload");
         // Lost only when the process ends.

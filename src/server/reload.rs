@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use weir_core::cert::Store;
 use weir_core::config::Loaded;
@@ -205,6 +205,13 @@ impl Control {
         let settled = settle_passthrough(&mut loaded)?;
         check_sources(&loaded.config)?;
         let Loaded { config, certificates, warnings, .. } = loaded;
+        let is_empty = config.listeners.is_empty() && config.pools.is_empty();
+        if is_empty && self.fleet.state().listeners().next().is_some() {
+            bail!(
+                "the file has neither a [[listener]] nor a [[pool]], as if it had been emptied by \
+                 mistake: put them back; to serve nobody any more, stop the process"
+            );
+        }
         let config = Arc::new(config);
         if pinning(&config) != pinning(&self.begun_with) {
             // It changes nothing now, but must not keep the next start from coming about.
@@ -214,10 +221,8 @@ impl Control {
         let next = self.next_state(&config, &certificates, &plan);
         let scarce = scarce_ports(&next, config.runtime.max_connections);
         let awaited = next.members_of_dead_pools();
-        // Warnings of what its author wrote stand in the log; time alone makes these.
-        let of_certificates = warnings.iter().filter(|one| one.key.starts_with("certificate["));
-        let notes =
-            of_certificates.map(|one| one.headline()).chain(settled).chain(scarce).collect();
+        let warned = warnings.iter().map(|one| one.headline());
+        let notes = warned.chain(settled).chain(scarce).collect();
         Ok(Staged { notes, ..self.await_verdicts(config, certificates, plan, next, awaited) })
     }
 
