@@ -1,6 +1,7 @@
 //! Reads `/proc`: processor time and memory of the target, of our own threads, and our limits.
 //! Keeps no state. Called by `engine`, `shard`, `idle` and `cli`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::time::Duration;
@@ -79,26 +80,51 @@ fn resident(pid: u32) -> io::Result<u64> {
     kilobytes(&text, "VmRSS:").ok_or_else(|| odd("status"))
 }
 
-/// Processor time that the calling thread has used, to the nanosecond; `None` where the kernel
-/// doesn't tell.
-pub fn thread_cpu() -> Option<Duration> {
+/// How a thread, or several, passed their time; only differences mean something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ran {
+    /// On a core.
+    pub ran: Duration,
+    /// Ready to run, while something else had the core.
+    pub waited: Duration,
+}
+
+impl Ran {
+    /// What came after `before`.
+    #[must_use]
+    pub fn since(self, before: Ran) -> Ran {
+        Ran {
+            ran: self.ran.saturating_sub(before.ran),
+            waited: self.waited.saturating_sub(before.waited),
+        }
+    }
+}
+
+/// How the calling thread has passed its time, to the nanosecond; `None` where the kernel doesn't
+/// tell.
+pub fn thread_cpu() -> Option<Ran> {
     schedstat(&fs::read_to_string("/proc/thread-self/schedstat").ok()?)
 }
 
-/// Processor time of those threads of our process whose name starts with `prefix`; `None` when
-/// there is none.
-pub fn own_threads_cpu(prefix: &str) -> Option<Duration> {
-    let mut sum = None;
-    for task in fs::read_dir("/proc/self/task").ok()?.flatten() {
+/// The threads of our process whose name starts with `prefix`, by their numbers.
+pub fn own_threads(prefix: &str) -> BTreeMap<String, Ran> {
+    let mut found = BTreeMap::new();
+    for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
         // A thread that ends in between is passed over.
         let read = |file: &str| fs::read_to_string(task.path().join(file)).ok();
         if read("comm").is_some_and(|name| name.starts_with(prefix))
-            && let Some(time) = read("schedstat").as_deref().and_then(schedstat)
+            && let Some(ran) = read("schedstat").as_deref().and_then(schedstat)
         {
-            sum = Some(sum.unwrap_or_default() + time);
+            found.insert(task.file_name().to_string_lossy().into_owned(), ran);
         }
     }
-    sum
+    found
+}
+
+/// Processor time of those threads together; `None` when there is none.
+pub fn own_threads_cpu(prefix: &str) -> Option<Duration> {
+    let threads = own_threads(prefix);
+    (!threads.is_empty()).then(|| threads.values().map(|thread| thread.ran).sum())
 }
 
 /// The cores that this process may run on; empty where the kernel doesn't tell.
@@ -140,8 +166,11 @@ fn stat(stat: &str) -> Option<(u64, u64)> {
     Some((start, user.checked_add(system)?))
 }
 
-fn schedstat(text: &str) -> Option<Duration> {
-    text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+/// Nanoseconds on a core, and ready without one (Documentation/scheduler/sched-stats.rst).
+fn schedstat(text: &str) -> Option<Ran> {
+    let mut times = text.split_whitespace().map_while(|word| word.parse().ok());
+    let mut next = || times.next().map(Duration::from_nanos);
+    Some(Ran { ran: next()?, waited: next()? })
 }
 
 fn kilobytes(text: &str, key: &str) -> Option<u64> {
@@ -157,6 +186,13 @@ fn odd(file: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_of_threads() {
+        let ran =
+            |text: &str| schedstat(text).map(|ran| (ran.ran.as_nanos(), ran.waited.as_nanos()));
+        assert_eq!((ran("12 34 5\n"), ran("12"), ran("x 1")), (Some((12, 34)), None, None));
+    }
 
     #[test]
     fn a_name_with_parentheses_is_no_trap() {

@@ -227,6 +227,13 @@ pub struct SelfUse {
     pub us_per_request: Option<f64>,
     /// The same as a share of its cores' time, 0–1.
     pub busy: f64,
+    /// The share of its time in which the busiest shard could not have done more, 0–1: it worked,
+    /// or waited for its core.
+    #[serde(default)]
+    pub busiest: f64,
+    /// The largest share of its time that a shard was ready and something else had its core, 0–1.
+    #[serde(default)]
+    pub waited: f64,
     /// The share of its cores' time that they had nothing to do and polled, 0–1.
     #[serde(default)]
     pub polled: f64,

@@ -3,7 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::ops::Add;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use weir_core::rt::{self, RingStats};
 use weir_core::time::clock::{Mono, mono};
 
 use crate::client::{Client, Failure, Observer, Opening};
-use crate::cpu;
+use crate::cpu::{self, Ran};
 use crate::gate::{Flag, Permits};
 use crate::h2;
 use crate::limits;
@@ -67,6 +66,10 @@ pub(crate) struct Spent {
     pub(crate) work: Duration,
     /// It had nothing to do, and polled.
     pub(crate) polled: Duration,
+    /// It was ready, and something else had its core.
+    pub(crate) waited: Duration,
+    /// It could not have done more in: it worked, or waited for its core.
+    pub(crate) full: Duration,
 }
 
 impl Spent {
@@ -75,28 +78,23 @@ impl Spent {
     fn so_far(spin: Duration, ring: &RingStats) -> Option<Spent> {
         let polled = Duration::from_micros(ring.spun_us.get());
         let idle = polled + Duration::from_micros(ring.slept_us.get());
-        // Polling is processor time, too, and not to be told from work there.
-        let work = if spin.is_zero() {
-            cpu::thread_cpu()?
-        } else {
-            mono().since(Mono::default()).saturating_sub(idle)
+        let Ran { ran, waited } = cpu::thread_cpu()?;
+        // Polling is processor time, too, and not to be told from work there. What is left of the
+        // time has the waiting in it.
+        let (work, full) = match spin.is_zero() {
+            true => (ran, ran + waited),
+            false => [mono().since(Mono::default()).saturating_sub(idle); 2].into(),
         };
-        Some(Spent { work, polled })
+        Some(Spent { work, polled, waited, full })
     }
 
     fn since(self, before: Spent) -> Spent {
         Spent {
             work: self.work.saturating_sub(before.work),
             polled: self.polled.saturating_sub(before.polled),
+            waited: self.waited.saturating_sub(before.waited),
+            full: self.full.saturating_sub(before.full),
         }
-    }
-}
-
-impl Add for Spent {
-    type Output = Spent;
-
-    fn add(self, other: Spent) -> Spent {
-        Spent { work: self.work + other.work, polled: self.polled + other.polled }
     }
 }
 

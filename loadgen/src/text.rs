@@ -229,15 +229,19 @@ impl Report {
             }
         }
         if let Some(own) = self.loadgen_cpu {
-            let busy = own.busy * 100.0;
+            let percent = |share: f64| format!("{:.0} %", share * 100.0);
             write!(
                 out,
-                "  loadgen's CPU  {} a request, {busy:.0} % of its cores",
-                each(own.us_per_request)
+                "  loadgen's CPU  {} a request, {} of its cores",
+                each(own.us_per_request),
+                percent(own.busy)
             )?;
-            match own.polled * 100.0 {
-                0.0 => writeln!(out)?,
-                polled => writeln!(out, ", and {polled:.0} % polled")?,
+            if own.waited >= 0.005 {
+                write!(out, ", up to {} waited for one", percent(own.waited))?;
+            }
+            match own.polled > 0.0 {
+                true => writeln!(out, ", and {} polled", percent(own.polled))?,
+                false => writeln!(out)?,
             }
         }
         Ok(())

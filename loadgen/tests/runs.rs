@@ -53,6 +53,20 @@ fn several_shards_share_the_work_exactly() {
     assert!(report.loadgen_cpu.unwrap().seconds > 0.0);
 }
 
+/// R4.5-1: who shares its core with what it loads says so.
+#[test]
+fn a_core_that_is_shared_is_told() {
+    let core = allowed_cores()[0];
+    let origins = Origins::start(Some(core), vec![OriginSpec::new("a")]).unwrap();
+    let mut plan = plan(origins.addrs()[0], 64, 0);
+    (plan.cores, plan.length) = (vec![core], Length::Duration(Duration::from_secs(1)));
+    let report = run(&plan).unwrap();
+    let own = report.loadgen_cpu.unwrap();
+    assert!(own.waited > 0.1 && own.busiest >= own.busy + own.waited * 0.9, "{own:?}");
+    assert!(report.notes.iter().any(|note| note.contains("--serve-core")), "{:?}", report.notes);
+    assert!(report.to_text().contains("waited for one"));
+}
+
 #[test]
 fn close_opens_a_connection_for_every_request() {
     let origins = origin();

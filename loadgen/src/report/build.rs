@@ -44,8 +44,8 @@ pub(crate) struct Totals {
     unsent: u64,
     pub(crate) unfinished: u64,
     oldest: Duration,
-    cpu: Option<Spent>,
-    shards: usize,
+    /// Of each shard; `None` where one can't tell.
+    cpu: Option<Vec<Spent>>,
 }
 
 impl Totals {
@@ -60,8 +60,7 @@ impl Totals {
             unsent: 0,
             unfinished: 0,
             oldest: Duration::ZERO,
-            cpu: Some(Spent::default()),
-            shards: 0,
+            cpu: Some(Vec::new()),
         }
     }
 
@@ -77,8 +76,10 @@ impl Totals {
         self.unsent += outcome.unsent;
         self.unfinished += outcome.unfinished;
         self.oldest = self.oldest.max(outcome.oldest);
-        self.cpu = self.cpu.zip(outcome.cpu).map(|(sum, cpu)| sum + cpu);
-        self.shards += 1;
+        self.cpu = self.cpu.take().zip(outcome.cpu).map(|(mut all, spent)| {
+            all.push(spent);
+            all
+        });
     }
 
     /// Length of the measured window. So many requests last until the last one has ended, and at a
@@ -108,8 +109,6 @@ impl Report {
         let errors = recorder.as_ref().map_or_else(Errors::default, |r| r.errors.into());
         let answers = recorder.as_ref().map_or(0, |r| r.answers);
         let requests = answers + errors.unanswered();
-        let per = |n: f64| if window > 0.0 { n / window } else { 0.0 };
-        let share = |time: Duration| per(time.as_secs_f64()) / totals.shards.max(1) as f64;
         let each = |seconds: f64| (requests > 0).then(|| seconds * 1e6 / requests as f64);
         let mut report = Report {
             schema: SCHEMA.to_string(),
@@ -146,12 +145,7 @@ impl Report {
             unfinished: totals.unfinished,
             oldest_unfinished: totals.oldest.as_secs_f64(),
             cpu: seen.cpu.map(|cpu| CpuUse { us_per_request: each(cpu.seconds), ..cpu }),
-            loadgen_cpu: totals.cpu.map(|spent| SelfUse {
-                seconds: spent.work.as_secs_f64(),
-                us_per_request: each(spent.work.as_secs_f64()),
-                busy: share(spent.work),
-                polled: share(spent.polled),
-            }),
+            loadgen_cpu: totals.cpu.map(|shards| own_use(&shards, window, each)),
             balancer: None,
             limits: seen.limits,
             timeline: seen.timeline,
@@ -221,6 +215,53 @@ impl Report {
     }
 }
 
+/// What the shards spent of a window of so many seconds.
+fn own_use(shards: &[Spent], window: f64, each: impl Fn(f64) -> Option<f64>) -> SelfUse {
+    let share = |time: Duration| if window > 0.0 { time.as_secs_f64() / window } else { 0.0 };
+    let sum = |of: fn(&Spent) -> Duration| shards.iter().map(of).sum::<Duration>();
+    let mean = |of: fn(&Spent) -> Duration| share(sum(of)) / shards.len().max(1) as f64;
+    let most = |of: fn(&Spent) -> Duration| share(shards.iter().map(of).max().unwrap_or_default());
+    let seconds = sum(|spent| spent.work).as_secs_f64();
+    SelfUse {
+        seconds,
+        us_per_request: each(seconds),
+        busy: mean(|spent| spent.work),
+        busiest: most(|spent| spent.full),
+        waited: most(|spent| spent.waited),
+        polled: mean(|spent| spent.polled),
+    }
+}
+
+impl SelfUse {
+    /// What is to be known of a run whose load was sent from so many cores (0: not pinned).
+    fn note(&self, cores: usize) -> Option<String> {
+        let percent = |share: f64| format!("{:.0} %", share * 100.0);
+        let who = if cores > 1 { "the busiest of loadgen's cores" } else { "loadgen's own core" };
+        let waited = format!(
+            "loadgen was ready for {} of the time while something else had its core",
+            percent(self.waited)
+        );
+        const CURE: &str =
+            "give it cores of its own by --cores, and members others by --serve-core";
+        match (self.busiest > FULL, self.waited > WAITED) {
+            (true, false) => Some(format!(
+                "{who} was {} busy: it may itself be the bottleneck; give it more or other --cores",
+                percent(self.busiest)
+            )),
+            (true, true) => Some(format!(
+                "{who} had no time left: it may itself be the bottleneck, since {waited}; {CURE}"
+            )),
+            (false, true) => Some(format!("{waited}; that is in the latencies: {CURE}")),
+            (false, false) => None,
+        }
+    }
+}
+
+/// Who is busy for a larger share of the time may be what limits a run.
+const FULL: f64 = 0.95;
+/// Who waits for a core for a larger share of the time is held up by it.
+const WAITED: f64 = 0.1;
+
 fn view(
     recorder: &Recorder,
     admin: Option<AdminView>,
@@ -288,16 +329,7 @@ fn notes(report: &Report) -> Vec<String> {
             units::share(total.count, all),
         ));
     }
-    if let Some(own) = report.loadgen_cpu
-        && own.busy > 0.95
-    {
-        notes.push(format!(
-            "loadgen's own {} {:.0} % busy: it may itself be the bottleneck; give it more or \
-             other --cores",
-            if report.cores.len() == 1 { "core was" } else { "cores were" },
-            own.busy * 100.0,
-        ));
-    }
+    notes.extend(report.loadgen_cpu.and_then(|own| own.note(report.cores.len())));
     if let Some(late) = report.latency.lateness
         && late.p99 > 1e-3
     {
@@ -369,6 +401,8 @@ pub(crate) mod tests {
             cpu: Some(Spent {
                 work: Duration::from_millis(500),
                 polled: Duration::from_millis(1_000),
+                waited: Duration::ZERO,
+                full: Duration::from_millis(500),
             }),
         }
     }
@@ -442,6 +476,32 @@ pub(crate) mod tests {
         assert!(missed.notes[1].contains("1,004 of 2,004 requests got no answer"), "{missed:?}");
         let stopped = report_of(&plan, vec![outcome(999, 0)], true);
         assert_eq!(stopped.latency.total.unwrap().unanswered, 1, "the reset alone");
+    }
+
+    /// R4.5-1: a core that had no time left is told, also beside others that had, and also when it
+    /// was something else that took its time.
+    #[test]
+    fn the_busiest_core_is_told() {
+        let mut plan = plan();
+        plan.cores = vec![0, 1];
+        let note = |work: u64, waited: u64| {
+            let spent = |work, waited| {
+                let [work, waited] = [work, waited].map(Duration::from_millis);
+                Some(Spent { work, waited, full: work + waited, polled: Duration::ZERO })
+            };
+            let [mut idle, mut busy] = [outcome(9, 0), outcome(9, 0)];
+            (idle.cpu, busy.cpu) = (spent(100, 0), spent(work, waited));
+            let report = report_of(&plan, vec![idle, busy], false);
+            let own = report.loadgen_cpu.unwrap();
+            assert!((own.busy - (0.1 + work as f64 / 1e3) / 4.0).abs() < 1e-9, "{own:?}");
+            report.notes.into_iter().find(|note| note.contains("core")).unwrap_or_default()
+        };
+        assert!(note(1980, 0).contains("busiest of loadgen's cores was 99 % busy"));
+        let shared = note(1020, 940);
+        assert!(shared.contains("bottleneck") && shared.contains("47 %"), "{shared}");
+        let waits = note(400, 300);
+        assert!(waits.contains("15 %") && !waits.contains("bottleneck"), "{waits}");
+        assert_eq!(note(1000, 100), "");
     }
 
     #[test]
