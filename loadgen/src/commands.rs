@@ -242,7 +242,7 @@ fn hold(args: IdleArgs) -> Result<u8, Problem> {
 fn serve(args: ServeArgs) -> Result<u8, Problem> {
     check_machine(exit::OTHER)?;
     let signals = block_signals()?;
-    let origins = jobs::start_origins(args.core, args.specs())?;
+    let origins = jobs::start_origins(args.cores(), args.specs())?;
     for (name, addr) in origins.names().iter().zip(origins.addrs()) {
         print(&format!("{name} ready on {addr}\n"))?;
     }

@@ -3,6 +3,7 @@
 //! what the shards counted. Runs on the caller's thread and blocks it. Called by `commands` and
 //! by library users.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -13,15 +14,16 @@ use weir_core::time::clock::{Mono, mono};
 
 use crate::access_log::Place;
 use crate::admin::{self, AdminView};
-use crate::cpu::{self, Process};
+use crate::cpu::{self, Process, Ran};
 use crate::limits;
 use crate::live::{Live, Second, Snapshot};
 use crate::machine::{Limits, Reading};
+use crate::origin;
 use crate::pace::{Timing, part};
 use crate::plan::{CpuOf, Plan, PlanError};
 use crate::prometheus::Scrape;
 use crate::record::{ErrorClass, Errors, Recorder};
-use crate::report::{CpuUse, Report, Seen, Totals};
+use crate::report::{CpuUse, MembersUse, Report, Seen, Totals};
 use crate::shard::{self, Job, Outcome};
 use crate::target::Scheme;
 use crate::wire::Wire;
@@ -221,6 +223,9 @@ struct Sampler<'a> {
     watched: Watched,
     cpu: Option<Result<CpuSample, String>>,
     used: Option<Result<CpuUse, String>>,
+    /// Members of our own when the window began, and over it.
+    members: Option<MembersSample>,
+    members_used: Option<MembersUse>,
     /// The balancer's metrics when the window began.
     metrics: Option<Result<Scrape, String>>,
     view: Option<Result<AdminView, String>>,
@@ -239,6 +244,8 @@ impl<'a> Sampler<'a> {
             watched: Watched::find(&plan.cpu_of),
             cpu: None,
             used: None,
+            members: None,
+            members_used: None,
             metrics: None,
             view: None,
         }
@@ -312,6 +319,7 @@ impl<'a> Sampler<'a> {
         if self.cpu.is_none() {
             self.cpu = self.watched.sample(now);
         }
+        self.members.get_or_insert_with(|| MembersSample::take(now));
         if self.metrics.is_none() {
             self.metrics = self.plan.admin.as_ref().map(admin::scrape);
         }
@@ -329,6 +337,9 @@ impl<'a> Sampler<'a> {
             && let Some(after) = self.watched.sample(now)
         {
             self.used = Some(before.clone().and_then(|before| Ok(before.until(&after?))));
+        }
+        if let (None, Some(before)) = (self.members_used, &self.members) {
+            self.members_used = before.until(&MembersSample::take(now));
         }
     }
 
@@ -370,7 +381,8 @@ impl<'a> Sampler<'a> {
             Ok(cpu) => (cpu, None),
             Err(why) => (None, Some(why)),
         };
-        Ok(Seen { timeline: self.timeline, cpu, cpu_lost, admin, ..Seen::default() })
+        let (timeline, members_cpu) = (self.timeline, self.members_used);
+        Ok(Seen { timeline, cpu, cpu_lost, members_cpu, admin, ..Seen::default() })
     }
 }
 
@@ -438,6 +450,34 @@ impl CpuSample {
             rss_before: self.resident,
             rss: after.resident,
         }
+    }
+}
+
+/// What the threads of members in this process had done at one moment.
+struct MembersSample {
+    at: Mono,
+    threads: BTreeMap<String, Ran>,
+}
+
+impl MembersSample {
+    fn take(at: Mono) -> MembersSample {
+        MembersSample { at, threads: cpu::own_threads(origin::THREADS) }
+    }
+
+    /// What they did until `after`; `None` when there are none. One that ended has done nothing.
+    fn until(&self, after: &MembersSample) -> Option<MembersUse> {
+        let over = after.at.since(self.at).as_secs_f64().max(1e-9);
+        let did = |(id, ran): (&String, &Ran)| Some(ran.since(*self.threads.get(id)?));
+        let did: Vec<Ran> = after.threads.iter().filter_map(did).collect();
+        let most = |of: fn(&Ran) -> Duration| {
+            did.iter().map(of).max().map(|time| time.as_secs_f64() / over)
+        };
+        Some(MembersUse {
+            seconds: did.iter().map(|ran| ran.ran).sum::<Duration>().as_secs_f64(),
+            us_per_request: None,
+            busiest: most(|ran| ran.ran + ran.waited)?,
+            waited: most(|ran| ran.waited)?,
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Embedded origin servers: members for tests, for `weir demo` and for `loadgen serve`. Owns the
-//! handle to kill and revive them from another thread. One shard serves them all; what they are is
-//! `origin_spec`'s, one of them on that shard `origin_member`'s.
+//! handle to kill and revive them from another thread. Each is on one shard, in turn where there
+//! are several; what they are is `origin_spec`'s, one of them on its shard `origin_member`'s.
 
 use std::io;
 use std::net::SocketAddr;
@@ -44,22 +44,49 @@ pub(crate) struct OriginStats {
     pub(crate) open: Gauge,
 }
 
-/// Running origins. Dropping it closes them and waits for their thread.
+/// What the names of the threads begin with that serve origins.
+pub(crate) const THREADS: &str = "origins";
+
+/// Running origins. Dropping it closes them and waits for their threads.
 #[derive(Debug)]
 pub struct Origins {
     addrs: Vec<SocketAddr>,
     names: Vec<String>,
     stats: Vec<Arc<OriginStats>>,
-    commands: Option<Sender<Command>>,
-    shard: Option<Shard>,
+    /// Origin n is on shard n modulo their number.
+    shards: Vec<Shard>,
 }
 
-/// `ShardHandle` without a need for `Debug`.
-struct Shard(ShardHandle<()>);
+/// One that serves origins.
+struct Shard {
+    commands: Sender<Command>,
+    handle: ShardHandle<()>,
+}
 
 impl std::fmt::Debug for Shard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Shard")
+        f.debug_struct("Shard").field("commands", &self.commands).finish_non_exhaustive()
+    }
+}
+
+impl Shard {
+    /// Serves `members`; all listen when it returns.
+    fn start(name: String, core: Option<usize>, members: Vec<Seat>) -> Result<Shard, OriginError> {
+        let (commands, inbox) = rt::mailbox(limits::ORIGIN_COMMANDS);
+        let (tell, ready) = mpsc::channel();
+        let config = ShardConfig { name, core, ..ShardConfig::default() };
+        let handle = rt::start_shard(config, move || serve(members, inbox, tell))?;
+        match ready.recv() {
+            Ok(result) => result.map(|()| Shard { commands, handle }),
+            Err(_) => Err(OriginError::Control("the origins' shard ended at once".to_string())),
+        }
+    }
+
+    /// Ends what it serves and waits for it.
+    fn end(self) {
+        // The mailbox' end ends the shard's main future.
+        drop(self.commands);
+        let _ = self.handle.join();
     }
 }
 
@@ -83,28 +110,39 @@ impl Origins {
     /// # Errors
     /// A bad spec, a port in use, or a shard that can't start; then nothing is left running.
     pub fn start(core: Option<usize>, specs: Vec<OriginSpec>) -> Result<Origins, OriginError> {
+        Origins::start_on(core.as_slice(), specs)
+    }
+
+    /// The same with a shard on each of `cores`, but no more of them than origins, which take them
+    /// in turn; empty = one that isn't pinned.
+    ///
+    /// # Errors
+    /// As [`Origins::start`].
+    pub fn start_on(cores: &[usize], specs: Vec<OriginSpec>) -> Result<Origins, OriginError> {
         if specs.is_empty() || specs.len() > limits::MAX_ORIGINS {
             return Err(OriginError::Spec("there must be 1–1024 origins".to_string()));
         }
-        let mut members = Vec::new();
-        for spec in specs {
+        let mut origins = Origins {
+            addrs: Vec::new(),
+            names: specs.iter().map(|spec| spec.name.clone()).collect(),
+            stats: Vec::new(),
+            shards: Vec::new(),
+        };
+        let count = cores.len().clamp(1, specs.len());
+        let mut members: Vec<Vec<Seat>> = (0..count).map(|_| Vec::new()).collect();
+        for (n, spec) in specs.into_iter().enumerate() {
             spec.check().map_err(OriginError::Spec)?;
-            members.push(Seat::reserve(spec)?);
+            let seat = Seat::reserve(spec)?;
+            origins.addrs.push(seat.addr);
+            origins.stats.push(Arc::clone(&seat.stats));
+            members[n % count].push(seat);
         }
-        let addrs = members.iter().map(|seat| seat.addr).collect();
-        let names = members.iter().map(|seat| seat.spec.name.clone()).collect();
-        let stats = members.iter().map(|seat| Arc::clone(&seat.stats)).collect();
-        let (commands, inbox) = rt::mailbox(limits::ORIGIN_COMMANDS);
-        let (tell, ready) = mpsc::channel();
-        let config = ShardConfig { name: "origins".to_string(), core, ..ShardConfig::default() };
-        let handle = rt::start_shard(config, move || serve(members, inbox, tell))?;
-        let shard = Some(Shard(handle));
-        let origins = Origins { addrs, names, stats, commands: Some(commands), shard };
-        match ready.recv() {
-            Ok(Ok(())) => Ok(origins),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(OriginError::Control("the origins' shard ended at once".to_string())),
+        for (n, members) in members.into_iter().enumerate() {
+            // When one can't start, those before it end with `origins`.
+            let shard = Shard::start(format!("{THREADS}-{n}"), cores.get(n).copied(), members)?;
+            origins.shards.push(shard);
         }
+        Ok(origins)
     }
 
     /// How many there are.
@@ -165,9 +203,10 @@ impl Origins {
         }
         let silent = || OriginError::Control("the origins' shard does not answer".to_string());
         let (done, answer) = mpsc::channel();
-        let command = Command { index, action, done };
-        let commands = self.commands.as_ref().ok_or_else(silent)?;
-        commands.try_send(command).map_err(|_| silent())?;
+        let shards = self.shards.len().max(1);
+        let command = Command { index: index / shards, action, done };
+        let shard = self.shards.get(index % shards).ok_or_else(silent)?;
+        shard.commands.try_send(command).map_err(|_| silent())?;
         let answer = answer.recv_timeout(limits::COMMAND_LIMIT).map_err(|_| silent())?;
         answer.map_err(OriginError::Control)
     }
@@ -175,10 +214,6 @@ impl Origins {
 
 impl Drop for Origins {
     fn drop(&mut self) {
-        // The mailbox' end ends the shard's main future.
-        self.commands = None;
-        if let Some(Shard(handle)) = self.shard.take() {
-            let _ = handle.join();
-        }
+        self.shards.drain(..).for_each(Shard::end);
     }
 }

@@ -116,6 +116,9 @@ pub struct Report {
     /// Processor time of loadgen itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub loadgen_cpu: Option<SelfUse>,
+    /// Processor time of members inside loadgen (`--serve`).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub members_cpu: Option<MembersUse>,
     /// One row a second.
     pub timeline: Vec<Second>,
     /// What came of a drill.
@@ -237,6 +240,20 @@ pub struct SelfUse {
     /// The share of its cores' time that they had nothing to do and polled, 0–1.
     #[serde(default)]
     pub polled: f64,
+}
+
+/// What members inside loadgen used.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MembersUse {
+    /// Processor time of all of their cores in the window, seconds.
+    pub seconds: f64,
+    /// The same for each ended request, µs.
+    pub us_per_request: Option<f64>,
+    /// The share of its time in which the busiest of these cores could not have done more, 0–1: it
+    /// worked, or waited to.
+    pub busiest: f64,
+    /// The largest share of its time that one was ready and something else had its core, 0–1.
+    pub waited: f64,
 }
 
 impl Phases {

@@ -212,7 +212,7 @@ impl Report {
     }
 
     fn write_cpu(&self, out: &mut String) -> std::fmt::Result {
-        if self.cpu.is_none() && self.loadgen_cpu.is_none() {
+        if self.cpu.is_none() && self.loadgen_cpu.is_none() && self.members_cpu.is_none() {
             return Ok(());
         }
         writeln!(out)?;
@@ -243,6 +243,10 @@ impl Report {
                 true => writeln!(out, ", and {} polled", percent(own.polled))?,
                 false => writeln!(out)?,
             }
+        }
+        if let Some(own) = self.members_cpu {
+            let (each, busy) = (each(own.us_per_request), own.busiest * 100.0);
+            writeln!(out, "  members' CPU   {each} a request, the busiest core {busy:.0} % taken")?;
         }
         Ok(())
     }

@@ -65,6 +65,9 @@ fn a_core_that_is_shared_is_told() {
     assert!(own.waited > 0.1 && own.busiest >= own.busy + own.waited * 0.9, "{own:?}");
     assert!(report.notes.iter().any(|note| note.contains("--serve-core")), "{:?}", report.notes);
     assert!(report.to_text().contains("waited for one"));
+    let members = report.members_cpu.unwrap();
+    assert!(members.seconds > 0.0 && members.busiest > members.waited, "{members:?}");
+    assert!(report.to_text().contains("members' CPU"));
 }
 
 #[test]
@@ -410,6 +413,27 @@ fn idle_connections_are_held() {
         weir_loadgen::idle::run(&server::plan(closing.addr, 3, 1), hold, None, &Control::default())
             .unwrap_err();
     assert!(error.to_string().contains("closed every connection"), "{error}");
+}
+
+/// Members take the cores in turn; each is killed and comes back where it is.
+#[test]
+fn members_on_several_cores() {
+    let cores: Vec<usize> = allowed_cores().into_iter().take(2).collect();
+    let names = ["a", "b", "c", "d", "e"];
+    let origins = Origins::start_on(&cores, names.map(OriginSpec::new).to_vec()).unwrap();
+    assert_eq!((origins.len(), origins.names()), (5, &names.map(String::from)[..]));
+    for (index, name) in names.into_iter().enumerate() {
+        let plan = plan(origins.addrs()[index], 2, 10);
+        let report = run(&plan).unwrap();
+        assert_eq!((report.answers, report.members[0].name.as_str()), (10, name));
+        origins.kill(index).unwrap();
+        assert!(matches!(run(&plan), Err(RunError::Unreachable { .. })), "{index}");
+        origins.revive(index).unwrap();
+        assert_eq!(run(&plan).unwrap().answers, 10);
+        assert_eq!(origins.requests(index), 20);
+    }
+    // More cores than members are not used.
+    assert_eq!(Origins::start_on(&cores, vec![OriginSpec::new("a")]).unwrap().len(), 1);
 }
 
 #[test]

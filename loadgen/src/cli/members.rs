@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values::parse_speaks;
+use super::values::{Cores, parse_cores, parse_speaks};
 use crate::origin::{Delay, OriginSpec, Speaks};
 use crate::origin_tls::OriginTls;
 use crate::units;
@@ -29,12 +29,17 @@ pub struct MemberArgs {
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, hide_default_value = true)]
     #[arg(requires = "serve")]
     pub serve_error_rate: f64,
-    /// The core that they run on [default: not pinned]
-    #[arg(long, value_name = "N", requires = "serve")]
-    pub serve_core: Option<usize>,
+    /// Cores that they run on, which they take in turn, like 1 or 2-3 [default: one, not pinned]
+    #[arg(long, value_name = "LIST", value_parser = parse_cores, requires = "serve")]
+    pub serve_core: Option<Cores>,
 }
 
 impl MemberArgs {
+    /// The cores that they run on; none = one that isn't chosen.
+    pub fn cores(&self) -> &[usize] {
+        self.serve_core.as_ref().map_or(&[], |cores| &cores.0)
+    }
+
     /// The members to start; none unless an address was given.
     pub fn specs(&self, seed: u64) -> Vec<OriginSpec> {
         let spec = |(n, &listen): (usize, &SocketAddr)| OriginSpec {
@@ -92,12 +97,17 @@ pub struct ServeArgs {
     /// Seed of delays and errors
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Core to run on [default: not pinned]
-    #[arg(long, value_name = "N")]
-    pub core: Option<usize>,
+    /// Cores to run on, which the origins take in turn, like 1 or 2-3 [default: one, not pinned]
+    #[arg(long, value_name = "LIST", value_parser = parse_cores)]
+    pub core: Option<Cores>,
 }
 
 impl ServeArgs {
+    /// The cores to run on; none = one that isn't chosen.
+    pub fn cores(&self) -> &[usize] {
+        self.core.as_ref().map_or(&[], |cores| &cores.0)
+    }
+
     /// The origins to start.
     pub fn specs(&self) -> Vec<OriginSpec> {
         let files = self.certificate.clone().zip(self.private_key.clone());

@@ -58,7 +58,7 @@ impl Around {
         let specs = self.members.specs(self.seed);
         let members = match specs.is_empty() {
             true => None,
-            false => Some(start_origins(self.members.serve_core, specs)?),
+            false => Some(start_origins(self.members.cores(), specs)?),
         };
         if let Some(limit) = self.wait {
             awaited::until_there(plan, limit, &control, |why| self.missed(limit, why))?;
@@ -82,11 +82,8 @@ impl Around {
 }
 
 /// Starts members.
-pub(super) fn start_origins(
-    core: Option<usize>,
-    specs: Vec<OriginSpec>,
-) -> Result<Origins, Problem> {
-    Origins::start(core, specs).map_err(|error| match error {
+pub(super) fn start_origins(cores: &[usize], specs: Vec<OriginSpec>) -> Result<Origins, Problem> {
+    Origins::start_on(cores, specs).map_err(|error| match error {
         OriginError::Spec(why) => usage(why),
         other => Problem(exit::OTHER, other.to_string()),
     })

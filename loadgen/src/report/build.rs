@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use weir_core::time::clock::Mono;
 
-use super::{Bytes, CpuUse, Member, Phases, Rate, Report, SCHEMA, SelfUse};
+use super::{Bytes, CpuUse, Member, MembersUse, Phases, Rate, Report, SCHEMA, SelfUse};
 use crate::access_log::LogView;
 use crate::admin::AdminView;
 use crate::balancer::BalancerView;
@@ -28,6 +28,7 @@ pub(crate) struct Seen {
     pub(crate) cpu: Option<CpuUse>,
     /// Why there is none, where it was asked for.
     pub(crate) cpu_lost: Option<String>,
+    pub(crate) members_cpu: Option<MembersUse>,
     pub(crate) limits: Limits,
     pub(crate) admin: Option<AdminView>,
     pub(crate) log: Option<LogView>,
@@ -145,6 +146,9 @@ impl Report {
             unfinished: totals.unfinished,
             oldest_unfinished: totals.oldest.as_secs_f64(),
             cpu: seen.cpu.map(|cpu| CpuUse { us_per_request: each(cpu.seconds), ..cpu }),
+            members_cpu: seen
+                .members_cpu
+                .map(|own| MembersUse { us_per_request: each(own.seconds), ..own }),
             loadgen_cpu: totals.cpu.map(|shards| own_use(&shards, window, each)),
             balancer: None,
             limits: seen.limits,
@@ -257,6 +261,24 @@ impl SelfUse {
     }
 }
 
+impl MembersUse {
+    /// What is to be known of a run against them.
+    fn note(self) -> Option<String> {
+        let waited = match self.waited > WAITED {
+            true => format!(" (for {:.0} % it waited for it)", self.waited * 100.0),
+            false => String::new(),
+        };
+        (self.busiest > FULL).then(|| {
+            format!(
+                "the members inside loadgen had no time left: the busiest core's share was {:.0} \
+                 %{waited}. They may be the bottleneck, and not what stands before them; give them \
+                 other or more cores by --serve-core, which they take in turn",
+                self.busiest * 100.0
+            )
+        })
+    }
+}
+
 /// Who is busy for a larger share of the time may be what limits a run.
 const FULL: f64 = 0.95;
 /// Who waits for a core for a larger share of the time is held up by it.
@@ -330,6 +352,7 @@ fn notes(report: &Report) -> Vec<String> {
         ));
     }
     notes.extend(report.loadgen_cpu.and_then(|own| own.note(report.cores.len())));
+    notes.extend(report.members_cpu.and_then(MembersUse::note));
     if let Some(late) = report.latency.lateness
         && late.p99 > 1e-3
     {
@@ -502,6 +525,23 @@ pub(crate) mod tests {
         let waits = note(400, 300);
         assert!(waits.contains("15 %") && !waits.contains("bottleneck"), "{waits}");
         assert_eq!(note(1000, 100), "");
+    }
+
+    /// R4.5-1: members without time left are the bottleneck.
+    #[test]
+    fn members_that_are_full_are_told() {
+        let notes = |busiest: f64, waited: f64| {
+            let own = MembersUse { seconds: 1.0, us_per_request: None, busiest, waited };
+            let mut totals = Totals::new("127.0.0.1:1".parse().unwrap(), false);
+            totals.add(outcome(1999, 0));
+            let seen = Seen { members_cpu: Some(own), ..Seen::default() };
+            let report = Report::new(&plan(), totals, seen);
+            assert_eq!(report.members_cpu.unwrap().us_per_request, Some(500.0));
+            report.notes.join("\n")
+        };
+        assert!(notes(0.97, 0.0).contains("was 97 %. They may be the bottleneck"));
+        assert!(notes(1.0, 0.4).contains("for 40 % it waited"));
+        assert!(!notes(0.9, 0.4).contains("members"));
     }
 
     #[test]
