@@ -148,9 +148,14 @@ fn compare(args: CompareArgs) -> Result<u8, Problem> {
     if !to_stdout {
         print(&comparison.to_text())?;
     }
-    Ok(match args.fail_if_worse.is_some_and(|percent| comparison.is_worse_by(percent)) {
-        true => exit::FAILED,
-        false => exit::FINE,
+    let Some(percent) = args.fail_if_worse else { return Ok(exit::FINE) };
+    Ok(match (comparison.is_worse_by(percent), comparison.is_too_short()) {
+        (true, _) => exit::FAILED,
+        (false, true) => {
+            complain("the runs are too short to say whether B is worse");
+            exit::UNTESTABLE
+        }
+        (false, false) => exit::FINE,
     })
 }
 

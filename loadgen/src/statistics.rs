@@ -28,6 +28,23 @@ pub fn chi_square(counts: &[u64], expected: &[f64]) -> Option<(f64, f64)> {
     Some((sum, upper_gamma(free as f64 / 2.0, sum / 2.0)))
 }
 
+/// Chance that two shares of one population, each a part of a whole, differ at least as much as
+/// these (chi-square of their table with Yates's correction, so that few cases show nothing).
+/// `None` when one is of nothing.
+pub fn two_shares(a: (u64, u64), b: (u64, u64)) -> Option<f64> {
+    let [(x, n), (y, m)] = [a, b].map(|(part, whole)| (part as f64, whole as f64));
+    if n <= 0.0 || m <= 0.0 {
+        return None;
+    }
+    let (all, parts) = (n + m, x + y);
+    let spread = parts * (all - parts) * n * m;
+    if spread <= 0.0 {
+        return Some(1.0);
+    }
+    let away = ((x * (m - y) - y * (n - x)).abs() - all / 2.0).max(0.0);
+    Some(upper_gamma(0.5, all * away * away / spread / 2.0))
+}
+
 /// The regularised upper incomplete gamma function Q(a, x): by its series below a + 1, by a
 /// continued fraction (Lentz) above.
 fn upper_gamma(a: f64, x: f64) -> f64 {
@@ -127,6 +144,18 @@ pub fn median(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_of_two() {
+        // (|15 · 95 - 5 · 85| - 100)² · 200 / (20 · 180 · 100 · 100) is 4.5, which is exceeded by
+        // 3.389 % of chi-square's distribution with one degree of freedom.
+        let p = two_shares((15, 100), (5, 100)).unwrap();
+        assert!((p - 0.033_89).abs() < 1e-5, "{p}");
+        assert!(two_shares((0, 1000), (3, 1000)).unwrap() > 0.1);
+        assert!(two_shares((0, 1000), (1000, 1000)).unwrap() < 1e-9);
+        assert_eq!(two_shares((0, 10), (0, 10)), Some(1.0));
+        assert_eq!(two_shares((0, 0), (1, 10)), None);
+    }
 
     fn near(got: f64, want: f64) {
         assert!((got - want).abs() < 1e-6, "{got} is not {want}");

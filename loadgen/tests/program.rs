@@ -86,6 +86,16 @@ fn reports_in_other_forms() {
     let out = loadgen(&["compare", &json, &json]);
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     assert!(text(&out.stdout).contains("too few seconds"));
+    // Who gates on it is told that nothing can be said; of errors something can.
+    let gate = |b: &str| loadgen(&["compare", &json, b, "--fail-if-worse", "5"]);
+    let out = gate(&json);
+    assert_eq!(out.status.code(), Some(4), "{}", text(&out.stdout));
+    assert!(text(&out.stderr).contains("too short"), "{}", text(&out.stderr));
+    let mut failed = told.clone();
+    failed["errors"]["total"] = failed["requests"].clone();
+    let wrong = path("wrong.json");
+    std::fs::write(&wrong, failed.to_string()).unwrap();
+    assert_eq!(gate(&wrong).status.code(), Some(3), "{}", text(&gate(&wrong).stdout));
     let out = loadgen(&["compare", &json, &csv]);
     assert_eq!(out.status.code(), Some(2));
     assert!(text(&out.stderr).contains("--json"));

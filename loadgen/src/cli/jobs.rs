@@ -231,7 +231,8 @@ pub struct CompareArgs {
     /// The report that is judged
     #[arg(value_name = "B.json")]
     pub b: PathBuf,
-    /// Exit with 3 when B is shown to be worse by more than so many percent
+    /// Exit with 3 when B is shown to be worse by more than so many percent, with 4 when the runs
+    /// are too short to say
     #[arg(long, value_name = "PERCENT")]
     pub fail_if_worse: Option<f64>,
     /// Write the comparison as JSON; - is stdout
