@@ -105,6 +105,8 @@ pub(crate) struct Opening {
     pub(crate) tls: Option<Duration>,
     /// A TLS session was resumed.
     pub(crate) resumed: bool,
+    /// The version of TLS and the cipher suite.
+    pub(crate) agreed: Option<(&'static str, &'static str)>,
     /// SYNs that were sent again.
     pub(crate) syns_again: u32,
 }
@@ -258,6 +260,7 @@ impl<O: Observer> Line<O> {
                 let shaken = Box::pin(tls::connect(tcp, &client)).await.map_err(Failure::tls)?;
                 how.tls = Some(mono().since(connected));
                 how.resumed = shaken.tls().is_some_and(|facts| facts.resumed);
+                how.agreed = shaken.tls().map(|facts| (facts.protocol(), facts.cipher()));
                 shaken
             }
         };

@@ -24,6 +24,7 @@ use crate::plan::{CpuOf, Plan, PlanError};
 use crate::prometheus::Scrape;
 use crate::record::{ErrorClass, Errors, Recorder};
 use crate::report::{CpuUse, MembersUse, Report, Seen, Totals};
+use crate::setting::Setting;
 use crate::shard::{self, Job, Outcome};
 use crate::target::Scheme;
 use crate::wire::Wire;
@@ -109,7 +110,7 @@ pub fn run_with(
     let log = plan.access_log.as_deref().map(Place::note).transpose().map_err(RunError::View)?;
     // Who can't be asked is better known before the run than after it.
     plan.admin.as_ref().map(admin::scrape).transpose().map_err(RunError::View)?;
-    let before = Reading::take();
+    let (before, setting) = (Reading::take(), Setting::of(plan));
     let (shards, ended) = start_shards(plan, wire, live)?;
     let mut sampler = Sampler::new(plan, live, on_second);
     if open_connections(plan, live, &ended) {
@@ -123,6 +124,7 @@ pub fn run_with(
     }
     let outcomes = join(shards)?;
     let mut seen = sampler.finish()?;
+    seen.setting = setting;
     seen.limits = Limits::between(before, Reading::take());
     let totals = totals(addr, live, outcomes)?;
     if let (Some(log), Some(nonce), Some(recorder)) = (log, nonce, &totals.recorder) {

@@ -45,9 +45,15 @@ impl Report {
         self.section(&mut out, "Errors", self.error_table());
         let _ = writeln!(
             out,
-            "<p class=\"hint\">loadgen {}, seed {}. Times count from {}.</p></body></html>",
+            "<p class=\"hint\">loadgen {}, seed {}, begun {} on {} (Linux {}, {}): \
+             <code>{}</code>. Times count from {}.</p></body></html>",
             escape(&self.version),
             self.seed,
+            escape(&self.setting.started),
+            escape(&self.setting.host),
+            escape(&self.setting.kernel),
+            escape(&self.setting.processor),
+            escape(&self.setting.command.join(" ")),
             match self.rate.asked {
                 Some(_) => "when each request was due",
                 None => "when each request began",

@@ -85,6 +85,7 @@ pub mod search;
 mod secure;
 mod seed;
 mod sending;
+pub mod setting;
 mod shard;
 pub mod shares;
 mod slot;

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use weir_core::tls::Offer;
+
 use crate::limits;
 use crate::ramp::Ramp;
 use crate::target::{Scheme, Target};
@@ -67,6 +69,8 @@ pub struct TlsOptions {
     pub server_name: String,
     /// Sessions are resumed where the target offers it; else each handshake is a full one.
     pub resume: bool,
+    /// The versions and cipher suites that the target may choose from.
+    pub offer: Offer,
 }
 
 impl TlsOptions {

@@ -219,6 +219,8 @@ pub(crate) struct Recorder {
     pub(crate) moved: u64,
     /// TLS sessions that were resumed.
     pub(crate) resumed: u64,
+    /// Connections by version of TLS and cipher suite; few.
+    pub(crate) agreed: Vec<((&'static str, &'static str), u64)>,
     pub(crate) datagrams: Datagrams,
     /// Beginning of the first slice; `None` = there are none.
     pub(crate) sliced_from: Option<Mono>,
@@ -284,6 +286,7 @@ impl Recorder {
             members: Vec::new(),
             moved: 0,
             resumed: 0,
+            agreed: Vec::new(),
             datagrams: Datagrams::default(),
             sliced_from: None,
             slices: Vec::new(),
@@ -354,6 +357,14 @@ impl Recorder {
         tally.time += time;
     }
 
+    /// Counts connections by what their handshakes agreed on.
+    pub(crate) fn agreed(&mut self, what: (&'static str, &'static str), connections: u64) {
+        match self.agreed.iter_mut().find(|(known, _)| *known == what) {
+            Some((_, count)) => *count += connections,
+            None => self.agreed.push((what, connections)),
+        }
+    }
+
     pub(crate) fn error(&mut self, class: ErrorClass, at: Mono) {
         self.errors[class as usize] += 1;
         self.slice(at, false);
@@ -400,6 +411,7 @@ impl Recorder {
         }
         self.moved += other.moved;
         self.resumed += other.resumed;
+        other.agreed.into_iter().for_each(|(what, connections)| self.agreed(what, connections));
         self.ids.merge(other.ids);
         self.out_of_ports += other.out_of_ports;
         self.syns_again += other.syns_again;

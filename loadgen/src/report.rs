@@ -14,6 +14,7 @@ use crate::hist::{Bucket, Point, Summary};
 use crate::live::Second;
 use crate::machine::Limits;
 use crate::record::{Datagrams, Errors, Slice};
+use crate::setting::Setting;
 use crate::shares::Shares;
 
 #[cfg(test)]
@@ -50,6 +51,9 @@ pub struct Report {
     pub cores: Vec<usize>,
     /// Seed.
     pub seed: u64,
+    /// What was asked besides, where and when.
+    #[serde(default)]
+    pub setting: Setting,
     /// Length of the warm-up, seconds.
     pub warmup: f64,
     /// Length of the measured window, seconds.
@@ -73,6 +77,9 @@ pub struct Report {
     /// Of these, TLS sessions that were resumed.
     #[serde(default)]
     pub tls_resumed: u64,
+    /// What TLS handshakes agreed on.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub tls: Vec<Agreed>,
     /// Bytes both ways.
     pub bytes: Bytes,
     /// Answers by member, where they tell it; by name.
@@ -129,6 +136,17 @@ pub struct Report {
     pub slices: Vec<Slice>,
     /// What the reader of these numbers should know.
     pub notes: Vec<String>,
+}
+
+/// Connections whose TLS handshakes came to the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agreed {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: String,
+    /// The cipher suite by OpenSSL's name.
+    pub cipher: String,
+    /// Connections, those before the start included.
+    pub connections: u64,
 }
 
 /// Answers of one member.

@@ -24,7 +24,7 @@ pub(crate) fn trust(options: &TlsOptions, alpn: &[&[u8]]) -> Result<Trust, Strin
             format!("{why}; give the target's CA by --ca FILE, or take any by --insecure")
         })?)),
     };
-    Trust::new(roots, &options.server_name, alpn)
+    Trust::offering(roots, &options.server_name, alpn, &options.offer)
         .map_err(|why| format!("TLS towards the target can't be set up: {why}"))
 }
 

@@ -408,6 +408,7 @@ impl Observer for Watch {
                 how.tcp.into_iter().for_each(|took| recorder.connect.record(took));
                 how.tls.into_iter().for_each(|took| recorder.tls.record(took));
                 recorder.resumed += u64::from(how.resumed);
+                how.agreed.into_iter().for_each(|agreed| recorder.agreed(agreed, 1));
                 recorder.connections += 1;
             });
         }

@@ -92,6 +92,14 @@ impl Report {
         writeln!(out, "  sent         {:>14}  {sent:>12}/s", units::bytes(self.bytes.sent as f64))?;
         let opened = units::count(self.connections_opened);
         writeln!(out, "  connections  {opened:>14}  opened")?;
+        for agreed in &self.tls {
+            let count = units::count(agreed.connections);
+            writeln!(out, "    TLS        {count:>14}  {}, {}", agreed.version, agreed.cipher)?;
+        }
+        if self.tls_resumed > 0 {
+            let resumed = units::count(self.tls_resumed);
+            writeln!(out, "    resumed    {resumed:>14}  TLS sessions")?;
+        }
         let share = units::share(self.errors.total, self.requests);
         writeln!(out, "  errors       {:>14}  {share:>12}", units::count(self.errors.total))?;
         for class in ErrorClass::ALL {

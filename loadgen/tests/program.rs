@@ -37,6 +37,14 @@ fn json_goes_to_stdout_or_a_file() {
     let out = loadgen(&[&args[..], &["-"]].concat());
     let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!((&json["requests"], &json["seed"]), (&50.into(), &7.into()));
+    let setting = &json["setting"];
+    let command: Vec<_> = setting["command"].as_array().unwrap().iter().skip(1).collect();
+    assert_eq!(command, [&args[..], &["-"]].concat());
+    assert!(setting["started"].as_str().unwrap().ends_with('Z'), "{setting}");
+    for key in ["host", "kernel"] {
+        assert!(!setting[key].as_str().unwrap().is_empty(), "{setting}");
+    }
+    assert_eq!((&setting["timeout"], &setting["in_flight"]), (&10.0.into(), &1.into()));
     for key in ["p50", "p90", "p99", "p999", "max", "mean"] {
         assert!(json["latency"]["total"][key].as_f64().unwrap() > 0.0, "{key}");
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use certs::Files;
 use common::until;
 use server::{plan, scripted};
+use weir_core::model::TlsVersion;
 use weir_loadgen::template::{Expect, Template};
 use weir_loadgen::{
     Delay, ErrorClass, Exchange, Length, Live, OriginSpec, OriginTls, Origins, Plan, Report, Reuse,
@@ -56,6 +57,26 @@ fn https_measures_handshakes() {
     good(&report, 60);
     assert_eq!(report.latency.tls.unwrap().count, 3);
     assert_eq!((report.connections_opened, report.tls_resumed), (3, 0));
+    assert_eq!((report.tls[0].version.as_str(), report.tls[0].connections), ("TLSv1.3", 3));
+    // One version, and one cipher suite.
+    let cipher = "ECDHE-ECDSA-AES128-GCM-SHA256";
+    plan.tls.offer.ciphers = vec![cipher.to_string(), "TLS_AES_256_GCM_SHA384".to_string()];
+    for (only, told) in [
+        (TlsVersion::Tls12, ("TLSv1.2", cipher)),
+        (TlsVersion::Tls13, ("TLSv1.3", "TLS_AES_256_GCM_SHA384")),
+    ] {
+        plan.tls.offer.only = Some(only);
+        let report = run(&plan).unwrap();
+        good(&report, 60);
+        let agreed = &report.tls[..];
+        assert_eq!(agreed.len(), 1, "{agreed:?}");
+        assert_eq!((agreed[0].version.as_str(), agreed[0].cipher.as_str()), told);
+        assert!(report.to_text().contains(told.1));
+        assert_eq!(report.setting.tls.unwrap().version.as_deref(), Some(told.0));
+    }
+    plan.tls.offer.ciphers = vec!["RC4-MD5".to_string()];
+    let error = run(&plan).unwrap_err().to_string();
+    assert!(error.contains("no cipher `RC4-MD5`; there are TLS_"), "{error}");
     let total = report.latency.total.unwrap();
     assert!(total.max > 0.0 && report.latency.sent.is_some() && report.latency.body.is_some());
     assert_eq!(report.members[0].name, "a");
@@ -74,6 +95,7 @@ fn sessions_are_resumed_when_asked() {
         good(&report, 20);
         assert_eq!(report.latency.tls.unwrap().count, 20);
         assert_eq!(report.tls_resumed, if resume { 19 } else { 0 });
+        assert_eq!(report.to_text().contains("19  TLS sessions"), resume);
     }
 }
 

@@ -66,7 +66,7 @@ pub fn server_config(
     Ok(config)
 }
 
-fn version(version: TlsVersion) -> &'static rustls::SupportedProtocolVersion {
+pub(super) fn version(version: TlsVersion) -> &'static rustls::SupportedProtocolVersion {
     match version {
         TlsVersion::Tls12 => &TLS12,
         TlsVersion::Tls13 => &TLS13,

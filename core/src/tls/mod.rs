@@ -42,7 +42,7 @@ pub use handshake::{Failed, accept, connect};
 pub use key_log::log_keys;
 pub use resolver::take_chosen;
 pub use stream::Stream;
-pub use trust::{Bond, Trust, without_port};
+pub use trust::{Bond, Offer, Trust, without_port};
 
 /// What the handshakes of one HTTPS listener need. Built by control, shared by all shards.
 #[derive(Clone, Debug)]

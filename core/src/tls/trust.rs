@@ -14,13 +14,17 @@ use rustls::crypto::{
 };
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DEFAULT_VERSIONS, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme,
 };
 
 use super::Client;
+use super::context::version;
+use super::facts::cipher_name;
 use super::key_log::key_log;
 use crate::cert::Authorities;
 use crate::limits::MEMBER_SESSIONS;
+use crate::model::TlsVersion;
 
 /// What a pool's members have to show, and what they are asked for. Shared by all shards; equal to
 /// another one that was made from the same settings.
@@ -52,6 +56,33 @@ impl fmt::Debug for Trust {
     }
 }
 
+/// What a client offers; by default all there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// TLS 1.2 alone, or TLS 1.3 alone.
+    pub only: Option<TlsVersion>,
+    /// Cipher suites by OpenSSL's names, of any version; empty = all.
+    pub ciphers: Vec<String>,
+}
+
+impl Offer {
+    /// The suites of `provider` that are offered.
+    fn limit(&self, mut provider: CryptoProvider) -> Result<CryptoProvider, Error> {
+        if self.ciphers.is_empty() {
+            return Ok(provider);
+        }
+        let names: Vec<_> =
+            provider.cipher_suites.iter().map(|suite| cipher_name(suite.suite())).collect();
+        if let Some(odd) = self.ciphers.iter().find(|name| !names.contains(&name.as_str())) {
+            let known = names.join(", ");
+            return Err(Error::General(format!("there is no cipher `{odd}`; there are {known}")));
+        }
+        let asked = |name: &str| self.ciphers.iter().any(|cipher| cipher == name);
+        provider.cipher_suites.retain(|suite| asked(cipher_name(suite.suite())));
+        Ok(provider)
+    }
+}
+
 impl Trust {
     /// With `roots` certificates are verified against them. An empty `name` stands for each
     /// request's host. `alpn` is what the members are to speak.
@@ -63,12 +94,26 @@ impl Trust {
         name: &str,
         alpn: &[&[u8]],
     ) -> Result<Trust, Error> {
-        let provider = Arc::new(default_provider());
+        Trust::offering(roots, name, alpn, &Offer::default())
+    }
+
+    /// The same with nothing but `offer`.
+    ///
+    /// # Errors
+    /// As [`Trust::new`]; also when nothing is left to offer, or a cipher has no such name.
+    pub fn offering(
+        roots: Option<Arc<Authorities>>,
+        name: &str,
+        alpn: &[&[u8]],
+        offer: &Offer,
+    ) -> Result<Trust, Error> {
+        let provider = Arc::new(offer.limit(default_provider())?);
         let believed = match &roots {
             Some(roots) => Believed::listed(roots, &provider)?,
             None => Believed::Any,
         };
-        Trust::by(provider, believed, name, alpn).map(|trust| Trust { roots, ..trust })
+        let trust = Trust::by(provider, believed, name, (alpn, offer.only))?;
+        Ok(Trust { roots, ..trust })
     }
 
     /// Believes whoever shows just this certificate and has its key, whatever names it is for and
@@ -78,7 +123,7 @@ impl Trust {
     /// Says what is wrong with the name.
     pub fn exactly(leaf: CertificateDer<'static>, name: &str) -> Result<Trust, Error> {
         let provider = Arc::new(default_provider());
-        let trust = Trust::by(provider, Believed::Only(leaf.clone()), name, &[])?;
+        let trust = Trust::by(provider, Believed::Only(leaf.clone()), name, (&[], None))?;
         Ok(Trust { only: Some(leaf), ..trust })
     }
 
@@ -86,11 +131,13 @@ impl Trust {
         provider: Arc<CryptoProvider>,
         believed: Believed,
         name: &str,
-        alpn: &[&[u8]],
+        (alpn, only): (&[&[u8]], Option<TlsVersion>),
     ) -> Result<Trust, Error> {
         let verifier = Arc::new(Verifier::new(believed, &provider));
+        let only = only.map(|only| [version(only)]);
+        let versions = only.as_ref().map_or(DEFAULT_VERSIONS, |only| &only[..]);
         let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
+            .with_protocol_versions(versions)?
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();

@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use weir_core::model::TlsVersion;
+use weir_core::tls::Offer;
 
 use super::members::MemberArgs;
 use super::requests::{of_urls, read_body, read_templates, targets};
 use super::values::{
-    Cores, Rate, check_pid, parse_cores, parse_exchange, parse_header, parse_number, parse_weight,
+    Cores, Rate, check_pid, parse_cores, parse_exchange, parse_header, parse_number, parse_version,
+    parse_weight,
 };
 use crate::cpu;
 use crate::limits;
@@ -166,6 +169,12 @@ pub struct TlsArgs {
     /// Resume TLS sessions where the target offers it [default: full handshakes]
     #[arg(long)]
     pub resume: bool,
+    /// Offer this version alone: 1.2 or 1.3 [default: both]
+    #[arg(long, value_name = "VERSION", value_parser = parse_version)]
+    pub tls_version: Option<TlsVersion>,
+    /// Offer these cipher suites alone, by OpenSSL's names [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub ciphers: Vec<String>,
 }
 
 /// Flags about what the balancer itself says.
@@ -233,8 +242,9 @@ pub struct JudgeArgs {
 
 impl TlsArgs {
     pub(crate) fn options(self) -> TlsOptions {
-        let TlsArgs { insecure, ca, server_name, resume } = self;
-        TlsOptions { insecure, ca, server_name, resume }
+        let TlsArgs { insecure, ca, server_name, resume, tls_version, ciphers } = self;
+        let offer = Offer { only: tls_version, ciphers };
+        TlsOptions { insecure, ca, server_name, resume, offer }
     }
 }
 
@@ -362,8 +372,8 @@ fn idle_flag(given: (bool, bool, bool), scheme: Scheme, urls: usize) -> Result<(
     }
     match tls && !scheme.is_secure() {
         true => Err(format!(
-            "{scheme} knows no --ca, --insecure, --server-name or --resume: that is for https, wss \
-             and tls"
+            "{scheme} knows no --ca, --insecure, --server-name, --resume, --tls-version or \
+             --ciphers: that is for https, wss and tls"
         )),
         false => Ok(()),
     }

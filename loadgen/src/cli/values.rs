@@ -1,5 +1,7 @@
 //! Values of the command line that are more than a word or a number, read and checked.
 
+use weir_core::model::TlsVersion;
+
 use crate::cpu;
 use crate::limits;
 use crate::origin::Speaks;
@@ -43,6 +45,14 @@ pub(super) fn parse_cores(text: &str) -> Result<Cores, String> {
     match cores.iter().find(|core| !allowed.is_empty() && !allowed.contains(core)) {
         Some(core) => Err(format!("core {core} is not among those allowed here: {allowed:?}")),
         None => Ok(Cores(cores)),
+    }
+}
+
+pub(super) fn parse_version(text: &str) -> Result<TlsVersion, String> {
+    match text {
+        "1.2" => Ok(TlsVersion::Tls12),
+        "1.3" => Ok(TlsVersion::Tls13),
+        _ => Err("use 1.2 or 1.3".to_string()),
     }
 }
 

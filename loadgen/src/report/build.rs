@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use weir_core::time::clock::Mono;
 
-use super::{Bytes, CpuUse, Member, MembersUse, Phases, Rate, Report, SCHEMA, SelfUse};
+use super::{Agreed, Bytes, CpuUse, Member, MembersUse, Phases, Rate, Report, SCHEMA, SelfUse};
 use crate::access_log::LogView;
 use crate::admin::AdminView;
 use crate::balancer::BalancerView;
@@ -16,6 +16,7 @@ use crate::machine::Limits;
 use crate::pace::Timing;
 use crate::plan::{Length, Plan};
 use crate::record::{ErrorClass, Errors, Recorder, Tally};
+use crate::setting::Setting;
 use crate::shard::{Outcome, Spent};
 use crate::shares::Shares;
 use crate::target::Scheme;
@@ -32,6 +33,7 @@ pub(crate) struct Seen {
     pub(crate) limits: Limits,
     pub(crate) admin: Option<AdminView>,
     pub(crate) log: Option<LogView>,
+    pub(crate) setting: Setting,
 }
 
 /// The sum of all shards.
@@ -123,6 +125,7 @@ impl Report {
             streams: plan.http2.then_some(plan.streams),
             cores: plan.cores.iter().copied().take(plan.shards()).collect(),
             seed: plan.seed,
+            setting: seen.setting,
             warmup: plan.warmup.as_secs_f64(),
             duration: window,
             stopped_early: totals.stopped_early,
@@ -134,6 +137,7 @@ impl Report {
             rate: rate(plan, &totals, requests, window),
             connections_opened: 0,
             tls_resumed: 0,
+            tls: Vec::new(),
             bytes: Bytes { sent: 0, received: 0 },
             members: Vec::new(),
             shares: None,
@@ -185,6 +189,12 @@ impl Report {
         self.statuses = statuses.map(|(status, &n)| (status, n)).collect();
         self.connections_opened = recorder.connections;
         self.tls_resumed = recorder.resumed;
+        let agreed = recorder.agreed.iter().map(|&((version, cipher), connections)| Agreed {
+            version: version.to_string(),
+            cipher: cipher.to_string(),
+            connections,
+        });
+        self.tls = agreed.collect();
         self.limits.out_of_ports = recorder.out_of_ports;
         self.limits.out_of_files = recorder.out_of_files;
         self.limits.own_syn_retransmits = recorder.syns_again;
