@@ -306,12 +306,24 @@ impl Outputs {
     }
 }
 
-/// Where one form goes. Opened before the run, so that a wrong path costs no run; emptied only when
-/// it is written.
+/// Where one form goes. Opened before the run, so that a wrong path costs no run. What stood there
+/// is written over, or removed when no report comes: nobody is to take a former one for it.
 struct Output {
     path: PathBuf,
     /// `None` = stdout.
     file: Option<File>,
+    written: bool,
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        let is_plain = |file: &File| file.metadata().is_ok_and(|meta| meta.is_file());
+        if !self.written && self.file.as_ref().is_some_and(is_plain) {
+            // What can't be removed is at least empty.
+            let _ = self.file.as_ref().map(|file| file.set_len(0));
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl Output {
@@ -327,15 +339,16 @@ impl Output {
                 )
             }
         };
-        Ok(Output { path: path.to_path_buf(), file })
+        Ok(Output { path: path.to_path_buf(), file, written: false })
     }
 
     fn is_stdout(&self) -> bool {
         self.file.is_none()
     }
 
-    fn write(self, text: &str) -> Result<(), Problem> {
-        let Some(mut file) = self.file else { return print(text) };
+    fn write(mut self, text: &str) -> Result<(), Problem> {
+        let Some(file) = &mut self.file else { return print(text) };
+        self.written = true;
         // A pipe or a device can't be cut to length, and needn't be.
         let _ = file.set_len(0);
         file.write_all(text.as_bytes())

@@ -144,9 +144,17 @@ enum Operator {
 const METRICS: &str = "errors, errors.connect, errors.timeout, errors.reset, \
     errors.bad_response, errors.tls, errors.status, errors.check, requests, rate, reached, \
     violations, shares, shares.off, in a drill lost, gap, detect, recover, of idle connections \
-    held, open, memory, with --direct added.p50, added.p99, added.p999, added.mean, and min, \
+    held, open, memory, of two sides added.p50, added.p99, added.p999, added.mean, and min, \
     mean, p50, p75, p90, p95, p99, p999, p9999, max, and these after connect. tls. sent. \
     first_byte. body. total. service. or lateness.";
+
+/// What can be judged, for the help of commands.
+pub(crate) fn help() -> String {
+    format!(
+        "Conditions (METRIC > >= < <= == VALUE; times have a unit, shares a %) know these \
+         metrics: {METRICS}"
+    )
+}
 
 impl FailIf {
     /// Reads `METRIC OP VALUE`: op is `>` `>=` `<` `<=` or `==`; a latency has a unit (`20ms`),

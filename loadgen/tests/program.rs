@@ -316,6 +316,27 @@ fn waiting_has_an_end() {
     assert_eq!(child.0.wait().unwrap().code(), Some(130));
 }
 
+/// No former report is left where none came; a command line that is refused touches nothing.
+#[test]
+fn no_report_leaves_no_former_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", port.local_addr().unwrap());
+    drop(port);
+    let (json, html) = (path("r.json"), path("r.html"));
+    for file in [&json, &html] {
+        std::fs::write(file, "former").unwrap();
+    }
+    let files = ["--json", json.to_str().unwrap(), "--html", html.to_str().unwrap()];
+    let out = loadgen(&[&[url.as_str(), "--fail-if", "lost>0"], &files[..]].concat());
+    assert_eq!(out.status.code(), Some(2));
+    assert!(json.exists() && html.exists());
+    let out = loadgen(&[&[url.as_str()], &files[..]].concat());
+    assert_eq!(out.status.code(), Some(4));
+    assert!(!json.exists() && !html.exists());
+}
+
 #[test]
 fn bad_command_lines_are_exit_2() {
     for args in [
@@ -359,9 +380,26 @@ fn bad_command_lines_are_exit_2() {
         assert_eq!(out.status.code(), Some(2), "{args:?}: {}", text(&out.stderr));
         assert!(!out.stderr.is_empty() && out.stdout.is_empty(), "{args:?}");
     }
+}
+
+#[test]
+fn the_help_of_a_job_has_its_flags() {
     let out = loadgen(&["--help"]);
     assert_eq!(out.status.code(), Some(0));
-    for flag in ["--rate", "--requests-per-connection", "--fail-if", "--warmup", "idle", "serve"] {
+    for flag in [
+        "--rate",
+        "--requests-per-connection",
+        "--fail-if",
+        "--warmup",
+        "idle",
+        "serve",
+        // Headings, examples, what can be judged.
+        "Connections:",
+        "Members of our own:",
+        "Examples:",
+        "shares.off",
+        "lateness",
+    ] {
         assert!(text(&out.stdout).contains(flag), "{flag}");
     }
     // What a job refuses is not in its help.

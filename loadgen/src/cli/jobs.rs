@@ -23,8 +23,8 @@ pub struct IdleArgs {
     #[arg(value_name = "URL")]
     pub url: String,
     /// Connections to hold
-    #[arg(long, short = 'c', value_name = "N")]
-    pub connections: usize,
+    #[arg(long, short = 'c', value_name = "N", value_parser = parse_number)]
+    pub connections: u64,
     /// How long
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::parse_duration)]
     pub hold: Duration,
@@ -63,7 +63,7 @@ impl IdleArgs {
     /// One message with cause and cure; the exit code is 2.
     pub fn plan(&self) -> Result<Plan, String> {
         let plan = Plan {
-            connections: self.connections,
+            connections: usize::try_from(self.connections).unwrap_or(usize::MAX),
             cores: self.core.into_iter().collect(),
             timeout: self.timeout,
             http2: self.http2,
