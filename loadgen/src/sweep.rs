@@ -186,7 +186,7 @@ fn straight(
     let plan = Plan {
         target: Target::from(addr),
         rate: Some(rate),
-        // Members inside loadgen speak nothing else.
+        // All of them speak it.
         http2: false,
         streams: 1,
         tls: TlsOptions::default(),

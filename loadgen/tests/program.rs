@@ -1,6 +1,8 @@
 //! The binary as a user meets it: output, JSON, exit codes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
+#[path = "common/certs.rs"]
+mod certs;
 #[path = "common/command.rs"]
 mod command;
 mod common;
@@ -335,6 +337,34 @@ fn no_report_leaves_no_former_one() {
     let out = loadgen(&[&[url.as_str()], &files[..]].concat());
     assert_eq!(out.status.code(), Some(4));
     assert!(!json.exists() && !html.exists());
+}
+
+/// Members that run beside the load can do what those of `loadgen serve` can.
+#[test]
+fn members_beside_the_load_speak_and_fail() {
+    let files = certs::Files::new(&["127.0.0.1"]);
+    let path = |path: &std::path::Path| path.to_str().unwrap().to_string();
+    let (chain, key, ca) = (path(&files.chain), path(&files.key), path(&files.ca));
+    let with = |scheme: &str, flags: &[&str]| {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = free.local_addr().unwrap().to_string();
+        drop(free);
+        let url = format!("{scheme}://{addr}");
+        let load = [&url, "--serve", &addr, "-c", "2", "-n", "40", "--warmup", "0s", "--json", "-"];
+        let out = loadgen(&[&load[..], flags].concat());
+        assert_eq!(out.status.code(), Some(0), "{flags:?}: {}", text(&out.stderr));
+        serde_json::from_slice::<serde_json::Value>(&out.stdout).unwrap()
+    };
+    let tls = ["--serve-certificate", &chain, "--serve-private-key", &key, "--ca", &ca];
+    let json = with("https", &[&tls[..], &["--serve-http2", "--http2"]].concat());
+    assert_eq!((&json["answers"], &json["streams"]), (&40.into(), &1.into()), "{json}");
+    let json = with("tcp", &["--serve-speaks", "echo"]);
+    assert_eq!((&json["answers"], &json["errors"]["total"]), (&40.into(), &0.into()), "{json}");
+    let json = with("http", &["--serve-reset-rate", "0.5", "--serve-status", "404"]);
+    assert!(json["errors"]["reset"].as_u64().unwrap() > 5, "{json}");
+    assert_eq!(json["errors"]["status"], json["statuses"]["404"]);
+    let json = with("http", &["--serve-body-size", "4k", "--serve-bytes-per-second", "20k"]);
+    assert!(json["latency"]["body"]["p50"].as_f64().unwrap() > 0.09, "{}", json["latency"]);
 }
 
 #[test]

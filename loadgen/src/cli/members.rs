@@ -29,6 +29,30 @@ pub struct MemberArgs {
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, hide_default_value = true)]
     #[arg(requires = "serve")]
     pub serve_error_rate: f64,
+    /// Status of their answers
+    #[arg(long, value_name = "N", default_value_t = 200, requires = "serve")]
+    pub serve_status: u16,
+    /// Share of requests whose connection they reset
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, hide_default_value = true)]
+    #[arg(requires = "serve")]
+    pub serve_reset_rate: f64,
+    /// Speed of each answer's body, like 10k [default: as fast as it can]
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = units::parse_size)]
+    #[arg(hide_default_value = true, requires = "serve")]
+    pub serve_bytes_per_second: u64,
+    /// What they speak: http, echo, sink, source or udp, as in loadgen serve
+    #[arg(long, value_name = "WHAT", default_value = "http", value_parser = parse_speaks)]
+    #[arg(requires = "serve")]
+    pub serve_speaks: Speaks,
+    /// They speak TLS with the certificate of this PEM file
+    #[arg(long, value_name = "FILE", requires_all = ["serve", "serve_private_key"])]
+    pub serve_certificate: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "serve_certificate")]
+    pub serve_private_key: Option<PathBuf>,
+    /// They speak HTTP/2, too
+    #[arg(long, requires = "serve")]
+    pub serve_http2: bool,
     /// Cores that they run on, which they take in turn, like 1 or 2-3 [default: one, not pinned]
     #[arg(long, value_name = "LIST", value_parser = parse_cores, requires = "serve")]
     pub serve_core: Option<Cores>,
@@ -42,15 +66,28 @@ impl MemberArgs {
 
     /// The members to start; none unless an address was given.
     pub fn specs(&self, seed: u64) -> Vec<OriginSpec> {
+        let files = self.serve_certificate.clone().zip(self.serve_private_key.clone());
+        let tls = files.map(|(certificate, private_key)| OriginTls { certificate, private_key });
         let spec = |(n, &listen): (usize, &SocketAddr)| OriginSpec {
             listen,
             body_size: self.serve_body_size,
             delay: self.serve_delay,
+            status: self.serve_status,
             error_rate: self.serve_error_rate,
+            reset_rate: self.serve_reset_rate,
+            bytes_per_second: self.serve_bytes_per_second,
+            speaks: self.serve_speaks,
+            tls: tls.clone(),
+            http2: self.serve_http2,
             seed,
             ..OriginSpec::new(&format!("member-{}", n + 1))
         };
         self.serve.iter().enumerate().map(spec).collect()
+    }
+
+    /// Whether they can be asked in HTTP without a balancer.
+    pub(crate) fn speak_plain_http(&self) -> bool {
+        self.serve_speaks == Speaks::Http && self.serve_certificate.is_none()
     }
 }
 

@@ -130,9 +130,11 @@ pub(super) fn knee(mut args: KneeArgs) -> Result<u8, Problem> {
 pub(super) fn sweep(mut args: SweepArgs) -> Result<u8, Problem> {
     let (around, json) = (Around::new(&args.load), args.report.json.take());
     let write_best = args.files.write_best.take();
+    let plain = args.load.members.speak_plain_http();
     let (plan, setup) = args.plan().map_err(usage)?;
     let outputs = Outputs::json(json)?;
     let (sweep, stopped) = around.perform(&plan, |control, members, mut watch| {
+        let members = members.filter(|_| plain);
         let direct = members.and_then(|members| members.addrs().first().copied());
         sweeps::run(&plan, &Setup { direct, ..setup }, control, &mut watch)
     })?;
