@@ -26,6 +26,38 @@ fn slo(text: &str) -> Vec<FailIf> {
     vec![FailIf::parse(text).unwrap()]
 }
 
+/// A sweep as a command: the best file is copied, and nothing when there is none. The program that
+/// it starts is a member, whose flags are its file.
+#[test]
+fn the_best_file_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = free.local_addr().unwrap();
+    drop(free);
+    let (weir, good, bad, best) = (path("weir"), path("good"), path("bad"), path("best"));
+    let program = assert_cmd::cargo::cargo_bin!("loadgen").display().to_string();
+    std::fs::write(&weir, format!("#!/bin/sh\nexec {program} serve $(cat \"$3\")\n")).unwrap();
+    let may_run = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(&weir, may_run).unwrap();
+    std::fs::write(&good, format!("--listen {addr}\n")).unwrap();
+    std::fs::write(&bad, format!("--listen {addr} --error-rate 1\n")).unwrap();
+    let url = format!("http://{addr}/");
+    let sweep = |configs: &[&str]| {
+        let job = ["sweep", &url, "--weir", &weir, "--slo", "p99<5s", "--slo", "errors<1"];
+        let rates = ["--from", "100", "--most", "100", "--duration", "1s", "--warmup", "0s"];
+        let files = configs.iter().flat_map(|config| ["--config", config]).collect::<Vec<_>>();
+        loadgen(&[&job[..], &rates[..], &files[..], &["--write-best", &best]].concat())
+    };
+    let out = sweep(&[&bad]);
+    assert_eq!(out.status.code(), Some(3), "{}{}", text(&out.stdout), text(&out.stderr));
+    assert!(!std::path::Path::new(&best).exists());
+    let out = sweep(&[&bad, &good]);
+    assert_eq!(out.status.code(), Some(0), "{}{}", text(&out.stdout), text(&out.stderr));
+    assert_eq!(std::fs::read_to_string(&best).unwrap(), format!("--listen {addr}\n"));
+    assert!(text(&out.stdout).contains("good  ← best"), "{}", text(&out.stdout));
+}
+
 #[test]
 fn two_sides_in_turn_show_what_one_adds() {
     let (slow, quick) = (origin(Delay::Fixed(5 * MS)), origin(Delay::None));

@@ -8,6 +8,8 @@ mod command;
 mod common;
 #[path = "common/running.rs"]
 mod running;
+#[path = "common/server.rs"]
+mod server;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -18,6 +20,7 @@ use command::{command, loadgen, text};
 use common::until;
 use running::{Running, origin, signal};
 use socket2::{Domain, Socket, Type};
+use weir_loadgen::{OriginSpec, OriginTls, Origins};
 
 #[test]
 fn a_run_prints_a_report() {
@@ -318,6 +321,31 @@ fn waiting_has_an_end() {
     assert_eq!(child.0.wait().unwrap().code(), Some(130));
 }
 
+/// A wrong certificate, somebody who speaks no HTTP, and somebody who says nothing.
+#[test]
+fn who_can_not_be_tested_is_told_by_his_fault() {
+    let files = certs::Files::new(&["other.example"]);
+    let (certificate, private_key) = (files.chain.clone(), files.key.clone());
+    let tls = Some(OriginTls { certificate, private_key });
+    let secure = Origins::start(None, vec![OriginSpec { tls, ..OriginSpec::new("a") }]).unwrap();
+    let other = server::scripted(b"220 mail.example ready\r\n", 99, false);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let ca = files.ca.to_str().unwrap();
+    let limits = ["--timeout", "2s", "--duration", "3s", "--warmup", "0s", "-c", "2"];
+    for (scheme, addr, flags, part) in [
+        ("https", secure.addrs()[0], &["--ca", ca][..], "another name"),
+        ("http", other.addr, &[], "not HTTP/1"),
+        ("http", silent.local_addr().unwrap(), &[], "within the time limit"),
+    ] {
+        let url = format!("{scheme}://{addr}/");
+        let out = loadgen(&[&[url.as_str()], flags, &limits[..]].concat());
+        assert_eq!(out.status.code(), Some(4), "{}{}", text(&out.stdout), text(&out.stderr));
+        let said = text(&out.stderr);
+        assert!(said.contains(part) && said.contains(&addr.to_string()), "{part} in {said}");
+        assert!(out.stdout.is_empty(), "{}", text(&out.stdout));
+    }
+}
+
 /// No former report is left where none came; a command line that is refused touches nothing.
 #[test]
 fn no_report_leaves_no_former_one() {
@@ -337,6 +365,32 @@ fn no_report_leaves_no_former_one() {
     let out = loadgen(&[&[url.as_str()], &files[..]].concat());
     assert_eq!(out.status.code(), Some(4));
     assert!(!json.exists() && !html.exists());
+}
+
+/// R4.5-4: a member whose accept queue holds two connections, and that is stopped until somebody
+/// was turned away.
+#[test]
+fn a_full_accept_queue_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, json) = isolated_code(&format!(
+        "cd {} && echo 1 > /proc/sys/net/core/somaxconn || exit 99; \
+         overflows() {{ awk '/^TcpExt:/ {{ if (n) exit !($n > 0); \
+             for (i = 1; i <= NF; i++) if ($i == \"ListenOverflows\") n = i }}' \
+             /proc/net/netstat; }}; \
+         {loadgen} serve --listen 127.0.0.1:9000 > ready & server=$!; \
+         timeout 30 sh -c 'until grep -q ready ready; do sleep 0.02; done'; kill -STOP $server; \
+         {loadgen} http://127.0.0.1:9000/ -c 8 -n 40 --warmup 0s --json r.json -q > /dev/null & \
+         n=0; until overflows || [ $n -gt 1500 ]; do n=$((n + 1)); sleep 0.02; done; \
+         kill -CONT $server; wait $!; code=$?; kill $server; cat r.json; exit $code",
+        folder.path().display(),
+        loadgen = assert_cmd::cargo::cargo_bin!("loadgen").display()
+    ));
+    assert_eq!((code, &json["answers"]), (Some(0), &40.into()), "{json}");
+    assert!(json["limits"]["listen_overflows"].as_u64().unwrap() > 0, "{}", json["limits"]);
+    let notes = json["notes"].to_string();
+    for part in ["ListenOverflows", "net.core.somaxconn (now 1)", "dropped some"] {
+        assert!(notes.contains(part), "{part} in {notes}");
+    }
 }
 
 /// Members that run beside the load can do what those of `loadgen serve` can.
