@@ -1,41 +1,37 @@
-//! One shard's life: applies what control tells it to its replica of the backend table, opens and
-//! closes its listening sockets (doors), takes over what other shards hand to it, and obeys orders.
-//! Owns no protocol and no decision about the process; the server's `fleet` starts it and reads its
+//! One shard's life: obeys orders, applies what control tells it to its replica of the backend
+//! table and to its listening sockets (`doors`), and takes over what other shards hand to it. Owns
+//! no protocol and no decision about the process; the server's `fleet` starts it and reads its
 //! reports.
 
 mod accept;
+mod doors;
 mod neighbours;
+mod order;
 mod passing;
 mod post;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 use weir_core::acl::Share;
-use weir_core::control::{Change, Diff};
-use weir_core::model::Handle;
-use weir_core::net::{Place, Transport};
-use weir_core::obs::Board;
+use weir_core::control::Change;
+use weir_core::net::Place;
 use weir_core::pool::ramp;
-use weir_core::rt::{
-    self, Receiver, RingStats, ShardConfig, ShardError, ShardHandle, TcpListener, TcpStream,
-    UdpSocket,
-};
-use weir_core::table::{Site, Suspect, View};
-use weir_l4::{Tcp, Udp, udp};
+use weir_core::rt::{self, Receiver, RingStats, ShardConfig, ShardError, ShardHandle, TcpStream};
+use weir_core::table::View;
+use weir_l4::{Tcp, Udp};
 use weir_l7::Service;
 
 pub use self::neighbours::Neighbours;
+pub use self::order::{DoorChange, News, Order, REPORTS_PER_SHARD, Report, Reports, Update};
 pub use self::passing::Outlet;
 pub use self::post::Gone;
-use crate::upgrade::flows::Parcel;
-use crate::upgrade::giver::Lent;
 use accept::{Entrance, Services};
+use doors::{Door, each};
 use neighbours::Handed;
 use post::Post;
 
@@ -62,123 +58,6 @@ pub struct Plan {
     /// Seed of its random choices.
     pub seed: u64,
 }
-
-/// What control asks of a shard.
-#[derive(Debug)]
-pub enum Order {
-    /// Follow the desired state, then report [`News::Applied`].
-    Update(Update),
-    /// Take no new handshakes, serve the accept queue until it stayed empty for `quiet`, let
-    /// every connection end, then report [`News::Drained`].
-    Drain {
-        /// How long the accept queue has to stay empty.
-        quiet: Duration,
-    },
-    /// Send its number and its listening sockets once more, with their places.
-    Lend(mpsc::Sender<Lent>),
-    /// Receive nothing any more for the listeners of these UDP doors, and send their flows.
-    PassFlows {
-        /// The doors.
-        places: Arc<BTreeSet<Place>>,
-        /// Where they go.
-        outlet: Outlet,
-    },
-    /// There is no other process: receive again, and let clients in whatever it has left behind.
-    GoOn,
-    /// Another process serves by these doors, on the very same sockets: let nobody in any more,
-    /// and then as [`Order::Drain`].
-    HandOver {
-        /// Its doors; others close.
-        taken: Arc<BTreeSet<Place>>,
-        /// How long the accept queues of those that close have to stay empty.
-        quiet: Duration,
-    },
-    /// The process whose doors these are serves on: leave them to it, with the UDP flows that came
-    /// from there, let nobody in any more, and then as [`Order::Drain`].
-    GiveBack,
-    /// Send its number and what its table says, in words.
-    Show(mpsc::Sender<(usize, Vec<String>)>),
-    /// Drop what is left and end.
-    Stop,
-}
-
-/// The way from one version of the desired state to another.
-#[derive(Debug)]
-pub struct Update {
-    /// What changes in the table.
-    pub diff: Arc<Diff>,
-    /// Who counts what, of the version that the diff leads to.
-    pub board: Arc<Board>,
-    /// What changes in this shard's listening sockets, after the table.
-    pub doors: Vec<DoorChange>,
-    /// The process has been serving already: members that join begin slowly.
-    pub settled: bool,
-}
-
-/// A change of a shard's listening sockets. Places are the bound ones, with real ports.
-#[derive(Debug)]
-pub enum DoorChange {
-    /// Serve clients of `listener` on `socket`.
-    Open {
-        /// What it is bound to.
-        place: Place,
-        /// Whose connections come by it.
-        listener: Handle,
-        /// This shard's own socket; it listens, or is a UDP socket.
-        socket: OwnedFd,
-    },
-    /// From the next connection on they are `listener`'s.
-    Assign {
-        /// Which door.
-        place: Place,
-        /// Whose connections come by it.
-        listener: Handle,
-    },
-    /// Go on with flows of the process that is replaced by this one, by doors that were opened
-    /// before.
-    Adopt {
-        /// Whose flows they are.
-        listener: Handle,
-        /// The flows; doors are named as this process counts them.
-        parcels: Vec<Parcel>,
-    },
-    /// TCP: take no new handshakes, serve the accept queue, close; connections live on (R6.3-2).
-    /// UDP: close; the flows end with it.
-    Close {
-        /// Which door.
-        place: Place,
-    },
-}
-
-/// What a shard tells control.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// Number of the shard.
-    pub shard: usize,
-    /// What happened.
-    pub news: News,
-}
-
-/// What happened on a shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
-    /// It runs and takes orders.
-    Ready,
-    /// This version is in effect; what could not be done about its doors is told.
-    Applied(u64, Vec<String>),
-    /// A member fails too often; told at most once a second and member.
-    Suspect(Suspect),
-    /// After [`Order::Drain`]: no connection is left.
-    Drained,
-    /// Its main task is over, also after a panic.
-    Ended,
-}
-
-/// Reports that one shard may have under way, beside suspects: ready, one version, drained, ended.
-pub const REPORTS_PER_SHARD: usize = 4;
-
-/// Where reports go. The receiver makes room for [`REPORTS_PER_SHARD`] of each shard.
-pub type Reports = Arc<dyn Fn(Report) + Send + Sync>;
 
 /// A running shard, as control holds it.
 #[derive(Debug)]
@@ -317,21 +196,6 @@ fn is_health(change: &Change) -> bool {
     matches!(change, Change::Health { .. } | Change::Ejected { .. })
 }
 
-/// A listening socket, and whose clients come by it.
-enum Door {
-    Tcp { listener: Rc<TcpListener>, site: Rc<RefCell<Rc<Site>>> },
-    Udp { socket: Rc<UdpSocket>, door: udp::Door, site: Rc<Site> },
-}
-
-impl Door {
-    fn name(&self) -> Rc<str> {
-        match self {
-            Door::Tcp { site, .. } => site.borrow().name(),
-            Door::Udp { site, .. } => site.name(),
-        }
-    }
-}
-
 impl Desk {
     fn services(&self) -> &Services {
         &self.entrance.services
@@ -356,21 +220,6 @@ impl Desk {
             share.follows(diff.to);
         }
         (diff.to, trouble)
-    }
-
-    /// TCP keep-alive as the table has it, for connections of both sides from now on.
-    fn follow_keepalive(&self) -> Vec<(Place, io::Error)> {
-        let times = self.view.keepalive();
-        self.services().http.set_keepalive(times);
-        self.services().tcp.set_keepalive(times);
-        let doors = self.doors.borrow();
-        let set = |(place, door): (&Place, &Door)| match door {
-            Door::Tcp { listener, .. } => {
-                listener.set_keepalive(times).err().map(|error| (*place, error))
-            }
-            Door::Udp { .. } => None,
-        };
-        doors.iter().flat_map(each).filter_map(set).collect()
     }
 
     /// Looks after slow starts, as long as there are some.
@@ -400,101 +249,6 @@ impl Desk {
         lines
     }
 
-    fn change(&self, change: DoorChange) -> Option<(Place, io::Error)> {
-        match change {
-            DoorChange::Open { place, listener, socket } => {
-                self.open(place, listener, socket).err().map(|error| (place, error))
-            }
-            DoorChange::Assign { place, listener } => {
-                if let (Some(doors), Some(site)) =
-                    (self.doors.borrow_mut().get_mut(&place), self.view.site(listener))
-                {
-                    doors.iter_mut().for_each(|door| self.assign(door, Rc::clone(&site)));
-                }
-                None
-            }
-            DoorChange::Adopt { listener, parcels } => {
-                self.adopt_flows(listener, parcels);
-                None
-            }
-            DoorChange::Close { place } => {
-                let doors = self.doors.borrow_mut().remove(&place)?;
-                let closed = doors.into_iter().map(|door| self.close(door));
-                let failed = closed.fold(None, |failed, done| done.err().or(failed));
-                failed.map(|error| (place, error))
-            }
-        }
-    }
-
-    fn open(&self, place: Place, listener: Handle, socket: OwnedFd) -> io::Result<()> {
-        let site = self.view.site(listener);
-        let site = site.ok_or_else(|| io::Error::other("its listener is not in the table"))?;
-        let door = match place.transport {
-            Transport::Tcp => self.open_tcp(place, site, socket)?,
-            Transport::Udp => {
-                let socket = Rc::new(UdpSocket::from_fd(socket, false)?);
-                let door = self.services().udp.open(&site, Rc::clone(&socket));
-                Door::Udp { socket, door, site }
-            }
-        };
-        self.doors.borrow_mut().entry(place).or_default().push(door);
-        Ok(())
-    }
-
-    fn open_tcp(&self, place: Place, site: Rc<Site>, socket: OwnedFd) -> io::Result<Door> {
-        let listener = Rc::new(TcpListener::from_fd(socket)?);
-        listener.set_keepalive(self.view.keepalive())?;
-        let site = Rc::new(RefCell::new(site));
-        self.entrance.open(place, Rc::clone(&listener), Rc::clone(&site));
-        Ok(Door::Tcp { listener, site })
-    }
-
-    /// The listener whose clients come by a TCP door.
-    fn site_at(&self, place: Place) -> Option<Rc<Site>> {
-        let doors = self.doors.borrow();
-        doors.get(&place)?.iter().find_map(|door| match door {
-            Door::Tcp { site, .. } => Some(Rc::clone(&site.borrow())),
-            Door::Udp { .. } => None,
-        })
-    }
-
-    /// Clients that come by `door` are those of another listener from now on.
-    fn assign(&self, door: &mut Door, next: Rc<Site>) {
-        match door {
-            Door::Tcp { site, .. } => drop(site.replace(next)),
-            Door::Udp { socket, door, site } => {
-                self.services().udp.close(*door);
-                *door = self.services().udp.open(&next, Rc::clone(socket));
-                *site = next;
-            }
-        }
-    }
-
-    fn close(&self, door: Door) -> io::Result<()> {
-        match door {
-            Door::Tcp { listener, .. } => listener.stop_accepting(QUIET),
-            Door::Udp { door, .. } => {
-                self.services().udp.close(door);
-                Ok(())
-            }
-        }
-    }
-
-    /// Takes no new connections. UDP flows go on by their doors, as long as they are not silent.
-    fn close_all(&self, quiet: Duration) {
-        self.services().udp.begin_drain();
-        self.doors.borrow_mut().retain(|place, doors| {
-            doors.retain(|door| {
-                let Door::Tcp { listener, .. } = door else { return true };
-                if let Err(e) = listener.stop_accepting(quiet) {
-                    tracing::warn!("{place} closes without a drain: {e}");
-                }
-                false
-            });
-            !doors.is_empty()
-        });
-    }
-
     /// Takes no new connections, and has control told when the last one has ended.
     fn drain(self: &Rc<Self>, quiet: Duration, index: usize, reports: &Reports) {
         if self.draining.replace(Some(quiet)).is_some() {
@@ -507,40 +261,6 @@ impl Desk {
         self.services().http.begin_drain();
         rt::spawn(drained(index, Rc::clone(self), Arc::clone(reports)));
     }
-
-    /// Its listening sockets once more, for another process.
-    fn lend(&self) -> io::Result<Vec<(Place, OwnedFd)>> {
-        let doors = self.doors.borrow();
-        let again = |(place, door): (&Place, &Door)| {
-            let socket = match door {
-                Door::Tcp { listener, .. } => listener.as_fd().try_clone_to_owned(),
-                Door::Udp { socket, .. } => socket.as_fd().try_clone_to_owned(),
-            };
-            Ok((*place, socket?))
-        };
-        doors.iter().flat_map(each).map(again).collect()
-    }
-
-    /// Leaves these doors to another process, which has their very sockets.
-    fn hand_over(&self, taken: &BTreeSet<Place>) {
-        let mut doors = self.doors.borrow_mut();
-        for (_, mine) in doors.extract_if(|place, _| taken.contains(place)) {
-            for door in mine {
-                match door {
-                    Door::Tcp { listener, .. } => listener.hand_over(),
-                    Door::Udp { door, .. } => self.services().udp.leave(door),
-                }
-            }
-        }
-        self.go_on();
-    }
-}
-
-/// The doors of one place, each with it.
-fn each<'a>(
-    (place, doors): (&'a Place, &'a Vec<Door>),
-) -> impl Iterator<Item = (&'a Place, &'a Door)> {
-    doors.iter().map(move |door| (place, door))
 }
 
 /// Serves what other shards have accepted and hand over, as if it had been accepted here.
@@ -589,6 +309,8 @@ mod tests {
 
     use weir_core::control::State;
     use weir_core::model::{Balancer, Config, Handles, Listener};
+    use weir_core::net::Transport;
+    use weir_core::obs::Board;
     use weir_core::time::clock;
 
     use super::*;

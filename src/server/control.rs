@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use weir_core::cert::Store;
 use weir_core::config::{self, Loaded};
 use weir_core::model::{Config, Handles};
@@ -25,7 +25,6 @@ use super::ejections::Ejections;
 use super::fleet::Fleet;
 use super::life::{End, Life, Step};
 use super::reload::{self, Answer, Pending};
-use super::scarce_ports;
 use super::upgrade::{Front, Inherited, Upgrading, Wanted};
 use crate::access_log::Writers;
 use crate::admin::Book;
@@ -36,8 +35,6 @@ use crate::upgrade::giver::Progress;
 use crate::upgrade::heir::{Handed, Legacy};
 use crate::{logging, notify};
 
-/// A shard that has not reported after this long will not.
-const START_LIMIT: Duration = Duration::from_secs(10);
 /// A shard that was told to stop and has not ended after this long is left to the process's end.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// How soon an order is given again that a shard had no room for.
@@ -162,12 +159,14 @@ pub(super) struct Control {
     pub(super) legacy: Option<Result<Legacy>>,
     pub(super) life: Life,
     /// What shards could not do about doors before the process served.
-    unopened: Vec<String>,
+    pub(super) unopened: Vec<String>,
     /// Its doors are those of another process, too, which serves on unless this one says that it
     /// does: they must let clients in whatever happens here.
-    shares_doors: bool,
+    pub(super) shares_doors: bool,
     events: Receiver<Event>,
-    running: usize,
+    /// Shards that have reported that they run …
+    pub(super) running: usize,
+    /// … and that they have ended.
     ended: usize,
 }
 
@@ -239,60 +238,6 @@ async fn listen(signals: Signals, sender: Sender<Event>) {
 }
 
 impl Control {
-    /// From empty shards to open doors. `Some` when a signal or a lost shard ended it before.
-    async fn start(&mut self, inherited: Option<Inherited>) -> Result<Option<End>> {
-        let count = self.fleet.count();
-        if let Some(end) = self.until("start", START_LIMIT, |c| c.running == count).await? {
-            return Ok(Some(end));
-        }
-        // A reload that somebody asks for now comes after the start.
-        self.reloading = reload::Reloading::begun(clock::mono());
-        let (mut stock, health, waiting) = match inherited {
-            Some(Inherited { stock, health, waiting }) => (stock, health, Some(waiting)),
-            None => Default::default(),
-        };
-        let staged = self.stage_start(&health);
-        // An address that can't be had is told before anybody waits.
-        let mut moves = self.doors.plan(&staged.next, clock::mono(), &mut stock)?;
-        // Sockets that this configuration doesn't want.
-        drop(stock);
-        let scarce = scarce_ports(&staged.next, self.config.runtime.max_connections);
-        for warning in moves.warnings.iter().chain(&scarce) {
-            tracing::warn!("{warning}");
-        }
-        let logs = self.writers.open(&staged.next)?;
-        self.writers.follow(logs)?;
-        self.staged = Some(staged);
-        while self.is_waiting(clock::mono()) || self.is_draining() {
-            if let Some(end) = self.turn().await {
-                return Ok(Some(end));
-            }
-        }
-        let takes_over = waiting.is_some();
-        if let Some(waiting) = waiting
-            && let Some(end) = self.inherit(waiting, &mut moves).await?
-        {
-            return Ok(Some(end));
-        }
-        // Only now is it certain that they are served.
-        moves.listen()?;
-        // The last ones may have been found while another event was handled.
-        self.take_verdicts();
-        self.shares_doors = takes_over;
-        if let Some(staged) = self.staged.take() {
-            self.put_into_effect(staged.next, moves);
-        }
-        self.begin_certificates();
-        self.check_what_is_served();
-        let end = self.until_effective().await;
-        if takes_over && !matches!(end, Ok(None)) {
-            self.give_back().await;
-        }
-        // From now on the other process leaves its doors to this one.
-        self.shares_doors = false;
-        end
-    }
-
     /// Puts what the checks have found into effect.
     pub(super) fn take_verdicts(&mut self) {
         let verdicts = self.checks.take();
@@ -319,51 +264,6 @@ impl Control {
             self.fleet.publish(state, board, Vec::new());
             tracing::info!("session tickets are sealed with new keys");
         }
-    }
-
-    /// Until all shards serve. All or nothing: a listener that nobody serves is no start, and who
-    /// is told to end before it has taken another process' place leaves it to that one.
-    async fn until_effective(&mut self) -> Result<Option<End>> {
-        let version = self.fleet.state().version();
-        let is_over = |c: &Control| c.fleet.effective() >= version || c.is_told_to_leave();
-        let end = self.until("take over its listeners", START_LIMIT, is_over).await?;
-        if end.is_none() && self.is_told_to_leave() {
-            bail!("ended by a signal before it served");
-        }
-        match self.unopened.first() {
-            Some(text) if end.is_none() => Err(anyhow!("can't serve: {text}")),
-            _ => Ok(end),
-        }
-    }
-
-    /// Was it told to end while another process would still serve in its place?
-    fn is_told_to_leave(&self) -> bool {
-        self.shares_doors && self.is_draining()
-    }
-
-    /// Handles events until `done`; `Some` when one of them ended the process.
-    async fn until(
-        &mut self,
-        what: &str,
-        limit: Duration,
-        done: impl Fn(&Control) -> bool,
-    ) -> Result<Option<End>> {
-        let until = clock::mono().plus(limit);
-        while !done(self) {
-            let left = until.since(clock::mono());
-            if left.is_zero() {
-                bail!("a shard did not {what} within {} s", limit.as_secs());
-            }
-            if let Ok(Some(event)) = self.event(left).await
-                && let Some(end) = self.handle(event)
-            {
-                return match end {
-                    End::Lost(shard) => Err(anyhow!("shard {shard} ended while it started")),
-                    end => Ok(Some(end)),
-                };
-            }
-        }
-        Ok(None)
     }
 
     /// Handles events until one ends the process.
@@ -402,12 +302,12 @@ impl Control {
     }
 
     /// The next event, for at most `limit`, or less when orders wait for room.
-    async fn event(&mut self, limit: Duration) -> Result<Option<Event>, rt::Elapsed> {
+    pub(super) async fn event(&mut self, limit: Duration) -> Result<Option<Event>, rt::Elapsed> {
         let limit = if self.fleet.deliver() { limit.min(ORDER_TICK) } else { limit };
         rt::timeout(limit, self.events.recv()).await
     }
 
-    fn handle(&mut self, event: Event) -> Option<End> {
+    pub(super) fn handle(&mut self, event: Event) -> Option<End> {
         match event {
             Event::Signal(number) => match self.put_off(number) {
                 Some(step) => self.step(step),

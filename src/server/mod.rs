@@ -18,6 +18,7 @@ mod reload;
 mod seats;
 mod secret;
 mod sources;
+mod start;
 mod upgrade;
 
 use std::path::{Path, PathBuf};

@@ -12,7 +12,8 @@ use weir_core::rt;
 use weir_core::time::clock::Mono;
 use weir_l4::udp::{self, Passing};
 
-use super::{Desk, Door, each};
+use super::Desk;
+use super::doors::{Door, each};
 use crate::upgrade::flows::{Parcel, Seat};
 
 /// How often it is looked whether all is still, or the next parcel may go.
