@@ -197,7 +197,9 @@ fn members_see_the_client() {
     }
     // Deleted listeners, no flows, no sockets.
     let nobody = text(INSIDE, "", &[]);
-    reload(&server, &nobody[..nobody.find("[[listener]]").unwrap()]);
+    let none = &nobody[..nobody.find("[[listener]]").unwrap()];
+    // Without any pool it would be taken for a file that was emptied by mistake.
+    reload(&server, &format!("{none}[[pool]]\nname = \"kept\"\nprotocol = \"TCP\"\n"));
     until("the sockets to be closed", || server.descriptors() < before);
 }
 
