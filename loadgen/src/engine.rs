@@ -120,7 +120,7 @@ pub fn run_with(
         live.begin(start);
         sampler.watch(&ended);
     } else {
-        live.stop();
+        live.give_up();
     }
     let outcomes = join(shards)?;
     let mut seen = sampler.finish()?;
@@ -176,7 +176,7 @@ fn start_shards(plan: &Plan, wire: Arc<Wire>, live: &Arc<Live>) -> Result<Runnin
         match started {
             Ok(handle) => shards.push(handle),
             Err(error) => {
-                live.stop();
+                live.give_up();
                 let _ = join(shards);
                 return Err(error.into());
             }
@@ -373,7 +373,7 @@ impl<'a> Sampler<'a> {
         let so_far = self.live.snapshot();
         let refused = so_far.errors_of(ErrorClass::Connect) + so_far.errors_of(ErrorClass::Tls);
         if so_far.opened == 0 && refused >= self.plan.connections as u64 {
-            self.live.stop();
+            self.live.give_up();
         }
     }
 
@@ -504,6 +504,11 @@ fn totals(addr: SocketAddr, live: &Live, outcomes: Vec<Outcome>) -> Result<Total
     }
     let all = live.snapshot();
     let Some(recorder) = &totals.recorder else { return Err(RunError::Stopped) };
+    let measured = totals.timing.is_some_and(|timing| totals.stopped > timing.measure);
+    if live.is_interrupted() {
+        // Whoever ends a run knows why; even that nobody answered is worth a report.
+        return if measured { Ok(totals) } else { Err(RunError::Stopped) };
+    }
     let cause = |class: ErrorClass| recorder.causes[class as usize].clone();
     if all.opened == 0
         && (all.errors_of(ErrorClass::Connect) > 0 || cause(ErrorClass::Connect).is_some())
@@ -520,7 +525,7 @@ fn totals(addr: SocketAddr, live: &Live, outcomes: Vec<Outcome>) -> Result<Total
             });
         }
     }
-    if totals.timing.is_none_or(|timing| totals.stopped <= timing.measure) {
+    if !measured {
         return Err(RunError::Stopped);
     }
     if all.answers == 0 {

@@ -25,6 +25,8 @@ const STEPS: usize = 28 * OCTAVE;
 pub struct Live {
     shards: Vec<Arc<ShardLive>>,
     stop: AtomicBool,
+    /// The run stopped itself.
+    hopeless: AtomicBool,
     /// Nothing more is to be asked.
     finish: AtomicBool,
     /// Common start of all shards in nanoseconds; 0 = not yet.
@@ -35,8 +37,8 @@ impl Live {
     /// A window for a run of `plan`; all zero.
     pub fn new(plan: &Plan) -> Arc<Live> {
         let shards = (0..plan.shards()).map(|_| Arc::default()).collect();
-        let (stop, finish) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Live { shards, stop, finish, start: AtomicU64::new(0) })
+        let [stop, hopeless, finish] = std::array::from_fn(|_| AtomicBool::new(false));
+        Arc::new(Live { shards, stop, hopeless, finish, start: AtomicU64::new(0) })
     }
 
     /// Ends the run soon; it still gives a report of what was measured. From any thread, also
@@ -45,9 +47,22 @@ impl Live {
         self.stop.store(true, Relaxed);
     }
 
-    /// True once somebody asked to stop.
+    /// Ends the run because there is no point in going on.
+    pub(crate) fn give_up(&self) {
+        if !self.is_stopped() {
+            self.hopeless.store(true, Relaxed);
+            self.stop();
+        }
+    }
+
+    /// True once the run is to stop.
     pub fn is_stopped(&self) -> bool {
         self.stop.load(Relaxed)
+    }
+
+    /// Somebody asked to stop, and not the run itself.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.is_stopped() && !self.hopeless.load(Relaxed)
     }
 
     /// Has nothing more asked: the run ends when all that it has asked by then was answered or has

@@ -24,14 +24,17 @@ pub struct Sides {
     pub direct: String,
     /// Each round.
     pub rounds: Vec<Round>,
+    /// What was measured of the round in which the runs were stopped; in no figure here.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cut: Option<Cut>,
     /// What the balancer adds to a latency, seconds, by its name: p50, p99, p999, mean.
     pub added: Vec<(String, Spread)>,
     /// The balancer's processor time a request, µs (`--pid`).
     pub cpu_us_per_request: Option<Spread>,
-    /// Requests a second through the balancer.
-    pub rate_through: Spread,
+    /// Requests a second through the balancer; `None` = no round was whole.
+    pub rate_through: Option<Spread>,
     /// The same straight to the member.
-    pub rate_direct: Spread,
+    pub rate_direct: Option<Spread>,
     /// What the reader should know.
     pub notes: Vec<String>,
 }
@@ -43,6 +46,15 @@ pub struct Round {
     pub through: Side,
     /// Straight to the member.
     pub direct: Side,
+}
+
+/// A round that was not brought to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cut {
+    /// Through the balancer, as far as it came.
+    pub through: Option<Side>,
+    /// Straight to the member, likewise.
+    pub direct: Option<Side>,
 }
 
 /// One side of a round.
@@ -85,7 +97,7 @@ impl Spread {
 /// from round to round.
 ///
 /// # Errors
-/// As a run. A stop before the first whole round is an error, too.
+/// As a run. A stop before anything was measured is an error, too.
 pub fn run(
     through: &Plan,
     direct: &Plan,
@@ -94,37 +106,50 @@ pub fn run(
     on_second: &mut dyn FnMut(&str, &Second, &Snapshot),
 ) -> Result<Sides, RunError> {
     let direct = &Plan { cpu_of: CpuOf::None, admin: None, access_log: None, ..direct.clone() };
-    let mut done = Vec::new();
+    let (mut done, mut cut) = (Vec::new(), None);
     let mut notes: Vec<String> = Vec::new();
     for round in 0..rounds {
         let mut side = |plan: &Plan, name: &str| {
             let label = format!("round {} of {rounds}, {name}", round + 1);
-            control.run(plan, &mut |second, so_far| on_second(&label, second, so_far))
+            let run = control.run(plan, &mut |second, so_far| on_second(&label, second, so_far));
+            match run {
+                Err(_) if control.is_stopped() => Ok(None),
+                run => run.map(Some),
+            }
         };
-        let pair = match round % 2 {
-            0 => side(through, "through").and_then(|a| Ok((a, side(direct, "direct")?))),
-            _ => side(direct, "direct").and_then(|b| Ok((side(through, "through")?, b))),
+        let (a, b) = match round % 2 {
+            0 => (side(through, "through")?, side(direct, "direct")?),
+            _ => {
+                let b = side(direct, "direct")?;
+                (side(through, "through")?, b)
+            }
         };
-        let (a, b) = match pair {
-            Err(_) if control.is_stopped() => break,
-            pair => pair?,
-        };
-        if control.is_stopped() {
-            break;
-        }
-        for note in a.notes.iter().chain(&b.notes) {
+        for note in a.iter().chain(&b).flat_map(|report| &report.notes) {
             // The same matter comes with other figures in each round; the first will do.
             let matter = |note: &String| note.split([':', ';']).next().map(str::to_string);
             if !notes.iter().any(|known| matter(known) == matter(note)) {
                 notes.push(note.clone());
             }
         }
-        done.push(Round { through: Side::of(&a), direct: Side::of(&b) });
+        let (a, b) = (a.as_ref().map(Side::of), b.as_ref().map(Side::of));
+        match (a, b) {
+            (Some(through), Some(direct)) if !control.is_stopped() => {
+                done.push(Round { through, direct });
+            }
+            (None, None) => break,
+            (through, direct) => {
+                cut = Some(Cut { through, direct });
+                break;
+            }
+        }
+    }
+    if done.is_empty() && cut.is_none() {
+        return Err(RunError::Stopped);
     }
     if control.is_stopped() {
         notes.insert(0, format!("stopped early, after {} whole rounds", done.len()));
     }
-    sides(through, direct, done, notes).ok_or(RunError::Stopped)
+    Ok(Sides { cut, ..sides(through, direct, done, notes) })
 }
 
 impl Side {
@@ -138,12 +163,7 @@ impl Side {
     }
 }
 
-fn sides(
-    through: &Plan,
-    direct: &Plan,
-    rounds: Vec<Round>,
-    mut notes: Vec<String>,
-) -> Option<Sides> {
+fn sides(through: &Plan, direct: &Plan, rounds: Vec<Round>, mut notes: Vec<String>) -> Sides {
     let each =
         |of: &dyn Fn(&Round) -> Option<f64>| -> Vec<f64> { rounds.iter().filter_map(of).collect() };
     let added = |of: Point| {
@@ -168,17 +188,35 @@ fn sides(
                 .to_string(),
         );
     }
-    Some(Sides {
+    Sides {
         schema: "weir-loadgen-sides/1".to_string(),
         through: through.target.url.clone(),
         direct: direct.target.url.clone(),
         added,
         cpu_us_per_request: Spread::of(&each(&|round| round.through.cpu_us_per_request)),
-        rate_through: Spread::of(&each(&|round| Some(round.through.rate)))?,
-        rate_direct: Spread::of(&each(&|round| Some(round.direct.rate)))?,
+        rate_through: Spread::of(&each(&|round| Some(round.through.rate))),
+        rate_direct: Spread::of(&each(&|round| Some(round.direct.rate))),
         rounds,
+        cut: None,
         notes,
-    })
+    }
+}
+
+impl Cut {
+    fn to_text(self) -> String {
+        let mut out = "\n  The round that was stopped, as far as it came:\n".to_string();
+        for (name, side) in [("through", self.through), ("direct", self.direct)] {
+            let Some(side) = side else { continue };
+            let (rate, errors) = (units::rate(side.rate), units::count(side.errors));
+            out.push_str(&format!("  {name:<24} {rate:>12} requests/s, {errors} errors"));
+            if let Some(total) = side.total {
+                let [p50, p99] = [total.p50, total.p99].map(units::seconds);
+                out.push_str(&format!(", p50 {p50}, p99 {p99}"));
+            }
+            out.push('\n');
+        }
+        out
+    }
 }
 
 impl Sides {
@@ -211,9 +249,14 @@ impl Sides {
         if let Some(cpu) = &self.cpu_us_per_request {
             row("balancer's CPU a request", cpu, &|us| units::seconds(us / 1e6));
         }
-        row("requests/s through", &self.rate_through, &units::rate);
-        row("requests/s direct", &self.rate_direct, &units::rate);
-        out.push_str("\n  Medians over the rounds, and their lowest and highest.\n");
+        for (name, rate) in [("through", self.rate_through), ("direct", self.rate_direct)] {
+            let name = format!("requests/s {name}");
+            rate.iter().for_each(|rate| row(&name, rate, &units::rate));
+        }
+        if !self.rounds.is_empty() {
+            out.push_str("\n  Medians over the rounds, and their lowest and highest.\n");
+        }
+        self.cut.iter().for_each(|cut| out.push_str(&cut.to_text()));
         for note in &self.notes {
             out.push_str(&format!("\n! {note}\n"));
         }
@@ -237,7 +280,7 @@ mod tests {
         };
         let round = |n: f64| Round { through: side(0.003 + n, 900.0), direct: side(0.001, 1000.0) };
         let rounds = vec![round(0.0), round(0.001), round(0.0005)];
-        let sides = sides(&plan, &plan, rounds, Vec::new()).unwrap();
+        let sides = sides(&plan, &plan, rounds, Vec::new());
         let (name, spread) = &sides.added[0];
         assert_eq!(name, "p50");
         for (got, want) in [(spread.median, 0.0025), (spread.low, 0.002), (spread.high, 0.003)] {
@@ -253,7 +296,12 @@ mod tests {
         let text = sides.to_text();
         assert!(text.contains("2.50 ms   2.00 ms to 3.00 ms"), "{text}");
         assert!(text.contains("closed loop"));
-        assert!(super::sides(&plan, &plan, Vec::new(), Vec::new()).is_none());
+        let none = super::sides(&plan, &plan, Vec::new(), Vec::new());
+        let direct = Some(side(0.001, 1000.0));
+        let cut = Sides { cut: Some(Cut { through: None, direct }), ..none };
+        assert!(cut.rate_through.is_none() && cut.to_text().contains("as far as it came"));
+        let json = serde_json::to_string(&cut).unwrap();
+        assert_eq!(serde_json::from_str::<Sides>(&json).unwrap(), cut);
         assert_eq!(Spread::of(&[]), None);
     }
 }

@@ -403,7 +403,7 @@ impl Metric {
                 return Some((sides.errors() as f64, units::count(sides.errors())));
             }
             Metric::Rate => {
-                let rate = sides.rate_through.median;
+                let rate = sides.rate_through?.median;
                 return Some((rate, format!("{}/s", units::rate(rate))));
             }
             _ => return None,

@@ -575,3 +575,28 @@ fn an_interrupt_gives_a_partial_report() {
     assert_eq!(json["stopped_early"], true);
     assert!(json["requests"].as_u64().unwrap() > 0);
 }
+
+/// Who has heard nothing when it is interrupted tells that, too.
+#[test]
+fn an_interrupt_of_a_silent_target_gives_a_report() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let direct = ["--direct", url.as_str(), "--rounds", "3"];
+    for more in [&[][..], &direct] {
+        let mut command = command();
+        command.args([&url, "--connections", "2", "--duration", "600s", "--warmup", "0s", "-q"]);
+        let mut child = Running(command.args(more).stdout(Stdio::piped()).spawn().unwrap());
+        // The window has begun when the first request is there.
+        let (mut conn, _) = silent.accept().unwrap();
+        conn.read_exact(&mut [0; 16]).unwrap();
+        signal(&child.0, "INT");
+        let mut out = String::new();
+        child.0.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        assert_eq!(child.0.wait().unwrap().code(), Some(130), "{out}");
+        assert!(out.contains("stopped early"), "{out}");
+        let part = if more.is_empty() { "requests" } else { "as far as it came" };
+        assert!(out.contains(part), "{out}");
+        // The other connection of this one.
+        drop(silent.accept().unwrap());
+    }
+}
