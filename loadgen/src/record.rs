@@ -152,7 +152,8 @@ pub(crate) struct Answer {
     pub(crate) id: u64,
 }
 
-/// What came of datagrams besides answers and errors.
+/// What came of datagrams besides answers and errors, of those that were sent in the measured
+/// window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Datagrams {
     /// Sent in the measured window.
@@ -163,10 +164,14 @@ pub struct Datagrams {
     pub doubled: u64,
     /// Came back after the time limit, when they counted as lost already.
     pub late: u64,
-    /// Arrived and were none of this run.
+    /// Arrived in the window and were none of this run.
     pub strange: u64,
     /// Dropped by our own kernel instead of sent; counted as lost.
     pub not_sent: u64,
+    /// Came, and were dropped by our own kernel because our receive buffer was full; counted as
+    /// lost.
+    #[serde(default)]
+    pub missed: u64,
 }
 
 /// Length of a [`Slice`].
@@ -431,6 +436,7 @@ impl Recorder {
         mine.late += theirs.late;
         mine.strange += theirs.strange;
         mine.not_sent += theirs.not_sent;
+        mine.missed += theirs.missed;
         self.first_byte.merge(&other.first_byte);
         self.total.merge(&other.total);
         self.service.merge(&other.service);

@@ -141,7 +141,7 @@ impl Report {
     fn write_members(&self, out: &mut String) -> std::fmt::Result {
         if let Some(datagrams) = self.datagrams {
             let share = units::share(self.errors.timeout, datagrams.sent);
-            writeln!(
+            write!(
                 out,
                 "\n  datagrams    {} sent, {} lost ({share}), {} out of order, {} doubled, {} late",
                 units::count(datagrams.sent),
@@ -150,6 +150,10 @@ impl Report {
                 units::count(datagrams.doubled),
                 units::count(datagrams.late),
             )?;
+            if datagrams.strange > 0 {
+                write!(out, ", {} of nobody here", units::count(datagrams.strange))?;
+            }
+            writeln!(out)?;
         }
         // A single one says nothing.
         if self.members.len() < 2 && self.shares.is_none() {

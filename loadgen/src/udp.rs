@@ -47,6 +47,16 @@ struct Flow<'a> {
     /// One more than the highest number that came back.
     highest: u64,
     member: Name,
+    /// What was before the measured window; `None` = it has not begun.
+    before: Option<Before>,
+}
+
+/// Where a flow stood when it sent its first datagram that counts.
+struct Before {
+    /// Number of that one.
+    serial: u64,
+    not_sent: u64,
+    missed: u64,
 }
 
 /// The life of flow `slot`, which is number `number` of the run.
@@ -78,10 +88,10 @@ pub(crate) async fn run(shard: &Rc<Shard>, wire: &Wire, slot: usize, number: usi
         unanswered: 0,
         highest: 0,
         member: Name::default(),
+        before: None,
     };
     flow.go().await;
-    let dropped = flow.socket.drops();
-    shard.record(|recorder| recorder.datagrams.not_sent += dropped);
+    flow.count_drops();
     if flow.highest > 0 {
         flow.watch.closed();
     }
@@ -127,6 +137,22 @@ impl Flow<'_> {
         }
     }
 
+    /// Those that our own kernel has dropped, both ways.
+    fn count_drops(&self) {
+        let Some(before) = &self.before else { return };
+        let not_sent = self.socket.drops().saturating_sub(before.not_sent);
+        let missed = self.socket.missed().saturating_sub(before.missed);
+        self.shard.record(|recorder| {
+            recorder.datagrams.not_sent += not_sent;
+            recorder.datagrams.missed += missed;
+        });
+    }
+
+    /// Whether what comes of datagram `serial` counts.
+    fn counts(&self, serial: u64) -> bool {
+        self.before.as_ref().is_some_and(|before| serial >= before.serial)
+    }
+
     /// What arrives; `None` when `due`, or the time limit of the oldest, comes first.
     async fn wait(&self, due: Option<Mono>) -> Option<io::Result<Arrival>> {
         let mut point = pin!(async {
@@ -157,6 +183,10 @@ impl Flow<'_> {
 
     fn send(&mut self, ticket: Ticket, now: Mono) {
         let serial = self.base + self.flights.len() as u64;
+        if !ticket.warm && self.before.is_none() {
+            let (not_sent, missed) = (self.socket.drops(), self.socket.missed());
+            self.before = Some(Before { serial, not_sent, missed });
+        }
         let mut buffer = SendBuf::new();
         let run = self.wire.run;
         let size = usize::try_from(self.wire.size).unwrap_or(usize::MAX);
@@ -177,17 +207,19 @@ impl Flow<'_> {
             datagram.run == self.wire.run && datagram.flow == self.number
         };
         let Some((datagram, member, good)) = known.filter(ours) else {
-            self.shard.record(|recorder| recorder.datagrams.strange += 1);
+            let counts = self.before.is_some();
+            self.shard.record(|recorder| recorder.datagrams.strange += u64::from(counts));
             return;
         };
         let serial = datagram.serial;
+        let counts = u64::from(self.counts(serial));
         if serial < self.base {
-            self.shard.record(|recorder| recorder.datagrams.late += 1);
+            self.shard.record(|recorder| recorder.datagrams.late += counts);
             return;
         }
         let Some(flight) = self.flights.get_mut((serial - self.base) as usize) else { return };
         if flight.answered {
-            self.shard.record(|recorder| recorder.datagrams.doubled += 1);
+            self.shard.record(|recorder| recorder.datagrams.doubled += counts);
             return;
         }
         flight.answered = true;

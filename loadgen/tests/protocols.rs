@@ -14,6 +14,7 @@ use certs::Files;
 use common::until;
 use server::{plan, scripted};
 use weir_core::model::TlsVersion;
+use weir_core::time::clock::mono;
 use weir_loadgen::template::{Expect, Template};
 use weir_loadgen::{
     Delay, ErrorClass, Exchange, Length, Live, OriginSpec, OriginTls, Origins, Plan, Report, Reuse,
@@ -352,6 +353,62 @@ fn datagrams_are_matched_and_lost_ones_counted() {
     assert_eq!(report.requests, 200);
     assert!((15..=80).contains(&report.errors.timeout), "{:?}", report.errors);
     assert_eq!(report.answers + report.errors.timeout, 200);
+}
+
+/// A peer of one flow at 50 a second, whose first ten are the warm-up. It sends things back in
+/// another order, twice, too late, and what nobody asked for; until it hears nothing for 10 s.
+fn odd_peer() -> std::net::SocketAddr {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    std::thread::spawn(move || {
+        let (mut buffer, mut held, mut overdue) = ([0; 2048], None, Vec::new());
+        while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+            let datagram = buffer[..length].to_vec();
+            let send = |datagram: &[u8]| socket.send_to(datagram, peer).unwrap();
+            let now = mono();
+            match u64::from_be_bytes(*datagram[24..].first_chunk().unwrap()) {
+                5 | 17 => overdue.push((now, datagram)),
+                12 => held = Some(datagram),
+                serial => {
+                    send(&datagram);
+                    held.take().iter().for_each(|held| assert!(send(held) > 0));
+                    if matches!(serial, 3 | 15) {
+                        send(&datagram);
+                    }
+                    if matches!(serial, 4 | 19) {
+                        send(b"who are you?");
+                    }
+                }
+            }
+            overdue.retain(|(since, datagram)| {
+                let waits = now.since(*since) < Duration::from_millis(1500);
+                if !waits {
+                    send(datagram);
+                }
+                waits
+            });
+        }
+    });
+    addr
+}
+
+/// What comes back oddly is told by its kind, and what was sent in the warm-up is not.
+#[test]
+fn datagrams_out_of_order_doubled_late_and_strange() {
+    let addr = odd_peer();
+    let mut plan = plan(addr, 1, 0);
+    plan.target = Target::parse(&format!("udp://{addr}")).unwrap();
+    (plan.rate, plan.warmup) = (Some(50), Duration::from_millis(200));
+    (plan.length, plan.timeout) =
+        (Length::Duration(Duration::from_secs(4)), Duration::from_secs(1));
+    let report = run(&plan).unwrap();
+    let seen = report.datagrams.unwrap();
+    assert_eq!((seen.sent, report.answers, report.errors.timeout), (200, 199, 1), "{report:?}");
+    assert_eq!((seen.reordered, seen.doubled, seen.late, seen.strange), (1, 1, 1, 1), "{seen:?}");
+    assert_eq!((seen.not_sent, seen.missed), (0, 0));
+    let told = "1 lost (0.50 %), 1 out of order, 1 doubled, 1 late, 1 of nobody here";
+    assert!(report.to_text().contains(told), "{}", report.to_text());
 }
 
 #[test]

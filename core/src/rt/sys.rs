@@ -135,6 +135,20 @@ pub(super) fn tcp_info(fd: RawFd) -> io::Result<TcpInfo> {
     })
 }
 
+/// Datagrams that came and were dropped because the receive buffer was full (SO_MEMINFO, since
+/// 4.12).
+pub(super) fn datagrams_missed(fd: RawFd) -> io::Result<u64> {
+    const DROPS: usize = libc::SK_MEMINFO_DROPS as usize;
+    let mut raw = [0u32; DROPS + 1];
+    let mut len = size_of_val(&raw) as libc::socklen_t;
+    let place = raw.as_mut_ptr().cast();
+    // SAFETY: `place` has room for `len` bytes; any bytes make valid numbers.
+    check(unsafe {
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, place, &raw mut len)
+    })?;
+    Ok(raw[DROPS].into())
+}
+
 /// What a log line says of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpSummary {

@@ -394,3 +394,21 @@ fn what_a_held_socket_gets_waits_for_who_goes_on() {
         assert_eq!(*datagram(&server).await.data, b"four"[..]);
     });
 }
+
+/// What the kernel's buffer has no room for is counted, by the socket that missed it.
+#[test]
+fn missed_datagrams_are_counted() {
+    on_shard(|| async {
+        let ((deaf, addr), (other, _)) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+        assert_eq!(deaf.missed(), 0);
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let large = vec![7; 60_000];
+        // More than any buffer holds that a socket can have here.
+        for _ in 0..4_096 {
+            sender.send_to(&large, addr).unwrap();
+        }
+        let missed = deaf.missed();
+        assert!((1..4_096).contains(&missed), "{missed}");
+        assert_eq!(other.missed(), 0);
+    });
+}

@@ -15,7 +15,7 @@ use crate::live::Second;
 use crate::machine::Limits;
 use crate::pace::Timing;
 use crate::plan::{Length, Plan};
-use crate::record::{ErrorClass, Errors, Recorder, Tally};
+use crate::record::{Datagrams, ErrorClass, Errors, Recorder, Tally};
 use crate::setting::Setting;
 use crate::shard::{Outcome, Spent};
 use crate::shares::Shares;
@@ -271,6 +271,22 @@ impl SelfUse {
     }
 }
 
+impl Datagrams {
+    /// Loss that is our own.
+    fn note(self) -> Option<String> {
+        let Datagrams { not_sent, missed, .. } = self;
+        (not_sent + missed > 0).then(|| {
+            format!(
+                "of the lost datagrams, loadgen's own kernel dropped {} instead of sending them, \
+                 and {} that had come, since the receive buffer was full: that is no loss of the \
+                 target's. Raise net.core.rmem_max and wmem_max, or use more flows or --cores",
+                units::count(not_sent),
+                units::count(missed)
+            )
+        })
+    }
+}
+
 impl MembersUse {
     /// What is to be known of a run against them.
     fn note(self) -> Option<String> {
@@ -378,6 +394,7 @@ fn notes(report: &Report) -> Vec<String> {
             units::seconds(report.oldest_unfinished)
         ));
     }
+    notes.extend(report.datagrams.and_then(Datagrams::note));
     notes.extend(report.limits.notes());
     notes.extend(report.balancer.iter().flat_map(BalancerView::notes));
     if report.duration < 1.0 {
@@ -535,6 +552,21 @@ pub(crate) mod tests {
         let waits = note(400, 300);
         assert!(waits.contains("15 %") && !waits.contains("bottleneck"), "{waits}");
         assert_eq!(note(1000, 100), "");
+    }
+
+    #[test]
+    fn datagrams_that_we_lost_ourselves_are_told() {
+        let mut udp = plan();
+        udp.target = Target::parse("udp://127.0.0.1:1").unwrap();
+        let notes = |not_sent: u64, missed: u64| {
+            let mut shard = outcome(1999, 0);
+            let datagrams = Datagrams { not_sent, missed, ..Datagrams::default() };
+            shard.recorder.as_mut().unwrap().datagrams = datagrams;
+            report_of(&udp, vec![shard], false).notes.join("\n")
+        };
+        let told = notes(3, 4);
+        assert!(told.contains("dropped 3 instead") && told.contains("4 that had come"), "{told}");
+        assert!(!notes(0, 0).contains("datagrams"));
     }
 
     /// R4.5-1: members without time left are the bottleneck.

@@ -217,6 +217,12 @@ impl UdpSocket {
         self.0.drops.get()
     }
 
+    /// Datagrams that came and that the kernel dropped, since its buffer was full; so far, 0 where
+    /// the kernel doesn't tell. Costs a system call.
+    pub fn missed(&self) -> u64 {
+        sys::datagrams_missed(self.0.fd).unwrap_or(0)
+    }
+
     /// The address that it is bound to.
     ///
     /// # Errors
