@@ -200,6 +200,14 @@ fn notes(a: &Report, b: &Report) -> Vec<String> {
     );
     differs("the number of streams a connection", streams(a), streams(b));
     differs("the list of loadgen's cores", format!("{:?}", a.cores), format!("{:?}", b.cores));
+    let (x, y) = (&a.setting, &b.setting);
+    differs("the number under way at once", x.in_flight.to_string(), y.in_flight.to_string());
+    let size = |size: Option<u64>| size.map_or_else(|| "none".to_string(), |n| n.to_string());
+    differs("the size of a message", size(x.size), size(y.size));
+    differs("the size of all bodies", x.body.to_string(), y.body.to_string());
+    differs("the time limit", units::seconds(x.timeout), units::seconds(y.timeout));
+    differs("the host", x.host.clone(), y.host.clone());
+    differs("the kernel", x.kernel.clone(), y.kernel.clone());
     let share = |report: &Report| report.errors.total as f64 / report.requests.max(1) as f64;
     if (share(a) - share(b)).abs() > 0.001 {
         let words = |report: &Report| units::share(report.errors.total, report.requests);
@@ -304,12 +312,15 @@ mod tests {
         let mut short = report(1000..1003, 0.010);
         (short.connections, short.streams) = (7, Some(4));
         short.url = "http://elsewhere/".to_string();
+        (short.setting.in_flight, short.setting.size) = (16, Some(900));
         let told = Comparison::new(&report(1000..1020, 0.010), &short);
         assert_eq!(told.rows[0].verdict, Verdict::TooShort);
         let notes = told.notes.join("\n");
         for part in [
             "connections is 2 in A and 7 in B",
             "http://elsewhere/ in B",
+            "and 16 in B",
+            "the size of a message is none in A and 900 in B",
             "streams a connection is not limited in A and 4 in B",
         ] {
             assert!(notes.contains(part), "{part} in {notes}");
