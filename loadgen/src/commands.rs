@@ -17,6 +17,7 @@ use self::jobs::Around;
 use crate::cli::{Cli, Command, CompareArgs, IdleArgs, ReportArgs, RunArgs, ServeArgs};
 use crate::compare::Comparison;
 use crate::control::Control;
+use crate::cpu;
 use crate::engine::RunError;
 use crate::idle;
 use crate::live::{Second, Snapshot};
@@ -247,6 +248,8 @@ fn hold(args: IdleArgs) -> Result<u8, Problem> {
 fn serve(args: ServeArgs) -> Result<u8, Problem> {
     check_machine(exit::OTHER)?;
     let signals = block_signals()?;
+    // As many connections as the machine allows.
+    let _known = cpu::most_descriptors();
     let origins = jobs::start_origins(args.cores(), args.specs())?;
     for (name, addr) in origins.names().iter().zip(origins.addrs()) {
         print(&format!("{name} ready on {addr}\n"))?;

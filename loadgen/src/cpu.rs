@@ -6,6 +6,8 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
+use weir_core::net::sys;
+
 /// Ticks a second in `/proc/PID/stat`: USER_HZ, 100 on every machine that Weir runs on.
 const USER_HZ: u64 = 100;
 
@@ -134,14 +136,10 @@ pub fn allowed_cores() -> Vec<usize> {
     list.and_then(|list| crate::units::parse_cores(list.trim()).ok()).unwrap_or_default()
 }
 
-/// How many files this process may open (the soft limit); `None` where the kernel doesn't tell.
-pub fn descriptor_limit() -> Option<u64> {
-    let text = fs::read_to_string("/proc/self/limits").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    match line.split_whitespace().next()? {
-        "unlimited" => Some(u64::MAX),
-        number => number.parse().ok(),
-    }
+/// How many files this process may open, once its soft limit is raised to the hard one, which this
+/// does; `None` where the kernel doesn't tell.
+pub fn most_descriptors() -> Option<u64> {
+    sys::raise_nofile().or_else(|_| sys::nofile()).ok().map(|limit| limit.soft)
 }
 
 fn ticks(count: u64) -> Duration {
@@ -249,7 +247,7 @@ mod tests {
         process.cpu().unwrap();
         assert!(thread_cpu().is_some());
         assert!(!allowed_cores().is_empty());
-        assert!(descriptor_limit().unwrap() > 3);
+        assert!(most_descriptors().unwrap() > 3);
         assert!(Process::find(u32::MAX).is_err());
         assert_eq!(own_threads_cpu("no thread is called so"), None);
     }

@@ -483,13 +483,19 @@ impl MembersSample {
     }
 }
 
+/// Raises the limit of open files as far as it goes; an error when that is too few for `plan`.
 pub(crate) fn check_descriptors(plan: &Plan) -> Result<(), RunError> {
-    let needed = plan.connections as u64 + limits::SPARE_DESCRIPTORS;
-    match cpu::descriptor_limit() {
+    // What a member of ours accepts is a file of this process, too.
+    let (ends, why) = match plan.own_members {
+        true => (2, ", each at both ends where members run inside loadgen,"),
+        false => (1, ""),
+    };
+    let needed = plan.connections as u64 * ends + limits::SPARE_DESCRIPTORS;
+    match cpu::most_descriptors() {
         Some(limit) if limit < needed => Err(RunError::Limit(format!(
-            "{} connections need {needed} open files and this process may have {limit}: raise \
-             the limit (ulimit -n {needed}, or LimitNOFILE= of the systemd unit) or take fewer \
-             --connections",
+            "{} connections{why} need {needed} open files and this process may have {limit}: \
+             raise the hard limit (ulimit -Hn {needed}, or LimitNOFILE= of the systemd unit) or \
+             take fewer --connections",
             plan.connections
         ))),
         _ => Ok(()),

@@ -161,6 +161,8 @@ pub struct Plan {
     pub seed: u64,
     /// Whose processor time is measured.
     pub cpu_of: CpuOf,
+    /// Members run in this process and answer these requests, straight or through a balancer.
+    pub own_members: bool,
 }
 
 /// Why a plan can't be run; one sentence with cause and cure.
@@ -204,6 +206,7 @@ impl Plan {
             timeout: limits::DEFAULT_TIMEOUT,
             seed: 1,
             cpu_of: CpuOf::None,
+            own_members: false,
         }
     }
 

@@ -600,3 +600,26 @@ fn an_interrupt_of_a_silent_target_gives_a_report() {
         drop(silent.accept().unwrap());
     }
 }
+
+/// The soft limit of open files is raised to the hard one, and what members of `--serve` need is
+/// reckoned with.
+#[test]
+fn open_files_of_both_ends_are_counted() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = port.local_addr().unwrap().to_string();
+    drop(port);
+    let url = format!("http://{addr}/");
+    let run = |limit: &str| {
+        let program = assert_cmd::cargo::cargo_bin!("loadgen");
+        let script = format!("{limit}; exec \"$0\" \"$@\"");
+        let args = [&url, "--serve", &addr, "-n", "900", "--connections", "300", "-q"];
+        Command::new("sh").arg("-c").arg(script).arg(program).args(args).output().unwrap()
+    };
+    let out = run("ulimit -Sn 200");
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(!text(&out.stdout).contains("EMFILE"), "{}", text(&out.stdout));
+    let out = run("ulimit -n 500");
+    assert_eq!(out.status.code(), Some(4), "{}", text(&out.stdout));
+    let told = text(&out.stderr);
+    assert!(told.contains("both ends") && told.contains("need 664 open files"), "{told}");
+}

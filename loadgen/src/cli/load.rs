@@ -313,6 +313,7 @@ impl LoadArgs {
             warmup: time.warmup,
             timeout,
             seed: time.seed,
+            own_members: !self.members.serve.is_empty(),
             ..Plan::new(target)
         };
         finish(plan, requests.templates, &weights, paced.pids)
