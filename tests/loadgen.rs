@@ -57,13 +57,20 @@ fn the_balancers_own_view() {
     assert_eq!((request.count, response.count), (requests, requests));
     assert!((admin.forwarding.unwrap() - (request.mean - response.mean)).abs() < 1e-9);
     assert!(request.mean <= report.latency.total.unwrap().mean);
+    // One shard, which had work and slept between.
+    let busy: Vec<f64> = admin.busy.values().copied().collect();
+    assert!(matches!(busy[..], [share] if share > 0.0 && share <= 1.0), "{admin:?}");
+    assert_eq!(admin.skew, Some(1.0));
+    assert!(admin.sleeps_per_request.unwrap() > 0.0);
     let log = view.log.as_ref().unwrap();
     assert_eq!((log.asked, log.joined), (requests, requests));
     assert_eq!(log.network.unwrap().count, requests);
     assert!(log.request_time.unwrap().p50 <= report.latency.total.unwrap().max);
     assert_eq!(view.timing_header.unwrap().count, requests);
     let text = report.to_text();
-    for part in ["forwarding alone", "found in its log", "network and queues"] {
+    for part in
+        ["forwarding alone", "found in its log", "network and queues", "busiest of its shards"]
+    {
         assert!(text.contains(part), "{part} in\n{text}");
     }
     assert!(report.to_html().contains("forwarding alone"));

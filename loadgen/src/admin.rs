@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use weir_core::time::clock::mono;
 
 use crate::limits;
 use crate::prometheus::{Estimate, Scrape};
@@ -42,6 +43,16 @@ pub struct AdminView {
     pub dropped_datagrams_by: BTreeMap<String, u64>,
     /// Requests that went to another member after one had failed.
     pub retries: u64,
+    /// How busy each of its shards was: the share of the window in which it neither slept nor
+    /// polled, 0–1, by the shard's number.
+    #[serde(default)]
+    pub busy: BTreeMap<String, f64>,
+    /// Requests of the busiest shard over the mean of all; 1 = even.
+    #[serde(default)]
+    pub skew: Option<f64>,
+    /// How often a shard went to sleep, for each request.
+    #[serde(default)]
+    pub sleeps_per_request: Option<f64>,
 }
 
 impl AdminView {
@@ -59,6 +70,21 @@ impl AdminView {
             };
             after.sums_by(name, label).into_iter().filter_map(grown).collect()
         };
+        let shards = |name: &str| -> BTreeMap<String, f64> {
+            let was = before.sums_by(name, "shard");
+            let grown = |(shard, sum): (String, f64)| {
+                let more = (sum - was.get(&shard).unwrap_or(&0.0)).max(0.0);
+                (shard, more)
+            };
+            after.sums_by(name, "shard").into_iter().map(grown).collect()
+        };
+        let window = after.seconds_since(before);
+        let polled = shards("weir_shard_spin_seconds_total");
+        let rested = shards("weir_shard_sleep_seconds_total").into_iter();
+        let busy = rested.filter(|_| window > 0.0).map(|(shard, slept)| {
+            let rested = slept + polled.get(&shard).unwrap_or(&0.0);
+            (shard, (1.0 - rested / window).clamp(0.0, 1.0))
+        });
         let times = |name: &str| after.histogram(name).since(&before.histogram(name)).estimate();
         let requests = counted("weir_requests_total");
         let cpu = grown("process_cpu_seconds_total");
@@ -79,8 +105,25 @@ impl AdminView {
             refused_by: by("weir_refused_connections_total", "reason"),
             dropped_datagrams_by: by("weir_datagrams_dropped_total", "why"),
             retries: counted("weir_member_retries_total"),
+            busy: busy.collect(),
+            skew: skew(shards("weir_shard_requests_total").values().copied()),
+            sleeps_per_request: grown("weir_ring_sleeps_total")
+                .filter(|_| requests > 0)
+                .map(|sleeps| sleeps / requests as f64),
         }
     }
+
+    /// How busy the busiest shard was, 0–1; `None` where nobody says.
+    pub fn busiest(&self) -> Option<f64> {
+        self.busy.values().copied().reduce(f64::max)
+    }
+}
+
+/// The largest over the mean; `None` when there is nothing.
+fn skew(counts: impl Iterator<Item = f64> + Clone) -> Option<f64> {
+    let (sum, shards) = (counts.clone().sum::<f64>(), counts.clone().count());
+    let most = counts.reduce(f64::max)?;
+    (sum > 0.0).then(|| most * shards as f64 / sum)
 }
 
 /// Reads all metrics once.
@@ -106,6 +149,7 @@ fn fetch(admin: &Target) -> Result<Scrape, String> {
     let mut stream =
         TcpStream::connect_timeout(&admin.resolve()?, limits::SCRAPE_LIMIT).map_err(told)?;
     stream.set_read_timeout(Some(limits::SCRAPE_LIMIT)).map_err(told)?;
+    let at = mono();
     let host = &admin.authority;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(told)?;
@@ -122,7 +166,7 @@ fn fetch(admin: &Target) -> Result<Scrape, String> {
         }
     }
     match reader.head().map(|head| head.status) {
-        Some(200) => Ok(Scrape::parse(&String::from_utf8_lossy(&text))),
+        Some(200) => Ok(Scrape::parse(&String::from_utf8_lossy(&text)).taken(at)),
         Some(status) => Err(format!("{path} was answered with {status}")),
         None => Err("the answer broke off".to_string()),
     }
@@ -135,6 +179,8 @@ pub(crate) fn pause(time: Duration) {
 
 #[cfg(test)]
 mod tests {
+    use weir_core::time::clock::Mono;
+
     use super::*;
 
     /// R4.1-9: request time less the member's.
@@ -175,6 +221,37 @@ mod tests {
         assert_eq!(view.refused_connections, 3);
         assert_eq!(view.refused_by, BTreeMap::from([("cps_limit".to_string(), 3)]));
         assert!(view.dropped_datagrams_by.is_empty());
+    }
+
+    /// One shard slept half of the time, the other hardly.
+    #[test]
+    fn how_busy_the_shards_were() {
+        let text = |slept: [f64; 2], requests: [u64; 2], sleeps: u64| {
+            let mut text = format!(
+                "weir_requests_total {}\nweir_ring_sleeps_total{{shard=\"0\"}} {sleeps}\n",
+                requests[0] + requests[1]
+            );
+            for (shard, (slept, requests)) in slept.into_iter().zip(requests).enumerate() {
+                text += &format!("weir_shard_sleep_seconds_total{{shard=\"{shard}\"}} {slept}\n");
+                text += &format!("weir_shard_requests_total{{shard=\"{shard}\"}} {requests}\n");
+            }
+            text + "weir_shard_spin_seconds_total{shard=\"1\"} 0.1\n"
+        };
+        let taken = |text: &str, seconds: u64| {
+            Scrape::parse(text).taken(Mono::from_nanos(seconds * 1_000_000_000))
+        };
+        let before = taken(&text([7.0, 7.0], [100, 100], 50), 5);
+        let later = text([8.0, 7.1], [110, 130], 70).replace("} 0.1\n", "} 0.3\n");
+        let view = AdminView::between(&before, &taken(&later, 7));
+        let busy: Vec<f64> = view.busy.values().map(|busy| (busy * 100.0).round()).collect();
+        assert_eq!(busy, [50.0, 85.0]);
+        assert_eq!((view.skew, view.sleeps_per_request), (Some(1.5), Some(0.5)));
+        assert!((view.busiest().unwrap() - 0.85).abs() < 1e-9);
+        let nothing = AdminView::between(&before, &before);
+        assert_eq!(
+            (nothing.busiest(), nothing.skew, nothing.sleeps_per_request),
+            (None, None, None)
+        );
     }
 
     #[test]

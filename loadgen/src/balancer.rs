@@ -54,6 +54,13 @@ impl BalancerView {
             if let Some(each) = admin.cpu_us_per_request {
                 row("its CPU a request", units::seconds(each / 1e6));
             }
+            if let Some(busiest) = admin.busiest() {
+                let skew = admin.skew.map_or_else(String::new, |skew| format!(", skew {skew:.2}"));
+                row("busiest of its shards", format!("{:.0} %{skew}", busiest * 100.0));
+            }
+            if let Some(sleeps) = admin.sleeps_per_request {
+                row("sleeps a request", format!("{sleeps:.2}"));
+            }
             if admin.retries > 0 {
                 row("retries", units::count(admin.retries));
             }

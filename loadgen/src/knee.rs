@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::admin::AdminView;
 use crate::control::Control;
 use crate::engine::RunError;
 use crate::limits;
@@ -136,6 +137,12 @@ pub struct Try {
     pub cpu_us_per_request: Option<f64>,
     /// Cores that the target kept busy (`--pid`).
     pub cpu_cores: Option<f64>,
+    /// How busy the balancer's busiest shard was, 0–1 (`--admin`).
+    #[serde(default)]
+    pub busy: Option<f64>,
+    /// Requests of its busiest shard over the mean of all; 1 = even (`--admin`).
+    #[serde(default)]
+    pub skew: Option<f64>,
     /// It met the objective.
     pub met: bool,
     /// Why not, with what was measured.
@@ -272,6 +279,7 @@ impl Try {
             (None, Some(false)) => Some("the rate was not reached".to_string()),
             (None, _) => None,
         };
+        let admin = report.balancer.as_ref().and_then(|view| view.admin.as_ref());
         Try {
             asked,
             achieved: report.right_rate(),
@@ -280,6 +288,8 @@ impl Try {
             errors: report.errors.total,
             cpu_us_per_request: report.cpu.and_then(|cpu| cpu.us_per_request),
             cpu_cores: report.cpu.map(|cpu| cpu.seconds / cpu.over.max(1e-9)),
+            busy: admin.and_then(AdminView::busiest),
+            skew: admin.and_then(|admin| admin.skew),
             met: why.is_none(),
             why,
         }
@@ -290,12 +300,18 @@ impl Knee {
     /// As text.
     pub fn to_text(&self) -> String {
         let mut out = format!("{}  {}\n\n", self.url, self.slo.join(", "));
-        out.push_str("       asked        right       p50       p99   errors  CPU cores\n");
+        let shards = self.tries.iter().any(|tried| tried.busy.is_some());
+        out.push_str("       asked        right       p50       p99   errors  CPU cores");
+        out.push_str(if shards { "  busiest   skew\n" } else { "\n" });
         let time = |time: Option<f64>| time.map_or_else(|| "–".to_string(), units::seconds);
         for tried in &self.tries {
             let cores = tried.cpu_cores.map_or_else(|| "–".to_string(), |n| format!("{n:.2}"));
+            let busy =
+                tried.busy.map_or_else(|| "–".to_string(), |n| format!("{:.0} %", n * 100.0));
+            let skew = tried.skew.map_or_else(|| "–".to_string(), |n| format!("{n:.2}"));
+            let busy = if shards { format!(" {busy:>8} {skew:>6}") } else { String::new() };
             out.push_str(&format!(
-                "  {:>10} {:>12} {:>9} {:>9} {:>8} {cores:>10}  {}\n",
+                "  {:>10} {:>12} {:>9} {:>9} {:>8} {cores:>10}{busy}  {}\n",
                 units::count(tried.asked),
                 units::rate(tried.achieved),
                 time(tried.p50),

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use weir_core::time::clock::Mono;
 
 /// One reading of all metrics.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scrape {
     samples: Vec<Sample>,
+    at: Mono,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +25,18 @@ impl Scrape {
     /// Reads a text; lines that are none of the format are passed over.
     pub fn parse(text: &str) -> Scrape {
         let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-        Scrape { samples: lines.filter_map(sample).collect() }
+        Scrape { samples: lines.filter_map(sample).collect(), at: Mono::default() }
+    }
+
+    /// The same with the time at which it was taken.
+    #[must_use]
+    pub fn taken(self, at: Mono) -> Scrape {
+        Scrape { at, ..self }
+    }
+
+    /// Seconds from `earlier` to this one; zero where nobody has said when they were taken.
+    pub fn seconds_since(&self, earlier: &Scrape) -> f64 {
+        self.at.since(earlier.at).as_secs_f64()
     }
 
     /// Sum of all series of a metric; `None` when there are none.

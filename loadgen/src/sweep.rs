@@ -1,6 +1,8 @@
 //! `loadgen sweep`: several configurations of Weir, each started, searched for its knee and stopped
 //! again; a table, and the best one. Owns the started processes. Called by `commands`.
 
+mod finals;
+
 use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +13,8 @@ use std::process::{Child, Command, Stdio};
 use serde::{Deserialize, Serialize};
 use weir_core::time::clock::mono;
 
+pub use self::finals::Finals;
+use self::finals::two_best;
 use crate::admin::pause;
 use crate::control::Control;
 use crate::engine::RunError;
@@ -29,8 +33,12 @@ pub struct Sweep {
     pub schema: String,
     /// Each configuration, in the order in which they were given.
     pub entries: Vec<Entry>,
-    /// The file of the best one: the highest rate, then the least processor time.
+    /// The file of the best one: by the final turns, otherwise the highest rate, then the least
+    /// processor time.
     pub best: Option<PathBuf>,
+    /// The two best in turn, where there are two.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub finals: Option<Finals>,
     /// The first rate straight at a member, without a balancer, where there is one of ours: what
     /// this machine can do at all.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -169,8 +177,12 @@ pub fn run(
         };
         entries.push(Entry { config: config.clone(), knee, failure });
     }
-    let best = best(&entries).map(|entry| entry.config.clone());
-    Ok(Sweep { schema: "weir-loadgen-sweep/1".to_string(), entries, best, direct })
+    let finals = match two_best(&entries).filter(|_| !control.is_stopped()) {
+        Some(both) => Finals::run(plan, setup, both, control, on_second),
+        None => None,
+    };
+    let best = best(&entries, finals.as_ref());
+    Ok(Sweep { schema: "weir-loadgen-sweep/1".to_string(), entries, best, finals, direct })
 }
 
 /// The first rate at the member `addr` itself, twice when it misses at first; `None` when it can't
@@ -211,6 +223,18 @@ fn one(
     control: &Control,
     on_second: &mut dyn FnMut(&str, &Second, &Snapshot),
 ) -> Result<Knee, String> {
+    let (_balancer, plan) = started(plan, setup, config, control)?;
+    let found = knee::search(&plan, &setup.slo, setup.search.clone(), control, on_second);
+    found.map_err(|error| error.to_string())
+}
+
+/// A balancer with this configuration, which listens, and the plan that measures it.
+fn started(
+    plan: &Plan,
+    setup: &Setup,
+    config: &Path,
+    control: &Control,
+) -> Result<(Balancer, Plan), String> {
     let addr = plan.target.resolve()?;
     if std::net::TcpStream::connect_timeout(&addr, limits::START_LIMIT).is_ok() {
         // Or that one would be measured in the place of all.
@@ -221,45 +245,56 @@ fn one(
     let mut balancer = Balancer::start(&setup.weir, config)?;
     balancer.wait(plan, control)?;
     let plan = Plan { cpu_of: CpuOf::Processes(vec![balancer.child.id()]), ..plan.clone() };
-    let found = knee::search(&plan, &setup.slo, setup.search.clone(), control, on_second);
-    found.map_err(|error| error.to_string())
+    Ok((balancer, plan))
 }
 
-/// The highest rate wins; with equal ones the least processor time at it.
-fn best(entries: &[Entry]) -> Option<&Entry> {
-    let mut best: Option<(&Entry, u64, f64)> = None;
-    for entry in entries {
-        let Some(knee) = &entry.knee else { continue };
-        let Some(rate) = knee.rate else { continue };
-        let cost = cost(knee).unwrap_or(f64::INFINITY);
-        if best.is_none_or(|(_, most, least)| rate > most || (rate == most && cost < least)) {
-            best = Some((entry, rate, cost));
-        }
+/// The one that the final turns show to be better; where they show nothing, the highest rate wins,
+/// with equal ones the least processor time at it.
+fn best(entries: &[Entry], finals: Option<&Finals>) -> Option<PathBuf> {
+    if let Some(finals) = finals {
+        return Some(finals.configs[finals.winner.unwrap_or(0)].clone());
     }
-    best.map(|(entry, _, _)| entry)
+    let found = entries.iter().find(|entry| entry.knee.as_ref().is_some_and(|k| k.rate.is_some()));
+    match two_best(entries) {
+        Some([first, _]) => Some(first.config.clone()),
+        None => found.map(|entry| entry.config.clone()),
+    }
+}
+
+/// The last run at the knee that met the objective.
+fn at_knee(knee: &Knee) -> Option<&Try> {
+    knee.tries.iter().rev().find(|tried| Some(tried.asked) == knee.rate && tried.met)
 }
 
 /// Processor time a request at the knee, µs.
 fn cost(knee: &Knee) -> Option<f64> {
-    let at = knee.tries.iter().rev().find(|tried| Some(tried.asked) == knee.rate && tried.met)?;
-    at.cpu_us_per_request
+    at_knee(knee)?.cpu_us_per_request
 }
 
 impl Sweep {
     /// As text.
     pub fn to_text(&self) -> String {
-        let mut out = "  requests/s   CPU a request  configuration\n".to_string();
+        let seen = self.entries.iter().filter_map(|entry| at_knee(entry.knee.as_ref()?));
+        let shards = seen.clone().any(|tried| tried.busy.is_some());
+        let heads = if shards { "   busiest shard   skew" } else { "" };
+        let mut out = format!("  requests/s        p99   CPU a request{heads}  configuration\n");
         for entry in &self.entries {
-            let (rate, cpu) = match &entry.knee {
-                Some(knee) => (
-                    knee.rate.map_or_else(|| "none".to_string(), units::count),
-                    cost(knee).map_or_else(|| "–".to_string(), |us| units::seconds(us / 1e6)),
-                ),
-                None => ("failed".to_string(), "–".to_string()),
+            let known = entry.knee.as_ref().and_then(at_knee);
+            let rate = match &entry.knee {
+                Some(knee) => knee.rate.map_or_else(|| "none".to_string(), units::count),
+                None => "failed".to_string(),
             };
+            let time = |time: Option<f64>| time.map_or_else(|| "–".to_string(), units::seconds);
+            let p99 = time(known.and_then(|tried| tried.p99));
+            let cpu = time(known.and_then(|tried| tried.cpu_us_per_request).map(|us| us / 1e6));
+            let shares = match shards {
+                true => known.map_or_else(String::new, shard_columns),
+                false => String::new(),
+            };
+            let shares = if shards { format!("{shares:>23}") } else { shares };
             let mark = if self.best.as_ref() == Some(&entry.config) { "  ← best" } else { "" };
             let path = entry.config.display();
-            out.push_str(&format!("  {rate:>10} {cpu:>15}  {path}{mark}\n"));
+            out.push_str(&format!("  {rate:>10} {p99:>10} {cpu:>15}{shares}  {path}{mark}\n"));
             if let Some(failure) = &entry.failure {
                 out.push_str(&format!("! {path}: {failure}\n"));
             }
@@ -269,9 +304,18 @@ impl Sweep {
                 out.push_str(&format!("! {path}: {note}\n"));
             }
         }
+        let finals = self.finals.iter().map(|finals| format!("\n  {}\n", finals.verdict));
+        out.extend(finals);
         self.direct.iter().for_each(|tried| out.push_str(&straight_text(tried)));
         out
     }
+}
+
+/// How busy the busiest shard was, and how uneven they were.
+fn shard_columns(tried: &Try) -> String {
+    let busy = tried.busy.map_or_else(|| "–".to_string(), |busy| format!("{:.0} %", busy * 100.0));
+    let skew = tried.skew.map_or_else(|| "–".to_string(), |skew| format!("{skew:.2}"));
+    format!("{busy:>16} {skew:>6}")
 }
 
 fn straight_text(tried: &Try) -> String {
@@ -305,6 +349,8 @@ mod tests {
             errors: 0,
             cpu_us_per_request: Some(cpu),
             cpu_cores: None,
+            busy: Some(0.875),
+            skew: Some(1.25),
             met: rate.is_some(),
             why: None,
         };
@@ -328,15 +374,27 @@ mod tests {
             entry("c", Some(2000), 15.0),
             entry("d", None, 1.0),
         ];
-        assert_eq!(best(&entries).unwrap().config, PathBuf::from("c"));
-        assert!(best(&entries[3..]).is_none());
+        assert_eq!(best(&entries, None), Some(PathBuf::from("c")));
+        assert_eq!(best(&entries[..1], None), Some(PathBuf::from("a")));
+        assert!(best(&entries[3..], None).is_none());
+        let [first, second] = two_best(&entries).unwrap();
+        assert_eq!((&first.config, &second.config), (&"c".into(), &"b".into()));
+        // What the turns show goes before what the searches found.
+        let tries =
+            |met| vec![Try { met, ..entries[0].knee.as_ref().unwrap().tries[0].clone() }; 5];
+        let configs = ["c".into(), "b".into()];
+        let finals = Finals::judge(2000, configs, [tries(false), tries(true)]);
+        assert_eq!(best(&entries, Some(&finals)), Some(PathBuf::from("b")));
         let sweep = Sweep {
             schema: String::new(),
             best: Some("c".into()),
             entries: entries.into_iter().collect(),
+            finals: Some(finals),
             direct: None,
         };
-        assert!(sweep.to_text().contains("15.0 µs  c  ← best"), "{}", sweep.to_text());
+        let text = sweep.to_text();
+        assert!(text.contains("15.0 µs            88 %   1.25  c  ← best"), "{text}");
+        assert!(text.contains("busiest shard") && text.contains("b is better"), "{text}");
     }
 
     #[test]
@@ -349,7 +407,8 @@ mod tests {
         direct.why = Some("not p99<5ms: 8.00 ms".to_string());
         let entries = vec![none, entry("a", Some(1000), 1.0)];
         let direct = Some(direct);
-        let sweep = Sweep { schema: String::new(), best: Some("a".into()), entries, direct };
+        let sweep =
+            Sweep { schema: String::new(), best: Some("a".into()), finals: None, entries, direct };
         let text = sweep.to_text();
         for part in ["none", "! d: no rate met", "without a balancer", "(not p99<5ms: 8.00 ms)"] {
             assert!(text.contains(part), "{part} in {text}");

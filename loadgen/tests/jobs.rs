@@ -44,10 +44,14 @@ fn the_best_file_is_written() {
     std::fs::write(&bad, format!("--listen {addr} --error-rate 1\n")).unwrap();
     let url = format!("http://{addr}/");
     let sweep = |configs: &[&str]| {
+        let (configs, more) = match configs.iter().position(|word| *word == "--json") {
+            Some(at) => configs.split_at(at),
+            None => (configs, &[][..]),
+        };
         let job = ["sweep", &url, "--weir", &weir, "--slo", "p99<5s", "--slo", "errors<1"];
         let rates = ["--from", "100", "--most", "100", "--duration", "1s", "--warmup", "0s"];
         let files = configs.iter().flat_map(|config| ["--config", config]).collect::<Vec<_>>();
-        loadgen(&[&job[..], &rates[..], &files[..], &["--write-best", &best]].concat())
+        loadgen(&[&job[..], &rates[..], &files[..], more, &["--write-best", &best]].concat())
     };
     let out = sweep(&[&bad]);
     assert_eq!(out.status.code(), Some(3), "{}{}", text(&out.stdout), text(&out.stderr));
@@ -56,6 +60,20 @@ fn the_best_file_is_written() {
     assert_eq!(out.status.code(), Some(0), "{}{}", text(&out.stdout), text(&out.stderr));
     assert_eq!(std::fs::read_to_string(&best).unwrap(), format!("--listen {addr}\n"));
     assert!(text(&out.stdout).contains("good  ← best"), "{}", text(&out.stdout));
+    // Two that can do it have to show it in turn.
+    let also = path("also");
+    std::fs::write(&also, format!("--listen {addr} --delay 1ms\n")).unwrap();
+    let out = sweep(&[&good, &bad, &also, "--json", "-"]);
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(out.status.code(), Some(0), "{json}");
+    let finals = &json["finals"];
+    let turns = finals["tries"].as_array().unwrap();
+    assert!(turns.iter().all(|turns| turns.as_array().unwrap().len() == 5), "{finals}");
+    assert!(finals["verdict"].as_str().unwrap().contains("in turn at 100 requests"), "{finals}");
+    let winner = finals["winner"].as_u64().unwrap_or(0) as usize;
+    assert_eq!(json["best"], finals["configs"][winner]);
+    let written = std::fs::read_to_string(&best).unwrap();
+    assert_eq!(written, std::fs::read_to_string(json["best"].as_str().unwrap()).unwrap());
 }
 
 #[test]
