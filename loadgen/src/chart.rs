@@ -8,7 +8,7 @@ const SIZE: (f64, f64) = (720.0, 260.0);
 /// Room for labels: left, right, top, bottom.
 const ROOM: (f64, f64, f64, f64) = (78.0, 16.0, 12.0, 40.0);
 /// Names of the colours that the page's style gives to lines and bars.
-const COLOURS: [&str; 6] = ["c1", "c2", "c3", "c4", "c5", "c6"];
+pub(crate) const COLOURS: [&str; 6] = ["c1", "c2", "c3", "c4", "c5", "c6"];
 
 /// Where a value stands between the ends of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +124,58 @@ pub(crate) fn bars(rows: &[(String, f64, String)]) -> String {
     out + "</svg>"
 }
 
+/// One row of a chart of ranges.
+pub(crate) struct Range {
+    pub(crate) name: String,
+    /// In rising order: where the bar begins, where it ends, and where the line behind it ends. One
+    /// that is not finite stands at the end of the axis.
+    pub(crate) points: [f64; 3],
+    /// What is told when it is pointed at.
+    pub(crate) words: String,
+}
+
+/// Bars over a common logarithmic axis, each with a line to its largest value.
+pub(crate) fn ranges(rows: &[Range], words: impl Fn(f64) -> String) -> String {
+    const HEIGHT: f64 = 24.0;
+    let values = || rows.iter().flat_map(|row| row.points).filter(|v| v.is_finite() && *v > 0.0);
+    let (Some(low), Some(high)) = (values().reduce(f64::min), values().reduce(f64::max)) else {
+        return String::new();
+    };
+    let axis = Axis::logarithmic(low, high, "", words);
+    let bottom = rows.len() as f64 * HEIGHT + 4.0;
+    let mut out = format!("<svg viewBox=\"0 0 {} {}\" role=\"img\">", SIZE.0, bottom + 20.0);
+    for (n, (value, words)) in axis.marks.iter().enumerate() {
+        let at = across(axis.place(*value));
+        // The last one would stand half outside.
+        let anchor = if n + 1 == axis.marks.len() { "end" } else { "middle" };
+        let _ = write!(
+            out,
+            "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"0\" y2=\"{bottom}\"/>\
+             <text x=\"{at:.1}\" y=\"{}\" text-anchor=\"{anchor}\">{}</text>",
+            bottom + 15.0,
+            escape(words)
+        );
+    }
+    for (n, row) in rows.iter().enumerate() {
+        let top = n as f64 * HEIGHT + 4.0;
+        let [from, to, end] = row.points.map(|value| across(axis.place(value)));
+        let (name, words) = (escape(&row.name), escape(&row.words));
+        let _ = write!(
+            out,
+            "<g><title>{name}: {words}</title>\
+             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{name}</text>\
+             <line class=\"line c1\" x1=\"{from:.1}\" x2=\"{end:.1}\" y1=\"{m:.1}\" y2=\"{m:.1}\"/>\
+             <rect class=\"bar c1\" x=\"{from:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"16\"/>\
+             </g>",
+            ROOM.0 - 6.0,
+            top + 12.5,
+            (to - from).max(2.0),
+            m = top + 8.0
+        );
+    }
+    out + "</svg><p class=\"legend\">bar: p50 to p99; line: to the longest</p>"
+}
+
 fn across(place: f64) -> f64 {
     ROOM.0 + place * (SIZE.0 - ROOM.0 - ROOM.1)
 }
@@ -216,6 +268,18 @@ mod tests {
         assert_eq!(axis.place(0.0), 0.0);
         assert!(Axis::linear(0.0, "t", |v| v.to_string()).high > 0.0);
         assert!((round_step(0.3) - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn ranges_share_an_axis() {
+        let row = |name: &str, points| Range { name: name.into(), points, words: "w".into() };
+        let rows = [row("a<", [1e-4, 1e-3, 1e-2]), row("b", [1e-3, 1e-2, f64::INFINITY])];
+        let text = ranges(&rows, |v| v.to_string());
+        assert_eq!(text.matches("<rect").count(), 2);
+        assert!(text.contains("<title>a&lt;: w</title>") && text.contains("</svg>"), "{text}");
+        // The one ends where the axis does.
+        assert!(text.contains(&format!("x2=\"{:.1}\" y1=\"36.0\"", across(1.0))), "{text}");
+        assert_eq!(ranges(&[], |v| v.to_string()), "");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use std::fmt::Write;
 
-use crate::chart::{self, Axis, Line, escape};
-use crate::hist::{Bucket, Summary};
+use crate::chart::{self, Axis, Line, Range, escape};
+use crate::hist::{Bucket, Point, Summary};
 use crate::live::Second;
 use crate::record::ErrorClass;
 use crate::report::Report;
@@ -31,17 +31,19 @@ impl Report {
         }
         out.push_str(&self.figures());
         self.section(&mut out, "Latency by percentile", self.percentile_chart());
-        self.section(&mut out, "Phases", self.phase_table());
+        self.section(&mut out, "Phases", self.phases());
         self.section(&mut out, "Requests a second", self.rate_chart());
         self.section(&mut out, "Latency over time", self.time_chart());
         self.section(&mut out, "Distribution of total latency", self.distribution_bars());
-        self.section(&mut out, "Members", self.member_bars());
+        self.section(&mut out, "Members", self.members());
+        self.section(&mut out, "Datagrams", self.datagram_words().map(|words| paragraph(&words)));
         self.section(
             &mut out,
             "Drill",
             self.drill.as_ref().map(|drill| format!("<pre>{}</pre>", escape(&drill.to_text()))),
         );
         self.section(&mut out, "The balancer's own view", self.balancer_table());
+        self.section(&mut out, "Processors and memory", self.processors());
         self.section(&mut out, "Errors", self.error_table());
         let _ = writeln!(
             out,
@@ -88,40 +90,40 @@ impl Report {
     }
 
     fn percentile_chart(&self) -> Option<String> {
-        let first = self.percentiles.first()?;
-        let last = self.percentiles.last()?;
-        // The rarest share that can be told apart stands at the right end.
-        let rare = |share: f64| 1.0 / (1.0 - share).max(1e-9);
-        let most = self.percentiles.iter().rev().map(|p| p.share).find(|&share| share < 1.0);
-        let x = Axis::logarithmic(1.0, rare(most?), "share of requests", |value| {
-            match value.log10().round() as i32 {
-                0 => "0 %".to_string(),
-                1 => "90 %".to_string(),
-                2 => "99 %".to_string(),
-                nines => format!("99.{} %", "9".repeat(nines.max(3) as usize - 2)),
-            }
-        });
-        let y = Axis::logarithmic(first.time, last.time, "latency", units::seconds);
-        let points = self.percentiles.iter().filter(|point| point.share < 1.0);
-        let points = points.map(|point| (rare(point.share), point.time)).collect();
-        let line = Line { name: "total", points };
-        Some(chart::lines(&x, &y, &[line], |x, y| {
-            format!("{:.5} % took at most {}", (1.0 - 1.0 / x) * 100.0, units::seconds(y))
-        }))
+        let total = [("total", &self.percentiles[..])];
+        percentiles(&total)
+    }
+
+    /// Each phase from its median to its longest.
+    fn phases(&self) -> Option<String> {
+        let table = self.phase_table()?;
+        let named = self.latency.named().into_iter();
+        let rows = named.filter_map(|(name, phase)| Some((phase_name(name), phase?)));
+        // What nothing was measured of has no place on a logarithmic axis.
+        let rows: Vec<Range> = rows
+            .filter(|(_, phase)| phase.max > 0.0)
+            .map(|(name, phase)| Range {
+                words: format!(
+                    "p50 {}, p99 {}, max {}",
+                    units::seconds(phase.p50),
+                    units::seconds(phase.p99),
+                    units::seconds(phase.max)
+                ),
+                name,
+                points: [phase.p50, phase.p99, phase.max],
+            })
+            .collect();
+        Some(chart::ranges(&rows, units::seconds) + &table)
     }
 
     fn phase_table(&self) -> Option<String> {
-        let rows = self.latency.named().into_iter().filter_map(|(name, phase)| {
-            let name = if name == "service" { "uncorrected" } else { name };
-            Some(row(name, &phase?))
-        });
+        let rows = self
+            .latency
+            .named()
+            .into_iter()
+            .filter_map(|(name, phase)| Some(row(&phase_name(name), &phase?)));
         let rows: String = rows.collect();
-        (!rows.is_empty()).then(|| {
-            format!(
-                "<table><tr><th>phase</th><th>count</th><th>mean</th><th>p50</th><th>p90</th>\
-                 <th>p99</th><th>p99.9</th><th>max</th></tr>{rows}</table>"
-            )
-        })
+        (!rows.is_empty()).then(|| phase_rows("phase", &rows))
     }
 
     fn over_time(&self, value: impl Fn(&[Second]) -> Option<f64>) -> Vec<(f64, f64)> {
@@ -184,14 +186,31 @@ impl Report {
         (!rows.is_empty()).then(|| chart::bars(&rows))
     }
 
+    /// As the text has it.
+    fn processors(&self) -> Option<String> {
+        let mut text = String::new();
+        self.write_cpu(&mut text).ok()?;
+        (!text.is_empty()).then(|| format!("<pre>{}</pre>", escape(text.trim_matches('\n'))))
+    }
+
+    /// How many answers each gave, and how long they took.
+    fn members(&self) -> Option<String> {
+        let mut out = self.member_bars()?;
+        let told = self.members.iter().filter_map(|member| Some((member, member.total?)));
+        let rows: String = told.clone().map(|(member, total)| row(&member.name, &total)).collect();
+        let curves = told.map(|(member, _)| (member.name.as_str(), &member.percentiles[..]));
+        let curves: Vec<_> = curves.take(chart::COLOURS.len()).collect();
+        out.extend(percentiles(&curves));
+        if !rows.is_empty() {
+            out.push_str(&phase_rows("member", &rows));
+        }
+        Some(out)
+    }
+
     fn member_bars(&self) -> Option<String> {
         let rows = self.members.iter().map(|member| {
-            let words = format!(
-                "{:.2} %, {} answers, mean {}",
-                member.share * 100.0,
-                units::count(member.answers),
-                units::seconds(member.mean)
-            );
+            let share = member.share * 100.0;
+            let words = format!("{share:.2} %, {} answers", units::count(member.answers));
             (member.name.clone(), member.answers as f64, words)
         });
         let rows: Vec<_> = rows.collect();
@@ -231,16 +250,68 @@ impl Report {
     }
 }
 
+fn paragraph(words: &str) -> String {
+    format!("<p>{}</p>", escape(words))
+}
+
+/// A table of latencies; `rows` are those of [`row`].
+fn phase_rows(what: &str, rows: &str) -> String {
+    format!(
+        "<table><tr><th>{what}</th><th>count</th><th>mean</th><th>p50</th><th>p90</th>\
+         <th>p99</th><th>p99.9</th><th>max</th></tr>{rows}</table>"
+    )
+}
+
+/// A phase's name for people.
+fn phase_name(name: &str) -> String {
+    if name == "service" { "uncorrected".to_string() } else { name.replace('_', " ") }
+}
+
+/// Lines of latency by share of requests; nothing where no line has two points.
+fn percentiles(curves: &[(&str, &[Point])]) -> Option<String> {
+    let told = |curve: &[Point]| -> Vec<Point> {
+        curve.iter().filter(|point| point.share < 1.0).copied().collect()
+    };
+    let curves: Vec<(&str, Vec<Point>)> =
+        curves.iter().map(|&(name, curve)| (name, told(curve))).collect();
+    let all = || curves.iter().flat_map(|(_, curve)| curve);
+    let low = all().map(|point| point.time).reduce(f64::min)?;
+    let high = all().map(|point| point.time).reduce(f64::max)?;
+    let most = all().map(|point| point.share).reduce(f64::max)?;
+    // The rarest share that can be told apart stands at the right end.
+    let rare = |share: f64| 1.0 / (1.0 - share).max(1e-9);
+    let x = Axis::logarithmic(1.0, rare(most), "share of requests", |value| {
+        match value.log10().round() as i32 {
+            0 => "0 %".to_string(),
+            1 => "90 %".to_string(),
+            2 => "99 %".to_string(),
+            nines => format!("99.{} %", "9".repeat(nines.max(3) as usize - 2)),
+        }
+    });
+    let y = Axis::logarithmic(low, high, "latency", units::seconds);
+    let lines: Vec<Line<'_>> = curves
+        .iter()
+        .map(|(name, curve)| Line {
+            name,
+            points: curve.iter().map(|point| (rare(point.share), point.time)).collect(),
+        })
+        .collect();
+    Some(chart::lines(&x, &y, &lines, |x, y| {
+        format!("{:.5} % took at most {}", (1.0 - 1.0 / x) * 100.0, units::seconds(y))
+    }))
+}
+
 fn row(name: &str, phase: &Summary) -> String {
     let times = [phase.mean, phase.p50, phase.p90, phase.p99, phase.p999, phase.max];
     let cells = times.map(|time| format!("<td>{}</td>", units::seconds(time))).concat();
-    let name = name.replace('_', " ");
+    let name = escape(name);
     format!("<tr><td>{name}</td><td>{}</td>{cells}</tr>", units::count(phase.count))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Datagrams;
     use crate::report::Member;
     use crate::report::tests::sample;
 
@@ -248,7 +319,15 @@ mod tests {
     fn the_page_stands_alone_and_escapes() {
         let mut report = sample();
         report.url = "http://h/<script>alert(1)</script>".to_string();
-        report.members = vec![Member { name: "<i>".into(), answers: 5, share: 1.0, mean: 0.001 }];
+        report.members = vec![Member {
+            name: "<i>".into(),
+            answers: 5,
+            share: 1.0,
+            mean: 0.001,
+            total: report.latency.total,
+            percentiles: report.percentiles.clone(),
+        }];
+        report.datagrams = Some(Datagrams { sent: 17, ..Datagrams::default() });
         let second = |at: f64| Second {
             at,
             length: 1.0,
@@ -265,8 +344,20 @@ mod tests {
         for outside in ["src=", "href=", "@import", "url("] {
             assert!(!page.contains(outside), "{outside}");
         }
-        for part in ["Latency by percentile", "Phases", "Requests a second", "Members", "reset"] {
-            assert!(page.contains(part), "{part}");
+        for part in [
+            "Latency by percentile",
+            "Phases",
+            "Requests a second",
+            "Members",
+            "reset",
+            // A chart of the phases, and one of each member's latencies.
+            "<title>first byte: p50 1.00 ms, p99 1.00 ms, max no answer</title>",
+            "&lt;i&gt;: 90.00000 % took at most 2.00 ms",
+            "17 sent",
+            "loadgen&#39;s CPU",
+            "resident",
+        ] {
+            assert!(page.contains(part), "{part} in {page}");
         }
         assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
         assert!(page.matches("<circle").count() < 1500, "long runs are drawn with fewer points");

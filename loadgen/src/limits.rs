@@ -43,6 +43,8 @@ pub const MAX_IDS: usize = 1 << 20;
 pub const MAX_COOKIES: usize = 64;
 /// Members that a report tells apart; those beyond are counted together.
 pub const MAX_MEMBERS: usize = 1_024;
+/// Members whose latencies a shard keeps each by itself.
+pub const MEMBER_HISTS: usize = 32;
 /// Smallest and largest datagram payload.
 pub const DATAGRAM_SIZE: (u64, u64) = (48, 65_507);
 /// Bytes of a message unless the plan says otherwise.

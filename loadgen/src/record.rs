@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use weir_core::time::clock::Mono;
 
 use crate::hist::Hist;
-use crate::limits::{MAX_IDS, MAX_MEMBERS, MAX_SLICES};
+use crate::limits::{MAX_IDS, MAX_MEMBERS, MAX_SLICES, MEMBER_HISTS};
 use crate::noted::{Name, ServerTiming};
 
 /// How a request can fail. All but the last two leave it without an answer.
@@ -187,12 +187,15 @@ pub struct Slice {
 }
 
 /// Answers of one member.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Tally {
     pub(crate) name: Name,
     pub(crate) answers: u64,
     /// Sum of their total latencies.
     pub(crate) time: Duration,
+    /// Their total latencies; `None` beyond the first [`MEMBER_HISTS`] members, of which each shard
+    /// has to have met it early enough.
+    pub(crate) spread: Option<Box<Hist>>,
 }
 
 /// The measured window of one shard.
@@ -317,7 +320,9 @@ impl Recorder {
         self.first_byte.record(answer.first_byte.since(answer.start));
         self.body.record(answer.done.since(answer.first_byte));
         self.total.record(total);
-        self.tally(answer.member, 1, total);
+        if let Some(spread) = self.tally(answer.member, 1, total) {
+            spread.iter_mut().for_each(|spread| spread.record(total));
+        }
         self.moved += u64::from(answer.moved);
         self.datagrams.reordered += u64::from(answer.overtaken);
         answer.timing.connect.into_iter().for_each(|took| self.member_connect.record(took));
@@ -347,19 +352,26 @@ impl Recorder {
     }
 
     /// Counts answers of a member; of nobody when the name is empty.
-    fn tally(&mut self, name: Name, answers: u64, time: Duration) {
+    fn tally(
+        &mut self,
+        name: Name,
+        answers: u64,
+        time: Duration,
+    ) -> Option<&mut Option<Box<Hist>>> {
         if name.is_empty() {
-            return;
+            return None;
         }
         let full = self.members.len() >= MAX_MEMBERS;
         let place = self.members.iter().position(|tally| tally.name == name);
         let place = place.unwrap_or(if full { MAX_MEMBERS - 1 } else { self.members.len() });
         if place == self.members.len() {
-            self.members.push(Tally { name, answers: 0, time: Duration::ZERO });
+            let spread = (place < MEMBER_HISTS).then(|| Hist::new().ok().map(Box::new)).flatten();
+            self.members.push(Tally { name, answers: 0, time: Duration::ZERO, spread });
         }
         let tally = &mut self.members[place];
         tally.answers += answers;
         tally.time += time;
+        Some(&mut tally.spread)
     }
 
     /// Counts connections by what their handshakes agreed on.
@@ -412,7 +424,12 @@ impl Recorder {
         self.member_connect.merge(&other.member_connect);
         self.member_header.merge(&other.member_header);
         for tally in other.members {
-            self.tally(tally.name, tally.answers, tally.time);
+            let Some(spread) = self.tally(tally.name, tally.answers, tally.time) else { continue };
+            match (&mut *spread, tally.spread) {
+                (Some(mine), Some(theirs)) => mine.merge(&theirs),
+                // A part of the answers would be shown as all.
+                _ => *spread = None,
+            }
         }
         self.moved += other.moved;
         self.resumed += other.resumed;

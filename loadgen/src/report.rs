@@ -150,7 +150,7 @@ pub struct Agreed {
 }
 
 /// Answers of one member.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Member {
     /// What its answers call it.
     pub name: String,
@@ -160,6 +160,12 @@ pub struct Member {
     pub share: f64,
     /// Mean total latency of its answers, seconds.
     pub mean: f64,
+    /// Their total latency in figures; absent where there are very many members.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub total: Option<Summary>,
+    /// The same by share of answers.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub percentiles: Vec<Point>,
 }
 
 /// Requests a second.

@@ -87,8 +87,7 @@ mod tests {
         let member = |&(name, answers): &(&str, u64)| Member {
             name: name.to_string(),
             answers,
-            share: 0.0,
-            mean: 0.0,
+            ..Member::default()
         };
         counts.iter().map(member).collect()
     }

@@ -138,36 +138,48 @@ impl Report {
         Ok(())
     }
 
+    pub(crate) fn datagram_words(&self) -> Option<String> {
+        let datagrams = self.datagrams?;
+        let strange = match datagrams.strange {
+            0 => String::new(),
+            strange => format!(", {} of nobody here", units::count(strange)),
+        };
+        Some(format!(
+            "{} sent, {} lost ({}), {} out of order, {} doubled, {} late{strange}",
+            units::count(datagrams.sent),
+            units::count(self.errors.timeout),
+            units::share(self.errors.timeout, datagrams.sent),
+            units::count(datagrams.reordered),
+            units::count(datagrams.doubled),
+            units::count(datagrams.late),
+        ))
+    }
+
     fn write_members(&self, out: &mut String) -> std::fmt::Result {
-        if let Some(datagrams) = self.datagrams {
-            let share = units::share(self.errors.timeout, datagrams.sent);
-            write!(
-                out,
-                "\n  datagrams    {} sent, {} lost ({share}), {} out of order, {} doubled, {} late",
-                units::count(datagrams.sent),
-                units::count(self.errors.timeout),
-                units::count(datagrams.reordered),
-                units::count(datagrams.doubled),
-                units::count(datagrams.late),
-            )?;
-            if datagrams.strange > 0 {
-                write!(out, ", {} of nobody here", units::count(datagrams.strange))?;
-            }
-            writeln!(out)?;
+        if let Some(datagrams) = self.datagram_words() {
+            writeln!(out, "\n  datagrams    {datagrams}")?;
         }
         // A single one says nothing.
         if self.members.len() < 2 && self.shares.is_none() {
             return Ok(());
         }
-        writeln!(out, "\n  member                        answers     share       mean")?;
+        writeln!(
+            out,
+            "\n  member                        answers     share       mean       p50       p99"
+        )?;
         for member in self.members.iter().take(MEMBER_ROWS) {
+            let point = |of: fn(&Summary) -> f64| {
+                member.total.map_or_else(|| "–".to_string(), |total| units::seconds(of(&total)))
+            };
             writeln!(
                 out,
-                "  {:<25}{:>12} {:>8.2} % {:>10}",
+                "  {:<25}{:>12} {:>8.2} % {:>10} {:>9} {:>9}",
                 member.name,
                 units::count(member.answers),
                 member.share * 100.0,
-                units::seconds(member.mean)
+                units::seconds(member.mean),
+                point(|total| total.p50),
+                point(|total| total.p99)
             )?;
         }
         if let Some(shares) = &self.shares {
@@ -223,7 +235,7 @@ impl Report {
         rows.try_for_each(|(name, value)| writeln!(out, "    {name:<30} {value}"))
     }
 
-    fn write_cpu(&self, out: &mut String) -> std::fmt::Result {
+    pub(crate) fn write_cpu(&self, out: &mut String) -> std::fmt::Result {
         if self.cpu.is_none() && self.loadgen_cpu.is_none() && self.members_cpu.is_none() {
             return Ok(());
         }

@@ -576,8 +576,7 @@ mod tests {
         let member = |name: &str, answers| crate::report::Member {
             name: name.to_string(),
             answers,
-            share: 0.0,
-            mean: 0.0,
+            ..crate::report::Member::default()
         };
         let weights = [("a".to_string(), 1), ("b".to_string(), 3)];
         let shares = |a, b| Shares::test(&weights, &[member("a", a), member("b", b)]);

@@ -328,6 +328,8 @@ fn members(tallies: &[Tally]) -> Vec<Member> {
         answers: tally.answers,
         share: tally.answers as f64 / all.max(1) as f64,
         mean: tally.time.as_secs_f64() / tally.answers.max(1) as f64,
+        total: tally.spread.as_ref().and_then(|spread| spread.summary()),
+        percentiles: tally.spread.as_ref().map_or_else(Vec::new, |spread| spread.curve(0)),
     };
     let mut members: Vec<Member> = tallies.iter().map(member).collect();
     members.sort_by(|a, b| a.name.cmp(&b.name));
