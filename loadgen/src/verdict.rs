@@ -248,7 +248,7 @@ impl FailIf {
         };
         match fits {
             true => Ok(()),
-            false => Err(format!("`{self}` can never hold: {why}, or leave the condition out")),
+            false => Err(format!("`{self}` can never hold: {why} (or leave the condition out)")),
         }
     }
 
