@@ -107,7 +107,8 @@ pub const FULL_BEFORE_LARGE: u8 = 2;
 /// … and little-filled large ones in a row after which it goes back.
 pub const SPARSE_BEFORE_SMALL: u8 = 8;
 
-/// Pipes of a shard, two descriptors each, for bulk data that is spliced; a session takes two …
+/// Pipes of a shard, two descriptors each, for bulk data that is spliced; a session takes two, an
+/// answer's body one …
 pub const PIPES: usize = 32;
 /// … and bytes that one holds: as many pages, of which received data often fills a part only.
 pub const PIPE_BYTES: usize = 256 << 10;

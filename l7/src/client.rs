@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use weir_core::rt::{Lease, Payload, Timer};
+use weir_core::rt::{Lease, Payload, TcpStream, Timer};
 use weir_core::table::{Site, Ticket};
 use weir_core::tls::Stream;
 
@@ -141,6 +141,14 @@ impl Client {
         match &self.way {
             Way::Alone(front) => front,
             Way::Stream(lane) => lane.front(),
+        }
+    }
+
+    /// Its connection, where that is its own and in clear text.
+    pub(crate) fn plain(&self) -> Option<&TcpStream> {
+        match &self.way {
+            Way::Alone(front) => front.stream.plain(),
+            Way::Stream(_) => None,
         }
     }
 

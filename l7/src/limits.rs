@@ -23,6 +23,10 @@ pub(crate) const MAX_TRAILER_BYTES: u32 = 65_536;
 pub(crate) const COPY_MAX: usize = SMALL_LEASE;
 /// Body bytes still to come from which on a stream is told to use large leases.
 pub(crate) const BULK_BYTES: u64 = 32_768;
+/// Body bytes still to come from which on they are moved through a pipe, if they may be.
+pub(crate) const HAUL_BYTES: u64 = 98_304;
+/// How long a pipe is kept while no bytes come for it.
+pub(crate) const HAUL_QUIET: Duration = Duration::from_millis(weir_core::limits::SPLICE_QUIET_MS);
 /// Body pieces that one exchange moves before the other tasks have a turn.
 pub(crate) const PIECES_PER_TURN: usize = 16;
 /// Interim (1xx) answers that a member may give to one request.

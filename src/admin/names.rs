@@ -221,7 +221,7 @@ metrics! {
     RING_DATAGRAMS_DROPPED Counter "weir_ring_datagrams_dropped_total" ["shard"],
         "Datagrams that were dropped instead of sent: the socket was full, or the kernel refused.";
     RING_SPLICED_BYTES Counter "weir_ring_spliced_bytes_total" ["shard"],
-        "Bytes of TCP sessions that went from socket to socket through pipes, uncopied.";
+        "Bytes of TCP, tunnels and HTTP answers that went through pipes, uncopied.";
     RING_TASK_PANICS Counter "weir_ring_task_panics_total" ["shard"],
         "Connections ended by a panic; every one is a bug.";
     RING_TASKS Gauge "weir_ring_tasks" ["shard"],

@@ -11,6 +11,7 @@ mod churn;
 mod differential;
 mod drain;
 mod flapping;
+mod hauls;
 mod large;
 mod nginx;
 mod pressure;

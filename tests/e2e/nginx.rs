@@ -26,6 +26,7 @@ impl Nginx {
     pub fn start(names: &[&str]) -> Nginx {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("page"), vec![b'p'; PAGE]).unwrap();
+        std::fs::create_dir(folder.path().join("files")).unwrap();
         let held: Vec<Socket> = names.iter().map(|_| hold_port()).collect();
         let address = |s: &Socket| s.local_addr().unwrap().as_socket().unwrap();
         let addrs: Vec<SocketAddr> = held.iter().map(address).collect();
@@ -41,6 +42,11 @@ impl Nginx {
             until("nginx to listen", || TcpStream::connect(addr).is_ok());
         }
         nginx
+    }
+
+    /// The folder of what stands under `/files/`.
+    pub fn files(&self) -> PathBuf {
+        self.folder.path().join("files")
     }
 
     /// Requests that the member of this name has answered, by its log.
@@ -89,7 +95,8 @@ fn text(folder: &Path, names: &[&str], addrs: &[SocketAddr]) -> String {
         writeln!(
             text,
             "server {{ listen {addr} reuseport; access_log {} line;\n\
-             location / {{ return 200 '{name}'; }}\nlocation = /page {{ root {at}; }} }}",
+             location / {{ return 200 '{name}'; }}\nlocation = /page {{ root {at}; }}\n\
+             location /files/ {{ root {at}; sendfile on; }} }}",
             log.display()
         )
         .unwrap();

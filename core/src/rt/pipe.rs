@@ -1,7 +1,8 @@
 //! Pipes of a shard, through which bytes go from one socket to another without being copied. Owns
-//! the descriptors: a pool of bounded size, from which they are taken in pairs, one a direction, so
-//! that no direction of a session waits for a pipe that the other one holds. `stream::splice` fills
-//! and drains them; `net::relay` decides who has them, and for how long.
+//! the descriptors: a pool of bounded size, from which sessions take them in pairs, one a
+//! direction, so that no direction waits for a pipe that the other one holds, and bodies of HTTP
+//! one by one. `stream::splice` fills and drains them; `net::relay` and `net::haul` decide who has
+//! them, and for how long.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
@@ -48,9 +49,14 @@ impl Pipe {
         })
     }
 
-    /// Whether `pair` would have two, unless the kernel refuses.
-    pub fn spare() -> bool {
-        shard::with(|shard| shard.features.splice && shard.pipes.spare(shard.now()) >= 2)
+    /// One empty pipe; `None` as with `pair`.
+    pub fn one() -> Option<Pipe> {
+        shard::with(|shard| shard.features.splice.then(|| shard.pipes.take(shard)).flatten())
+    }
+
+    /// Whether so many could be had, unless the kernel refuses.
+    pub fn spare(pipes: usize) -> bool {
+        shard::with(|shard| shard.features.splice && shard.pipes.spare(shard.now()) >= pipes)
     }
 
     /// Bytes in it.

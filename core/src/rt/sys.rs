@@ -259,18 +259,28 @@ pub(super) fn splice(from: RawFd, to: RawFd, most: usize) -> Result<usize, i32> 
     told(unsafe { libc::splice(from, none, to, none, most, flags) })
 }
 
-/// Receives a piece, without waiting, and puts it into an empty pipe; as `splice` tells.
-pub(super) fn copy_into_pipe(socket: RawFd, pipe: RawFd) -> Result<usize, i32> {
+/// Receives a piece, of at most `most` bytes, without waiting, and puts it into an empty pipe; as
+/// `splice` tells.
+pub(super) fn copy_into_pipe(socket: RawFd, pipe: RawFd, most: usize) -> Result<usize, i32> {
     // A write of so many bytes goes into an empty pipe as a whole, whatever its size (pipe(7)).
     let mut piece = [0u8; libc::PIPE_BUF];
     let place = piece.as_mut_ptr().cast();
     // SAFETY: `place` has room for as many bytes as are asked for.
-    let came = told(unsafe { libc::recv(socket, place, piece.len(), libc::MSG_DONTWAIT) })?;
+    let came =
+        told(unsafe { libc::recv(socket, place, most.min(piece.len()), libc::MSG_DONTWAIT) })?;
     if came == 0 {
         return Ok(0);
     }
     // SAFETY: the first `came` bytes of the array are valid.
     told(unsafe { libc::write(pipe, piece.as_ptr().cast(), came) })
+}
+
+/// Whether bytes have arrived that nobody has received; also when the kernel doesn't say.
+pub(super) fn has_unread(socket: RawFd) -> bool {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `bytes` is what FIONREAD writes to.
+    let asked = unsafe { libc::ioctl(socket, libc::FIONREAD, &raw mut bytes) };
+    asked < 0 || bytes > 0
 }
 
 /// A count of bytes, or the number of the error.

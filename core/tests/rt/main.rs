@@ -3,6 +3,7 @@
 
 mod basics;
 mod edges;
+mod haul;
 mod linked;
 mod relay;
 mod spin;

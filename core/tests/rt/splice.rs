@@ -24,7 +24,7 @@ fn spliced_at_all() -> bool {
 }
 
 /// Sends all of `data` in large pieces, as a busy peer does, then FIN if `end`.
-async fn pour(stream: &TcpStream, data: &[u8], end: bool) {
+pub async fn pour(stream: &TcpStream, data: &[u8], end: bool) {
     for piece in data.chunks(1 << 20) {
         let mut buf = rt::SendBuf::new();
         buf.extend_from_slice(piece);
@@ -37,7 +37,7 @@ async fn pour(stream: &TcpStream, data: &[u8], end: bool) {
 }
 
 /// Reads exactly so many bytes.
-async fn read_exactly(stream: &TcpStream, bytes: usize) -> Vec<u8> {
+pub async fn read_exactly(stream: &TcpStream, bytes: usize) -> Vec<u8> {
     let mut all = Vec::new();
     while all.len() < bytes {
         let lease = stream.recv().await.unwrap().expect("the end came early");
@@ -48,7 +48,7 @@ async fn read_exactly(stream: &TcpStream, bytes: usize) -> Vec<u8> {
 }
 
 /// Runs `work` beside; tells when it is done.
-fn beside(work: impl Future<Output = ()> + 'static) -> Rc<Cell<bool>> {
+pub fn beside(work: impl Future<Output = ()> + 'static) -> Rc<Cell<bool>> {
     let done = Rc::new(Cell::new(false));
     let place = Rc::clone(&done);
     rt::spawn(async move {
@@ -59,7 +59,7 @@ fn beside(work: impl Future<Output = ()> + 'static) -> Rc<Cell<bool>> {
 }
 
 /// Waits for it, for half of the time that the whole test has.
-async fn until(what: &str, condition: impl Fn() -> bool) {
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
     let holds = async {
         while !condition() {
             rt::sleep(Duration::from_millis(1)).await;
@@ -250,7 +250,7 @@ fn resets_in_the_midst_are_told() {
     });
 }
 
-async fn read_at_least(stream: &TcpStream, bytes: usize) {
+pub async fn read_at_least(stream: &TcpStream, bytes: usize) {
     let mut got = 0;
     while got < bytes {
         got += stream.recv().await.unwrap().expect("the end came early").len();
@@ -354,9 +354,9 @@ fn small_pipes_are_left_alone() {
     let stats = Arc::new(RingStats::default());
     let faults = FaultPlan { seed: 3, small_pipe: 1_000, ..FaultPlan::default() };
     let (end, moved) = on_counting_shard(&stats, faults, || async {
-        assert_eq!(Pipe::spare(), spliced_at_all());
+        assert_eq!(Pipe::spare(2), spliced_at_all());
         let relayed = exchange(pattern(12_000_000, 11), pattern(300, 13)).await;
-        assert!(!Pipe::spare() && Pipe::pair().is_none());
+        assert!(!Pipe::spare(2) && Pipe::pair().is_none());
         relayed
     });
     assert_eq!((end, moved.to_member, moved.to_client), (End::Finished, 12_000_000, 300));

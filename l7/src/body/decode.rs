@@ -109,6 +109,14 @@ impl Decoder {
         }
     }
 
+    /// So many bytes of a body with a length went another way.
+    pub(crate) fn pass(&mut self, bytes: u64) {
+        if let State::Length(left) = self.state {
+            let left = left.saturating_sub(bytes);
+            self.state = if left == 0 { State::End } else { State::Length(left) };
+        }
+    }
+
     /// Takes the next step through `input`, which begins where the step before ended. After the
     /// end it takes nothing.
     #[inline]

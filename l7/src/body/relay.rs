@@ -71,6 +71,17 @@ impl Relay {
         self.decoder.expected() > BULK_BYTES
     }
 
+    /// Bytes still to come of a body that goes out as it comes, whose head told their number.
+    pub(crate) fn plain_left(&self) -> Option<u64> {
+        let plain = self.frame == Frame::Plain && self.decoder.has_length();
+        plain.then(|| self.decoder.expected())
+    }
+
+    /// So many bytes of such a body went another way.
+    pub(crate) fn pass(&mut self, bytes: u64) {
+        self.decoder.pass(bytes);
+    }
+
     /// How long it is only its end tells, which has not come.
     pub(crate) fn is_open_ended(&self) -> bool {
         !self.decoder.ended() && !self.decoder.has_length()

@@ -18,6 +18,7 @@ impl Exchange {
         let verdict = error.verdict();
         let (id, Verdict { status, side, .. }) = (self.identity.id.text(), verdict);
         tracing::debug!(request = %id, status, ?side, %error, "request failed");
+        self.leave_haul(client);
         if let Some(attempt) = &mut self.attempt {
             attempt.end(Some(error));
         }

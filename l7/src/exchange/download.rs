@@ -4,6 +4,7 @@ use std::io;
 use std::task::{Context, Poll};
 
 use weir_core::limits::MAX_HEAD_BYTES;
+use weir_core::net::haul::Haul;
 use weir_core::rt::{Lease, Payload, SendBuf};
 
 use super::Exchange;
@@ -16,7 +17,9 @@ use crate::message::{ClientSide, Response, ResponseFacts};
 /// State of the download.
 #[derive(Debug, Default)]
 pub(super) struct Download {
-    relay: Relay,
+    pub(super) relay: Relay,
+    /// The body's rest goes through a pipe, or is about to.
+    pub(super) haul: Option<Haul>,
     /// To be posted to the client as soon as it takes more.
     pub(super) out: Option<Payload>,
     /// A head that came in several leases.
@@ -46,7 +49,7 @@ impl Download {
 
     /// The client has to take something before anything else can happen.
     pub(super) fn blocked(&self) -> bool {
-        self.out.is_some()
+        self.out.is_some() || self.haul.as_ref().is_some_and(Haul::is_blocked)
     }
 
     /// Some byte of an answer has come.
@@ -97,6 +100,9 @@ impl Exchange {
                 self.received(client);
             }
             if self.download.out.is_some() && !self.post_to_client(cx, client)? {
+                return Ok(Down::Waits);
+            }
+            if self.download.haul.is_some() && self.drive_haul(cx, client, budget)?.is_pending() {
                 return Ok(Down::Waits);
             }
             if self.download.ended() {
@@ -228,7 +234,7 @@ impl Exchange {
             None => match self.answer_head(&lease, client)? {
                 Some((len, out)) => {
                     lease.advance(len);
-                    self.answer_head_done(out, lease)
+                    self.answer_head_done(out, lease, client)
                 }
                 None => {
                     let mut gathered = SendBuf::new();
@@ -247,13 +253,18 @@ impl Exchange {
                     return Ok(());
                 };
                 lease.advance(len.saturating_sub(before).min(lease.len()));
-                self.answer_head_done(out, lease)
+                self.answer_head_done(out, lease, client)
             }
         }
     }
 
     /// Behind a head: of the final answer the body, of an interim one the next head.
-    fn answer_head_done(&mut self, out: Option<SendBuf>, lease: Lease) -> Result<(), Error> {
+    fn answer_head_done(
+        &mut self,
+        out: Option<SendBuf>,
+        lease: Lease,
+        client: &Client,
+    ) -> Result<(), Error> {
         if self.download.switched {
             self.download.out = match out {
                 Some(head) => Some((head, lease).into()),
@@ -267,6 +278,7 @@ impl Exchange {
             {
                 connection.stream.expect_bulk(true);
                 self.download.bulk = true;
+                self.begin_haul(client);
             }
             return self.relay_answer(out, lease);
         }
@@ -397,7 +409,11 @@ impl Exchange {
             download.out = head.map(Into::into);
             return Ok(());
         }
+        let len = lease.len();
         let piece = download.relay.push(head, lease).map_err(|_| Error::BadAnswer)?;
+        if let Some(haul) = &mut download.haul {
+            haul.pass(len);
+        }
         download.out = piece.payload;
         download.reusable &= piece.rest.is_none();
         if download.bulk && download.relay.ended() {

@@ -1,13 +1,14 @@
 //! The heart: one request on one client connection and one member. Owns the order of things (read
 //! the head, choose a member, get a connection, relay both ways at once, answer for what went
 //! wrong). A state machine polled by the connection's task; its box is used again for the next
-//! request. `upload` and `download` are its two directions, `wait` sets every wait's time limit,
-//! `answer` speaks for Weir, `tunnel` is what comes after a 101, `stream` is what HTTP/2 does
-//! otherwise, `note` remembers what the log and the metrics say.
+//! request. `upload` and `download` are its two directions, `haul` takes large answers past it,
+//! `wait` sets every wait's time limit, `answer` speaks for Weir, `tunnel` is what comes after a
+//! 101, `stream` is what HTTP/2 does otherwise, `note` remembers what the log and the metrics say.
 
 mod answer;
 mod attempt;
 mod download;
+mod haul;
 mod head;
 mod note;
 mod retry;

@@ -5,12 +5,14 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use weir_core::net::haul::Haul;
 use weir_core::rt;
 use weir_core::time::clock::Mono;
 
 use super::{Exchange, Step};
 use crate::client::Client;
 use crate::error::Error;
+use crate::limits::HAUL_QUIET;
 use crate::mux::Lane;
 use crate::pace::{Arrivals, Departures};
 
@@ -69,7 +71,13 @@ impl Exchange {
             self.set_limit(waits, fresh, client);
         }
         while client.timer.poll_expired(cx).is_ready() {
-            if let Err(error) = self.limit_over(waits, client) {
+            let quiet = waits == Waits::Answer;
+            if quiet && self.download.haul.as_ref().is_some_and(Haul::is_empty) {
+                // Nothing has come for a while: the rest of the limit without a pipe.
+                self.leave_haul(client);
+                client.timer.set(limit(waits, client).saturating_sub(HAUL_QUIET));
+                cx.waker().wake_by_ref();
+            } else if let Err(error) = self.limit_over(waits, client) {
                 return Poll::Ready(Err(error));
             }
         }
@@ -92,6 +100,9 @@ impl Exchange {
     fn set_limit(&mut self, waits: Waits, fresh: bool, client: &Client) {
         let limit = limit(waits, client);
         let sent = match waits {
+            Waits::Answer if self.download.haul.is_some() => {
+                return client.timer.set(limit.min(HAUL_QUIET));
+            }
             Waits::Head | Waits::Body | Waits::Answer => return client.timer.set(limit),
             Waits::Reader => client.bytes_sent(),
             Waits::Taker => self.upstream().map_or(0, |c| c.stream.bytes_sent()),

@@ -320,7 +320,7 @@ impl Relay {
     fn halt(&mut self, streams: Streams<'_, impl Side>, fast: Peer) -> bool {
         self.pace.reset();
         let (Some(client), Some(member)) = streams.plain() else { return false };
-        let spare = Pipe::spare();
+        let spare = Pipe::spare(2);
         if spare {
             match fast {
                 Peer::Client => client.pause(),

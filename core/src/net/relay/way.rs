@@ -163,7 +163,9 @@ impl Way {
     /// As `receive`, into the pipe.
     fn fill(&mut self, cx: &mut Context<'_>, from: &impl Side, pace: &mut Pace) -> bool {
         let (Held::Pipe(pipe), Some(from)) = (&mut self.held, from.plain()) else { return false };
-        let Poll::Ready(received) = from.poll_fill(cx, pipe) else { return false };
+        let Poll::Ready(received) = from.poll_fill(cx, pipe, limits::PIPE_BYTES) else {
+            return false;
+        };
         match received {
             Ok(0) => self.flow = Flow::Ending,
             Ok(bytes) => {

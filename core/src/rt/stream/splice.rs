@@ -12,7 +12,6 @@ use std::task::{Context, Poll};
 use io_uring::{opcode, types};
 
 use super::{StreamInner, TcpStream};
-use crate::limits;
 use crate::rt::ops::{Op, OpId};
 use crate::rt::pipe::Pipe;
 use crate::rt::shard::{self, Shard};
@@ -35,6 +34,21 @@ impl TcpStream {
         self.0.recv.in_flight()
     }
 
+    /// Ready once no receive is in flight; what it has brought may wait. One task may wait at a
+    /// time.
+    pub fn poll_paused(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_receiving() {
+            return Poll::Ready(());
+        }
+        self.0.recv.wait(cx.waker());
+        Poll::Pending
+    }
+
+    /// Whether bytes stand in the socket that nobody has received. A system call.
+    pub fn has_unread(&self) -> bool {
+        sys::has_unread(self.0.fd)
+    }
+
     /// Makes a paused stream without a send in flight ready for `poll_fill` and `poll_drain`.
     ///
     /// # Errors
@@ -50,13 +64,18 @@ impl TcpStream {
         let _ = sys::set_nonblocking(self.0.fd, false);
     }
 
-    /// Moves what has arrived into `pipe`, which must be empty; returns how many bytes, and 0 once
-    /// the peer has sent FIN. One task may wait at a time.
+    /// Moves what has arrived into `pipe`, which must be empty, but at most `most` bytes (not 0);
+    /// returns how many, and 0 once the peer has sent FIN. One task may wait at a time.
     ///
     /// # Errors
     /// The connection's; the same again on each further call.
-    pub fn poll_fill(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
-        self.0.poll_fill(cx, pipe)
+    pub fn poll_fill(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_fill(cx, pipe, most)
     }
 
     /// Sends bytes of `pipe`, as many as the kernel takes; returns how many. One task may wait at a
@@ -74,13 +93,14 @@ impl StreamInner {
         self: &Rc<Self>,
         cx: &mut Context<'_>,
         pipe: &mut Pipe,
+        most: usize,
     ) -> Poll<io::Result<usize>> {
         let half = &self.recv;
         if let Some(ended) = half.ended() {
             return Poll::Ready(ended.map(|()| 0));
         }
         if !half.in_flight() {
-            match self.take_into(pipe) {
+            match self.take_into(pipe, most) {
                 Err(code) if is_not_yet(code) => self.await_bytes(),
                 moved => {
                     half.spliced(moved);
@@ -121,13 +141,13 @@ impl StreamInner {
     /// What has arrived goes into `pipe`, by a copy where the kernel splices nothing although there
     /// is something: urgent data is next, which ends each splice before it (and looks like the end
     /// once a FIN has come) until a receive has passed it over.
-    fn take_into(&self, pipe: &Pipe) -> Result<usize, i32> {
-        match sys::splice(self.fd, pipe.write, limits::PIPE_BYTES) {
+    fn take_into(&self, pipe: &Pipe, most: usize) -> Result<usize, i32> {
+        match sys::splice(self.fd, pipe.write, most) {
             Err(code) if is_not_yet(code) && self.recv.is_nonempty() => (),
             Ok(0) => (),
             moved => return moved,
         }
-        sys::copy_into_pipe(self.fd, pipe.write)
+        sys::copy_into_pipe(self.fd, pipe.write, most)
     }
 
     fn await_bytes(self: &Rc<Self>) {
