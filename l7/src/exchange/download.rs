@@ -72,6 +72,16 @@ impl Download {
     }
 }
 
+/// A head of the member's, read.
+struct Head {
+    /// Its length, in bytes.
+    len: usize,
+    status: u16,
+    /// What the client gets for it; none for an interim answer that it cannot understand, and where
+    /// its stream has it already.
+    out: Option<SendBuf>,
+}
+
 /// How far the download came.
 pub(super) enum Down {
     /// It has to wait.
@@ -232,9 +242,9 @@ impl Exchange {
     fn read_answer_head(&mut self, mut lease: Lease, client: &Client) -> Result<(), Error> {
         match self.download.gathered.take() {
             None => match self.answer_head(&lease, client)? {
-                Some((len, out)) => {
-                    lease.advance(len);
-                    self.answer_head_done(out, lease, client)
+                Some(head) => {
+                    lease.advance(head.len);
+                    self.answer_head_done(head, lease, client)
                 }
                 None => {
                     let mut gathered = SendBuf::new();
@@ -248,12 +258,12 @@ impl Exchange {
                 gathered.extend_from_slice(&lease);
                 let due = lease.contains(&b'\n') || gathered.len() > MAX_HEAD_BYTES;
                 let found = if due { self.answer_head(&gathered, client)? } else { None };
-                let Some((len, out)) = found else {
+                let Some(head) = found else {
                     self.download.gathered = Some(gathered);
                     return Ok(());
                 };
-                lease.advance(len.saturating_sub(before).min(lease.len()));
-                self.answer_head_done(out, lease, client)
+                lease.advance(head.len.saturating_sub(before).min(lease.len()));
+                self.answer_head_done(head, lease, client)
             }
         }
     }
@@ -261,11 +271,12 @@ impl Exchange {
     /// Behind a head: of the final answer the body, of an interim one the next head.
     fn answer_head_done(
         &mut self,
-        out: Option<SendBuf>,
+        Head { status, out, .. }: Head,
         lease: Lease,
         client: &Client,
     ) -> Result<(), Error> {
         if self.download.switched {
+            self.count_status(status, client);
             self.download.out = match out {
                 Some(head) => Some((head, lease).into()),
                 None => (!lease.is_empty()).then(|| lease.into()),
@@ -280,27 +291,34 @@ impl Exchange {
                 self.download.bulk = true;
                 self.begin_haul(client);
             }
-            return self.relay_answer(out, lease);
+            let told = self.facts.http2;
+            let head_bytes = out.as_ref().map_or(0, |head| head.len());
+            let relayed = self.relay_answer(out, lease);
+            if relayed.is_err() && !told {
+                // The body is wrong from its beginning, and the head has not left: the client is
+                // to hear of that in place of it.
+                self.download.started = false;
+                self.note.heads_sent -= head_bytes as u64;
+                return relayed;
+            }
+            self.count_status(status, client);
+            client.site().counters.sticky.count(self.session.found);
+            return relayed;
         }
         self.download.out = out.map(Into::into);
         self.download.rest = (!lease.is_empty()).then_some(lease);
         Ok(())
     }
 
-    /// Parses; if the head is whole, writes it for the client. Returns its length and the new head
-    /// (none for an interim answer that this client cannot understand).
-    fn answer_head(
-        &mut self,
-        raw: &[u8],
-        client: &Client,
-    ) -> Result<Option<(usize, Option<SendBuf>)>, Error> {
+    /// Parses; if the head is whole, writes it for the client.
+    fn answer_head(&mut self, raw: &[u8], client: &Client) -> Result<Option<Head>, Error> {
         let service = client.service();
         let fields = &mut *service.fields.borrow_mut();
         let parsed = Response::parse(raw, self.facts.is_head, fields);
         let Some(response) = parsed.map_err(|_| Error::BadAnswer)? else { return Ok(None) };
         let facts = response.facts;
         let side = if facts.status == 101 {
-            self.take_switch(&response, client)?;
+            self.take_switch(&response)?;
             ClientSide { http11: true, persistent: true, chunked: false, upgrade: true }
         } else if facts.status < 200 {
             self.take_interim(facts.status)?;
@@ -325,10 +343,7 @@ impl Exchange {
         } else {
             None
         };
-        if facts.status >= 200 {
-            client.site().counters.sticky.count(self.session.found);
-        }
-        Ok(Some((response.len(), out)))
+        Ok(Some(Head { len: response.len(), status: facts.status, out }))
     }
 
     /// Appends the field lines that a final answer gets from us.
@@ -360,7 +375,7 @@ impl Exchange {
     }
 
     /// A 101 is the last answer of this connection, if it gives what was asked for.
-    fn take_switch(&mut self, response: &Response<'_>, client: &Client) -> Result<(), Error> {
+    fn take_switch(&mut self, response: &Response<'_>) -> Result<(), Error> {
         let asked = self.upgrade.as_deref().is_some_and(|protocol| response.switches_to(protocol))
             && self.key.as_ref().is_none_or(|key| response.accepts(key));
         // A member that answers before it has the whole request didn't read it.
@@ -369,15 +384,14 @@ impl Exchange {
         }
         self.download.started = true;
         self.download.switched = true;
-        self.count_answer(response.facts.status, client);
+        self.note_answer(response.facts.status);
         Ok(())
     }
 
-    fn count_answer(&mut self, status: u16, client: &Client) {
+    fn note_answer(&mut self, status: u16) {
         if let Some(attempt) = &mut self.attempt {
             attempt.answered(status);
         }
-        self.count_status(status, client);
     }
 
     /// Decides how the final answer goes out.
@@ -396,7 +410,7 @@ impl Exchange {
         self.download.started = true;
         self.download.persistent = persistent;
         self.download.reusable = facts.persistent && !until_close;
-        self.count_answer(facts.status, client);
+        self.note_answer(facts.status);
         ClientSide { http11: self.facts.http11, persistent, chunked, upgrade: false }
     }
 
