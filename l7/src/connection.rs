@@ -169,6 +169,12 @@ async fn parting(client: &Client, end: End) -> Parting {
             if front.stream.has_event() && !front.stream.is_through() {
                 return Parting::Linger;
             }
+            // After an answer that went through a pipe nobody has looked for more of the client's:
+            // bytes that are unread when a socket is closed have the kernel reset it, and drop what
+            // it still has to send.
+            if front.stream.plain().is_some_and(|s| !s.is_receiving() && s.has_unread()) {
+                return Parting::Linger;
+            }
             // The kernel holds the last segment back for the FIN, and drops it when the socket is
             // closed with bytes of the client unread, which may have come since it was asked last:
             // so the FIN goes first. A connection that is gone has nothing to be told.

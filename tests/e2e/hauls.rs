@@ -163,6 +163,29 @@ fn a_slow_reader_gets_all_of_a_large_answer() {
     hello(&mut wire);
 }
 
+/// One that has sent more than its last request, and reads late, gets the answer's end: not
+/// a reset in place of what the kernel still holds for it.
+#[test]
+fn bytes_behind_the_last_request_cost_no_answer() {
+    let _turn = alone();
+    let member = PatternMember::start();
+    let server = Server::start(&config("[0]", 5, 0, &[(member.addr, 1)]));
+    for narrow in [16 << 10, 64 << 10] {
+        let mut wire = Wire::over(connect_narrow(server.web, narrow));
+        let size = SIZES[0];
+        wire.send(&format!(
+            "GET /length/{size} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+        ))
+        .unwrap();
+        let head = wire.head().unwrap().unwrap();
+        wire.send("GET /late HTTP/1.1\r\n").unwrap();
+        pass_time(Duration::from_millis(300));
+        let mut pattern = Pattern::new(SEED);
+        let got = wire.body(&head, |data| pattern.check(data));
+        assert_eq!(got.unwrap(), size);
+    }
+}
+
 /// Clients that leave in the middle of a body, in order or by a reset, while bytes for them are in
 /// pipes: the others' bytes stay theirs, and pipes and connections go.
 #[test]
