@@ -26,6 +26,12 @@ def render(run):
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def part(run, names):
+    """The run with these jobs alone; a group's name stands for all of its jobs."""
+    wanted = {job.name for job in JOBS if job.name in names or job.group in names}
+    return {**run, "samples": [s for s in run["samples"] if s["job"] in wanted]}
+
+
 def figures(run):
     """What ran, and Weir against its bars, a table a group of jobs."""
     tables = [(title, summary(run, group)) for group, title in GROUPS.items()]
@@ -39,7 +45,7 @@ def headline(run):
     lines = ["| median; in brackets Weir's ratio to it | Weir | nginx | HAProxy | bar |", "| --- |" + " --- |" * 4]
     for job in JOBS:
         rows = [row for row in verdicts(run) if row.job is job]
-        if not rows or job.measure == "features":
+        if not rows or job.measure in ("features", "spin"):
             continue
         alone = [row.values.split(" (")[0] for row in rows if row.peer is None and job.measure != "memory"]
         what, digits = SHORT.get(job.measure, (f", CPU µs per {job.unit}", 1))
@@ -151,7 +157,8 @@ def own_verdicts(run, job):
         yield job.title, "bytes", spread(values, 0), *held_to(values, job.most_bytes)
         if job.most_descriptors:
             values = [s["descriptors"] for s in samples]
-            yield job.title, "descriptors", spread(values, 0), *held_to(values, job.most_descriptors)
+            text, ok = held_to(values, job.most_descriptors)
+            yield job.title, "descriptors", spread(values, 0), f"{text} descriptors", ok
     if job.measure == "asleep" and samples:
         values = [s["cpu_share"] * 100 for s in samples]
         ok = statistics.median(values) <= ASLEEP_SHARE * 100
