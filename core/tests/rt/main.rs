@@ -6,6 +6,7 @@ mod edges;
 mod haul;
 mod linked;
 mod relay;
+mod relay_simulation;
 mod spin;
 mod splice;
 mod stress;

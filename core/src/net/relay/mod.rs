@@ -129,23 +129,23 @@ impl Side for Stream {
 
 /// The two sides of a session.
 #[derive(Debug)]
-pub struct Streams<'a, C = Stream> {
+pub struct Streams<'a, C = Stream, M = Stream> {
     /// Towards the client.
     pub client: &'a C,
     /// Towards the member.
-    pub member: &'a Stream,
+    pub member: &'a M,
 }
 
-// Not derived: that would ask the same of `C`.
-impl<C> Clone for Streams<'_, C> {
+// Not derived: that would ask the same of `C` and `M`.
+impl<C, M> Clone for Streams<'_, C, M> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<C> Copy for Streams<'_, C> {}
+impl<C, M> Copy for Streams<'_, C, M> {}
 
-impl<C: Side> Streams<'_, C> {
+impl<C: Side, M: Side> Streams<'_, C, M> {
     fn plain(&self) -> (Option<&TcpStream>, Option<&TcpStream>) {
         (self.client.plain(), self.member.plain())
     }
@@ -253,7 +253,7 @@ impl Relay {
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        streams: Streams<'_, impl Side>,
+        streams: Streams<'_, impl Side, impl Side>,
         timer: &Timer,
         patience: Patience,
     ) -> Poll<End> {
@@ -281,7 +281,7 @@ impl Relay {
     }
 
     /// Both ways, again after a change of the means; true when something moved.
-    fn drive(&mut self, cx: &mut Context<'_>, streams: Streams<'_, impl Side>) -> bool {
+    fn drive(&mut self, cx: &mut Context<'_>, streams: Streams<'_, impl Side, impl Side>) -> bool {
         let Streams { client, member } = streams;
         self.up.begin_turn();
         self.down.begin_turn();
@@ -301,7 +301,7 @@ impl Relay {
     fn change_means(
         &mut self,
         cx: &mut Context<'_>,
-        streams: Streams<'_, impl Side>,
+        streams: Streams<'_, impl Side, impl Side>,
         fast: Peer,
     ) -> bool {
         match self.means {
@@ -317,7 +317,7 @@ impl Relay {
     }
 
     /// Begins to leave the leases, if there are pipes and bytes may go through them.
-    fn halt(&mut self, streams: Streams<'_, impl Side>, fast: Peer) -> bool {
+    fn halt(&mut self, streams: Streams<'_, impl Side, impl Side>, fast: Peer) -> bool {
         self.pace.reset();
         let (Some(client), Some(member)) = streams.plain() else { return false };
         let spare = Pipe::spare(2);
@@ -333,7 +333,12 @@ impl Relay {
 
     /// What `peer` has sent is through: if the other way is empty, too, its receive ends as well;
     /// else there will be a better moment.
-    fn pause(&mut self, cx: &mut Context<'_>, streams: Streams<'_, impl Side>, peer: Peer) -> bool {
+    fn pause(
+        &mut self,
+        cx: &mut Context<'_>,
+        streams: Streams<'_, impl Side, impl Side>,
+        peer: Peer,
+    ) -> bool {
         let (Some(client), Some(member)) = streams.plain() else { return false };
         let (from, to, way, back) = match peer {
             Peer::Client => (client, member, &self.up, &self.down),
@@ -353,7 +358,7 @@ impl Relay {
     }
 
     /// Both receives have ended: if they have brought nothing more, bytes go through pipes.
-    fn begin_splice(&mut self, streams: Streams<'_, impl Side>) -> bool {
+    fn begin_splice(&mut self, streams: Streams<'_, impl Side, impl Side>) -> bool {
         let (Some(client), Some(member)) = streams.plain() else { return false };
         if client.is_receiving() || member.is_receiving() {
             return false;
@@ -376,7 +381,7 @@ impl Relay {
     }
 
     /// Both ways are empty, or the session is over.
-    fn back_to_leases(&mut self, streams: Streams<'_, impl Side>) {
+    fn back_to_leases(&mut self, streams: Streams<'_, impl Side, impl Side>) {
         if self.means == Means::Leases {
             return;
         }
@@ -421,7 +426,7 @@ impl Relay {
     fn poll_idle(
         &mut self,
         cx: &mut Context<'_>,
-        streams: Streams<'_, impl Side>,
+        streams: Streams<'_, impl Side, impl Side>,
         timer: &Timer,
         patience: Patience,
     ) -> Poll<End> {
