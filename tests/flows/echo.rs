@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
+use socket2::{Domain, Socket, Type};
+
 use crate::process::LIMIT;
 
 /// A member that sends back what comes; in front of a datagram it puts whom it saw.
@@ -76,4 +78,43 @@ pub fn ask(socket: &UdpSocket, words: &str) -> std::io::Result<String> {
     let (home, said) = text.rsplit_once(' ').unwrap();
     assert_eq!(said, words, "an answer to something else");
     Ok(home.to_owned())
+}
+
+/// A client over either protocol: one connection, or one flow.
+pub enum Client {
+    Tcp(TcpStream),
+    Udp(UdpSocket),
+}
+
+impl Client {
+    /// At this address of its own. A refusal may be seen here already.
+    pub fn from(ip: &str, scheme: &str, to: SocketAddr) -> std::io::Result<Client> {
+        let from = SocketAddr::new(ip.parse().unwrap(), 0);
+        let kind = if scheme == "tcp" { Type::STREAM } else { Type::DGRAM };
+        let socket = Socket::new(Domain::IPV4, kind, None)?;
+        socket.set_read_timeout(Some(LIMIT))?;
+        socket.set_write_timeout(Some(LIMIT))?;
+        socket.bind(&from.into())?;
+        socket.connect_timeout(&to.into(), LIMIT)?;
+        Ok(match scheme {
+            "tcp" => Client::Tcp(socket.into()),
+            _ => Client::Udp(socket.into()),
+        })
+    }
+
+    pub fn port(&self) -> u16 {
+        let addr = match self {
+            Client::Tcp(stream) => stream.local_addr(),
+            Client::Udp(socket) => socket.local_addr(),
+        };
+        addr.unwrap().port()
+    }
+
+    /// Says something and hears it.
+    pub fn ask(&mut self, words: &str) -> std::io::Result<()> {
+        match self {
+            Client::Tcp(stream) => talk(stream, words.as_bytes()),
+            Client::Udp(socket) => ask(socket, words).map(drop),
+        }
+    }
 }

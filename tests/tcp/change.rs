@@ -129,6 +129,11 @@ fn lists_and_limits_hold() {
     let mut first = connect(address(&server, "few"));
     talk(&mut first, &mut member.accept());
     assert_refused(address(&server, "few"));
+    let refused = |listener: &str, reason: &str| {
+        let labels = format!("{{listener=\"{listener}\",reason=\"{reason}\"}}");
+        server.counted(&format!("weir_refused_connections_total{labels}"))
+    };
+    assert_eq!((refused("web", "acl_denied"), refused("few", "connection_limit")), (1.0, 1.0));
     assert_eq!(server.sum("weir_refused_connections_total"), 2.0);
 }
 
