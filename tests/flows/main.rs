@@ -8,6 +8,7 @@ mod process;
 
 mod echo;
 mod floods;
+mod idle;
 mod limits;
 mod namespaces;
 mod reloads;
