@@ -6,6 +6,7 @@
 #[path = "../process/mod.rs"]
 mod process;
 
+mod deleted;
 mod echo;
 mod floods;
 mod idle;
@@ -13,6 +14,7 @@ mod limits;
 mod namespaces;
 mod reloads;
 mod transparent;
+mod weights;
 
 use std::net::SocketAddr;
 
