@@ -5,6 +5,9 @@
                                         says the words from SOURCE and prints the answer, or "failed: WHY"
     host.py hold tcp|udp SOURCE ADDRESS PORT
                                         one connection or flow: says each line that it reads, prints the answer
+    host.py load tcp|udp SOURCE ADDRESS PORT
+                                        one new connection or flow after the other, until its input ends; prints
+                                        how many there were, each failure, and each "PEER-ADDRESS" that was seen
     host.py syn PREFIX ADDRESS PORT N   sends N SYNs from made-up IPv4 addresses PREFIX.x and never answers
 """
 
@@ -87,6 +90,26 @@ def hold(protocol, source, address, port):
             print(held.recv(2048).decode(), end="", flush=True)
 
 
+def load(protocol, source, address, port):
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    over = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+    count, failures, peers = 0, [], set()
+    # A pause in between, so that the ports last.
+    while not over.wait(0.002):
+        count += 1
+        try:
+            with socket.socket(family(address), kind) as asking:
+                asking.bind((source, 0))
+                asking.settimeout(LIMIT)
+                asking.connect((address, int(port)))
+                asking.send(b"hello")
+                peers.add(asking.recv(2048).split(b" ")[0].decode() or "closed")
+        except OSError as error:
+            failures.append(type(error).__name__)
+    print(count, "failures:", *failures, "peers:", *sorted(peers))
+
+
 def checksum(data):
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total > 0xFFFF:
@@ -108,4 +131,4 @@ def syn(prefix, address, port, n):
 
 
 if __name__ == "__main__":
-    {"serve": serve, "ask": ask, "hold": hold, "syn": syn}[sys.argv[1]](*sys.argv[2:])
+    {"serve": serve, "ask": ask, "hold": hold, "load": load, "syn": syn}[sys.argv[1]](*sys.argv[2:])

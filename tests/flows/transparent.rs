@@ -2,7 +2,7 @@
 //! around the balancer's host, whose routes `examples/transparent/setup.sh` makes.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Lines, Write};
+use std::io::{BufRead, BufReader, Lines, Read as _, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -110,6 +110,37 @@ impl Held {
         self.asks.write_all(b"hello\n").unwrap();
         let answer = self.answers.next().unwrap().unwrap();
         answer.strip_suffix(" hello").unwrap().to_owned()
+    }
+}
+
+/// New connections or flows, one after the other, as long as it lives.
+struct Load {
+    child: Program,
+    listener: String,
+}
+
+impl Load {
+    /// From this address of the host's.
+    fn start(host: &Namespace, protocol: &str, source: &str, to: SocketAddr) -> Load {
+        let (ip, port) = (to.ip().to_string(), to.port().to_string());
+        let mut command = host.host(&["load", protocol, source, &ip, &port]);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        Load { child: Program(child), listener: protocol.to_uppercase() }
+    }
+
+    /// Waits for some more.
+    fn goes_on(&self, server: &Server) {
+        let series = format!("weir_connections_total{{listener=\"{}\"}}", self.listener);
+        let before = server.metric(&series);
+        until("new ones", || server.metric(&series) >= before + 20.0);
+    }
+
+    /// The failures, and whom members saw.
+    fn end(mut self) -> String {
+        drop(self.child.0.stdin.take());
+        let mut words = String::new();
+        self.child.0.stdout.take().unwrap().read_to_string(&mut words).unwrap();
+        words.split_once(' ').unwrap().1.trim_end().to_owned()
     }
 }
 
@@ -276,7 +307,8 @@ fn a_member_is_not_its_own_client() {
 }
 
 /// R9.1-11, R9.1-13: on a shared balancer it is a switch, off unless turned on, that a reload turns
-/// either way; connections that there are go on, and no new one fails, also with health checks.
+/// either way under load; connections and flows that there are go on as they are, and no new one
+/// fails, also with health checks.
 #[test]
 fn a_reload_switches_it() {
     if !namespaces::inside("transparent::a_reload_switches_it") {
@@ -301,16 +333,36 @@ fn a_reload_switches_it() {
     };
     let server = Server::start(&shared(""));
     let (tcp, udp) = (served(&server, "tcp", 0), served(&server, "udp", 0));
-    let mut long = Held::open(&hosts.client, "tcp", CLIENTS[0], tcp);
-    assert!(long.seen().starts_with("10.2.1.1 "));
+    let both = [("tcp", tcp), ("udp", udp)];
+    let open = |(protocol, to)| {
+        let mut held = Held::open(&hosts.client, protocol, CLIENTS[0], to);
+        let seen = held.seen();
+        (held, seen)
+    };
+    let mut held = Vec::from(both.map(open));
+    assert!(held.iter().all(|(_, seen)| seen.starts_with("10.2.1.1 ")));
+    let loads = both.map(|(protocol, to)| Load::start(&hosts.client, protocol, CLIENTS[1], to));
     for n in 0..4 {
+        loads.iter().for_each(|load| load.goes_on(&server));
         let (on, seen) = [(true, CLIENTS[0]), (false, "10.2.1.1")][n % 2];
         reload(&server, &shared(&format!("transparent_client_ip_enable = {on}")));
         for _ in 0..5 {
             assert_eq!(hosts.ask(&hosts.client, "tcp", CLIENTS[0], tcp), seen);
             assert_eq!(hosts.ask(&hosts.client, "udp", CLIENTS[0], udp), seen);
         }
-        assert!(long.seen().starts_with("10.2.1.1 "), "an established connection stays");
+        if n == 0 {
+            held.extend(both.map(open));
+            assert!(
+                held[2..].iter().all(|(_, seen)| seen.starts_with(&format!("{} ", CLIENTS[0])))
+            );
+        }
+        for (held, seen) in &mut held {
+            assert_eq!(held.seen(), *seen, "what is established stays as it is");
+        }
+    }
+    for load in loads {
+        load.goes_on(&server);
+        assert_eq!(load.end(), format!("failures: peers: {} 10.2.1.1", CLIENTS[1]));
     }
     assert_eq!(server.sum("weir_member_connect_failures_total"), 0.0);
 }
