@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 use weir_core::obs::Ending;
 use weir_core::time::clock;
 
-use crate::process::{LIMIT, RUN_DIR, until};
+use crate::process::{LIMIT, until};
 use crate::{Member, Plan, address, assert_reset, connect, ended, nobody, reset, talk};
 
 /// R2.2-3, R6.7-1, C3: idle for `keepalive_timeout`, not before; then RST to both sides. What moves
@@ -123,7 +123,7 @@ fn each_end_has_its_word_in_the_log() {
             .pool("app", "", &[(member.addr, 1)])
             .pool("nobody", "", &[(nobody(), 1)])
             .pool("leaves", drain, &[(member.addr, weight)])
-            .more(&format!("[connection_log]\npath = \"{RUN_DIR}.log\""))
+            .logged()
     };
     let server = plan(1).listener("gone", 0, "app", "").start();
     let mut expected = HashMap::new();

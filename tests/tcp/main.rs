@@ -21,7 +21,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use process::{LIMIT, RUN_DIR, Server, address_after};
+use process::{LIMIT, RUN_DIR, Server, address_after, until};
 
 /// A file of TCP listeners and pools. Addresses of balancers are 127.0.0.1 unless given.
 #[derive(Default)]
@@ -79,6 +79,11 @@ impl Plan {
             .unwrap();
         }
         self
+    }
+
+    /// With a log of the connections that have ended.
+    pub fn logged(self) -> Plan {
+        self.more(&format!("[connection_log]\npath = \"{RUN_DIR}.log\""))
     }
 
     pub fn text(&self) -> &str {
@@ -211,6 +216,16 @@ pub fn assert_refused(addr: SocketAddr) {
 /// Closes with RST.
 pub fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+}
+
+/// The lines of the connection log ([`Plan::logged`]) once there are `n`.
+pub fn log(server: &Server, n: usize) -> Vec<serde_json::Value> {
+    let path = server.file.run_dir().with_file_name("run.log");
+    let text = || std::fs::read_to_string(&path).unwrap_or_default();
+    until("lines of the connection log", || text().lines().count() >= n);
+    let lines: Vec<_> = text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), n);
+    lines
 }
 
 /// How many connections of listener `web` have ended like this.

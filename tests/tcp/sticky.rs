@@ -1,10 +1,12 @@
 //! Stickiness by source address.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use crate::{Plan, address, connect_from, echo, read};
+use weir_core::net::sys::allowed_cores;
 
-/// R2.2-4, R6.1-1, R6.1-3, R6.1-M1: each source stays at one member over both shards, sources are
+use crate::{Plan, address, connect_from, echo, log, read};
+
+/// R2.2-4, R6.1-1, R6.1-3, R6.1-M1: each source stays at one member over all shards, sources are
 /// spread by weight; a member that gets weight 0 loses its sources, and the others keep theirs
 /// (C12); who comes back finds no trace of the old binding.
 #[test]
@@ -13,7 +15,7 @@ fn sources_stay_at_their_members() {
     let plan = |weights: [u8; 3]| {
         let members: Vec<_> = members.iter().copied().zip(weights).collect();
         let lines = "session_persistence = { type = \"SOURCE_IP\", persistence_timeout = 1 }";
-        Plan::new(1).listener("web", 0, "app", "").pool("app", lines, &members)
+        Plan::new(1).listener("web", 0, "app", "").pool("app", lines, &members).logged()
     };
     let server = plan([1, 1, 4]).start();
     let web = address(&server, "web");
@@ -36,4 +38,14 @@ fn sources_stay_at_their_members() {
     sources.clone().for_each(|n| assert_eq!(ask(n), second[&n], "the new binding holds"));
     let hits = server.metric("weir_sticky_requests_total{listener=\"web\",result=\"hit\"}");
     assert!(hits >= 3.0 * 60.0, "{hits}");
+    // The kernel has given every shard connections, and of most sources, too.
+    let shards = allowed_cores().unwrap().len();
+    let mut served_by: HashMap<String, BTreeSet<u64>> = HashMap::new();
+    for line in log(&server, 5 * 60) {
+        let source = line["remote_addr"].as_str().unwrap().to_owned();
+        served_by.entry(source).or_default().insert(line["shard"].as_u64().unwrap());
+    }
+    let all: BTreeSet<u64> = served_by.values().flatten().copied().collect();
+    assert_eq!(all.len(), shards);
+    assert!(shards == 1 || served_by.values().filter(|some| some.len() > 1).count() > 30);
 }

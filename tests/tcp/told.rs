@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 
-use crate::process::{Server, until};
-use crate::{Member, Plan, address, connect, connect_from, nobody, read, talk};
+use crate::process::until;
+use crate::{Member, Plan, address, assert_reset, connect, connect_from, log, nobody, read, talk};
 
 /// The address part of a header of version 2 for 127.0.0.1.
 fn block(source: [u8; 4], port: u16, values: &[u8]) -> Vec<u8> {
@@ -84,28 +84,17 @@ fn headers_are_passed_on() {
     assert_eq!(read::<4>(&mut upstream), "ping");
 }
 
-/// The lines of the connection log once there are `n`.
-fn lines(server: &Server, n: usize) -> Vec<serde_json::Value> {
-    let path = server.file.run_dir().with_file_name("run.log");
-    let text = || std::fs::read_to_string(&path).unwrap_or_default();
-    until("lines of the connection log", || text().lines().count() >= n);
-    let lines: Vec<_> = text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.len(), n);
-    lines
-}
-
 /// One line a connection, when it has ended: who, where to, how much, how long, and how it ended.
 #[test]
 fn the_connection_log() {
     let member = Member::start();
     let sticky = "session_persistence = { type = \"SOURCE_IP\" }";
-    let log = format!("[connection_log]\npath = \"{}.log\"", crate::RUN_DIR);
     let plan = Plan::new(1)
         .listener("web", 0, "app", "")
         .listener("dead", 0, "none", "")
         .pool("app", sticky, &[(member.addr, 1)])
         .pool("none", "", &[(nobody(), 1)])
-        .more(&log);
+        .logged();
     let server = plan.start();
     let mut client = connect_from("127.0.0.7:0", address(&server, "web"));
     let port = client.local_addr().unwrap().port();
@@ -116,7 +105,7 @@ fn the_connection_log() {
     drop(upstream);
     assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
     drop(client);
-    let line = &lines(&server, 1)[0];
+    let line = &log(&server, 1)[0];
     assert_eq!(line["remote_addr"], "127.0.0.7");
     assert_eq!(line["remote_port"], port);
     assert_eq!(line["listener_usr_name"], "web");
@@ -134,7 +123,7 @@ fn the_connection_log() {
     assert!(whole.as_f64().unwrap() >= connect_time.as_f64().unwrap());
     assert!(line["tcpinfo_rtt"].as_u64().unwrap() > 0);
     crate::assert_refused(address(&server, "dead"));
-    let line = &lines(&server, 2)[1];
+    let line = &log(&server, 2)[1];
     assert_eq!((&line["ended"], &line["attempts"]), (&"connect_failed".into(), &1.into()));
     assert!(line["upstream_connect_time"].is_null());
     // What the process' end cuts is told, too.
@@ -145,6 +134,6 @@ fn the_connection_log() {
     let keep = path.with_file_name("kept.log");
     std::fs::hard_link(&path, &keep).unwrap();
     server.signal("TERM");
-    crate::assert_reset(&mut client);
+    assert_reset(&mut client);
     until("the last line", || std::fs::read_to_string(&keep).unwrap().contains("\"shutdown\""));
 }
