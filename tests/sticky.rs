@@ -11,7 +11,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use process::{RUN_DIR, Server, config, run, until};
+use socket2::{Domain, Socket, Type};
+
+use process::{Client, LIMIT, Member, RUN_DIR, Server, config, run, until};
 
 /// `python3 -m http.server` in a folder with one file; dropping it kills it.
 struct Python {
@@ -50,7 +52,11 @@ fn two_members() -> [Python; 2] {
 
 fn file(flavor: &str, persistence: &str, members: &[(&Python, u8)], run_dir: &str) -> String {
     let members: Vec<_> = members.iter().map(|(member, weight)| (member.addr, *weight)).collect();
-    let text = config("\"auto\"", 5, 0, &members).replace(RUN_DIR, run_dir);
+    text_for(flavor, persistence, &members).replace(RUN_DIR, run_dir)
+}
+
+fn text_for(flavor: &str, persistence: &str, members: &[(SocketAddr, u8)]) -> String {
+    let text = config("\"auto\"", 5, 0, members);
     let text = text.replace("vip_address", &format!("flavor = \"{flavor}\"\nvip_address"));
     let sticky = format!("lb_algorithm = \"ROUND_ROBIN\"\nsession_persistence = {persistence}");
     text.replace("lb_algorithm = \"ROUND_ROBIN\"", &sticky)
@@ -151,5 +157,44 @@ fn a_killed_member_loses_its_sessions() {
         }
         let hits = || server.counted("weir_sticky_requests_total{listener=\"web\",result=\"hit\"}");
         until("the new binding to be followed", || hits() >= 9.0);
+    }
+}
+
+/// R2.2-4: who has a cookie stays at its member whatever address the balancer sees: through several
+/// proxies, by their own addresses and by any that they name. (By the source's address it would
+/// not: `tests/tcp/sticky.rs`.)
+#[test]
+fn a_cookie_holds_through_any_proxy() {
+    let members = [Member::start("a"), Member::start("b"), Member::start("c")];
+    let list: Vec<_> = members.iter().map(|member| (member.addr, 1)).collect();
+    let proxies = "proxy_protocol = { accept = true, from = [\"127.0.3.0/24\"] }";
+    for (flavor, persistence) in [("shared", APPLICATION), ("dedicated", BALANCER)] {
+        let plain = text_for(flavor, persistence, &list);
+        let told = plain.replace("[[pool]]", &format!("{proxies}\n[[pool]]"));
+        let [plain, told] = [Server::start(&plain), Server::start(&told)];
+        let through = |server: &Server, proxy: u8, header: &str, cookie: &str| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.bind(&SocketAddr::from(([127, 0, 3, proxy], 0)).into()).unwrap();
+            socket.connect_timeout(&server.web.into(), LIMIT).unwrap();
+            let mut client = Client::over(socket.into());
+            client.raw(header);
+            client.send("/", cookie);
+            client.answer().unwrap()
+        };
+        for (server, named) in [(&plain, false), (&told, true)] {
+            let ask = |proxy: u8, cookie: &str| {
+                let header = format!("PROXY TCP4 192.0.2.{proxy} 192.0.2.254 4711 80\r\n");
+                through(server, proxy, if named { &header } else { "" }, cookie)
+            };
+            let first = ask(1, "Cookie: name=abcd\r\n");
+            let set = first.head.lines().find_map(|line| line.strip_prefix("Set-Cookie: "));
+            let own = set.map(|cookie| cookie.split(';').next().unwrap().to_owned());
+            assert_eq!(own.is_some(), flavor == "dedicated");
+            let cookie = format!("Cookie: {}\r\n", own.unwrap_or("name=abcd".to_owned()));
+            let homes: BTreeSet<_> = (1..=16).map(|proxy| ask(proxy, &cookie).body).collect();
+            assert_eq!(homes, BTreeSet::from([first.body]), "{flavor}");
+            let anew: BTreeSet<_> = (1..=16).map(|proxy| ask(proxy, "").body).collect();
+            assert!(anew.len() > 1, "without a cookie nothing binds: {anew:?}");
+        }
     }
 }
