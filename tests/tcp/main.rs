@@ -174,13 +174,17 @@ pub fn connect(addr: SocketAddr) -> TcpStream {
 
 /// A connection from this address of loopback.
 pub fn connect_from(source: &str, addr: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
+    try_connect_from(source, addr).unwrap()
+}
+
+pub fn try_connect_from(source: &str, addr: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
     let source: SocketAddr = source.parse().unwrap();
-    socket.bind(&source.into()).unwrap();
-    socket.connect_timeout(&addr.into(), LIMIT).unwrap();
+    socket.bind(&source.into())?;
+    socket.connect_timeout(&addr.into(), LIMIT)?;
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
-    stream
+    stream.set_read_timeout(Some(LIMIT))?;
+    Ok(stream)
 }
 
 /// The next `N` bytes as text.

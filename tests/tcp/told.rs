@@ -2,8 +2,15 @@
 
 use std::io::{Read, Write};
 
+use std::time::Duration;
+
+use weir_core::time::clock;
+
 use crate::process::until;
-use crate::{Member, Plan, address, assert_reset, connect, connect_from, log, nobody, read, talk};
+use crate::{
+    Member, Plan, address, assert_reset, connect, connect_from, log, nobody, read, talk,
+    try_connect_from,
+};
 
 /// The address part of a header of version 2 for 127.0.0.1.
 fn block(source: [u8; 4], port: u16, values: &[u8]) -> Vec<u8> {
@@ -82,6 +89,44 @@ fn headers_are_passed_on() {
     assert_eq!(read::<5>(&mut upstream), "hello");
     client.write_all(b"ping").unwrap();
     assert_eq!(read::<4>(&mut upstream), "ping");
+}
+
+/// A listener that expects headers resets who may not speak for others, who says something else and
+/// who says nothing in time; no member hears of them, and the reasons are counted.
+#[test]
+fn strangers_and_bad_headers_are_refused() {
+    let member = Member::start();
+    let accept = "proxy_protocol = { accept = true, from = [\"127.0.0.1\"] }";
+    let server =
+        Plan::new(1).listener("web", 0, "app", accept).pool("app", "", &[(member.addr, 1)]).start();
+    let web = address(&server, "web");
+    let refused = |reason: &str| {
+        let labels = format!("{{listener=\"web\",reason=\"{reason}\"}}");
+        server.counted(&format!("weir_refused_connections_total{labels}"))
+    };
+    let begun = clock::mono();
+    let mut late = [connect(web), connect(web)];
+    late[1].write_all(b"PROXY TCP4 192.0.2.1").unwrap();
+    for bad in [&b"hello, member\r\n"[..], b"PROXY TCP4 192.0.2.1 192.0.2.2 4711\r\n"] {
+        let mut client = connect(web);
+        client.write_all(bad).unwrap();
+        assert_reset(&mut client);
+    }
+    // Refused before it says anything; perhaps before it knows that it was connected.
+    let stranger = try_connect_from("127.0.0.2:0", web).and_then(|mut stream| {
+        stream.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 4711 80\r\n")?;
+        stream.read(&mut [0; 1])
+    });
+    assert!(stranger.is_err(), "{stranger:?}");
+    assert_eq!((refused("proxy_header"), refused("proxy_untrusted")), (2.0, 1.0));
+    late.iter_mut().for_each(assert_reset);
+    assert!(clock::mono().since(begun) >= Duration::from_millis(4_900), "too early");
+    until("both to be counted", || refused("proxy_timeout") == 2.0);
+    assert!(member.is_quiet());
+    let mut client = connect(web);
+    client.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 4711 80\r\n").unwrap();
+    talk(&mut client, &mut member.accept());
+    assert_eq!(server.sum("weir_refused_connections_total"), 5.0);
 }
 
 /// One line a connection, when it has ended: who, where to, how much, how long, and how it ended.
