@@ -13,6 +13,7 @@ mod programs;
 mod relay;
 mod sticky;
 mod told;
+mod weights;
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
