@@ -1,10 +1,12 @@
 //! Families, several addresses, ranges of ports, several balancers.
 
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
 use crate::process::{LIMIT, Server, until};
 use crate::{Member, Plan, address, assert_refused, connect, echo, read, talk};
 
 /// Every address of a listener.
-fn all(server: &Server, name: &str) -> Vec<std::net::SocketAddr> {
+fn all(server: &Server, name: &str) -> Vec<SocketAddr> {
     let mut found = Vec::new();
     let mut rest = server.ready.as_str();
     let words = format!("{name} tcp://");
@@ -26,7 +28,7 @@ fn both_families() {
     let port = address(&server, "web").port();
     for (ip, name) in [("127.0.0.1", "4"), ("127.0.0.9", "4"), ("::1", "6")] {
         for _ in 0..6 {
-            let addr = std::net::SocketAddr::new(ip.parse().unwrap(), port);
+            let addr = SocketAddr::new(ip.parse().unwrap(), port);
             assert_eq!(read::<1>(&mut connect(addr)), name);
         }
     }
@@ -41,8 +43,8 @@ fn a_family_without_members_is_refused() {
     let text = text.text().replace("vip_address = \"127.0.0.1\"\n", "");
     let server = Server::start(&text);
     let port = address(&server, "web").port();
-    assert_refused(std::net::SocketAddr::new("::1".parse().unwrap(), port));
-    let four = std::net::SocketAddr::new("127.0.0.1".parse().unwrap(), port);
+    assert_refused(SocketAddr::new("::1".parse().unwrap(), port));
+    let four = SocketAddr::new("127.0.0.1".parse().unwrap(), port);
     talk(&mut connect(four), &mut member.accept());
 }
 
@@ -66,8 +68,10 @@ fn two_balancers_share_a_member() {
 #[test]
 fn port_ranges() {
     let member = Member::start();
+    // An address of the test's own, where nobody else takes a port.
+    let own = [127, 0, 0, 75];
     let plan = |first: u16| {
-        Plan::new(1)
+        Plan::on(1, "\"127.0.0.75\"")
             .more(&format!(
                 "[[listener]]\nname = \"web\"\nloadbalancer = \"front\"\nprotocol = \"TCP\"\n\
                  port_ranges = [\"{first}-{}\"]\ndefault_pool = \"app\"",
@@ -75,26 +79,25 @@ fn port_ranges() {
             ))
             .pool("app", "", &[(member.addr, 1)])
     };
-    // Three ports in a row that are free now.
+    // Three ports in a row that are free now, in a place of the kernel's choice.
     let free = |first: &u16| {
-        (*first..first + 3).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
+        (*first..first + 3).all(|port| TcpListener::bind(SocketAddr::from((own, port))).is_ok())
     };
-    let first = (20_000..30_000).step_by(3).find(free).unwrap();
+    let some = TcpListener::bind(SocketAddr::from((own, 0))).unwrap().local_addr().unwrap().port();
+    let first = (some.min(60_000)..65_000).step_by(3).find(free).unwrap();
     let server = plan(first).start();
     let told = all(&server, "web");
-    let wanted: Vec<_> = (first..first + 3).map(|port| ([127, 0, 0, 1], port).into()).collect();
+    let wanted: Vec<_> = (first..first + 3).map(|port| (own, port).into()).collect();
     assert_eq!(told, wanted, "what the ready line says");
     for port in first..first + 3 {
-        talk(&mut connect(([127, 0, 0, 1], port).into()), &mut member.accept());
+        talk(&mut connect((own, port).into()), &mut member.accept());
     }
-    let next = (first + 3..30_000).step_by(3).find(free).unwrap();
+    let next = (first + 3..65_530).step_by(3).find(free).unwrap();
     let (code, out, err) = server.reload(plan(next).text());
     assert_eq!(code, Some(0), "{out}{err}");
     for port in next..next + 3 {
-        talk(&mut connect(([127, 0, 0, 1], port).into()), &mut member.accept());
+        talk(&mut connect((own, port).into()), &mut member.accept());
     }
-    let gone = std::net::SocketAddr::from(([127, 0, 0, 1], first));
-    until("the old ports are closed", || {
-        std::net::TcpStream::connect_timeout(&gone, LIMIT).is_err()
-    });
+    let gone = SocketAddr::from((own, first));
+    until("the old ports are closed", || TcpStream::connect_timeout(&gone, LIMIT).is_err());
 }
