@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use weir_core::config::Loaded;
 use weir_core::control::State;
 use weir_core::model::Handles;
 
 use crate::cores::{Machine, Plan};
+use crate::here::{self, Unfit};
 use crate::logging;
 use crate::server::{check_sources, scarce_ports, settle_passthrough};
 
@@ -24,15 +26,7 @@ pub fn check(path: &Path, elsewhere: bool) -> Result<()> {
     for warning in &loaded.warnings {
         logging::say(warning);
     }
-    if !elsewhere {
-        let settled = settle_passthrough(&mut loaded).context(HERE)?;
-        check_sources(&loaded.config).context(HERE)?;
-        let state = State::default().next(&loaded.config, &|_| vec![0], &mut Handles::default());
-        let scarce = scarce_ports(&state, loaded.config.runtime.max_connections);
-        for line in settled.into_iter().chain(scarce) {
-            logging::say(line);
-        }
-    }
+    let found = if elsewhere { None } else { Some(look(&mut loaded)?) };
     let config = &loaded.config;
     let members: usize = config.pools.iter().map(|pool| pool.members.len()).sum();
     logging::answer(format_args!(
@@ -42,14 +36,32 @@ pub fn check(path: &Path, elsewhere: bool) -> Result<()> {
         count(config.pools.len(), "pool"),
         count(members, "member"),
     ));
-    if elsewhere {
-        logging::answer("the cores, addresses and rights that it needs were not looked for here");
-        return Ok(());
+    match found {
+        Some((plan, machine)) => logging::answer(plan.describe(config, &machine)),
+        None => logging::answer("cores, addresses, rights and folders were not looked for here"),
     }
-    let machine = Machine::read()?;
-    let plan = Plan::new(config, &machine).context(HERE)?;
-    logging::answer(plan.describe(config, &machine));
     Ok(())
+}
+
+/// What this machine has for the file: warnings are told, and where each shard runs is returned.
+fn look(loaded: &mut Loaded) -> Result<(Plan, Machine)> {
+    let settled = settle_passthrough(loaded).context(HERE)?;
+    check_sources(&loaded.config).context(HERE)?;
+    let config = &loaded.config;
+    let machine = Machine::read()?;
+    let plan = match (Plan::new(config, &machine), here::look(config)) {
+        (Ok(plan), Ok(())) => plan,
+        (plan, asked) => {
+            let all = Unfit::all([plan.err(), asked.err()].into_iter().flatten());
+            return Err(all.placed(&loaded.places).asked_here().into());
+        }
+    };
+    let state = State::default().next(config, &|_| vec![0], &mut Handles::default());
+    let scarce = scarce_ports(&state, config.runtime.max_connections);
+    for line in settled.into_iter().chain(scarce) {
+        logging::say(line);
+    }
+    Ok((plan, machine))
 }
 
 fn count(n: usize, noun: &str) -> String {

@@ -15,6 +15,7 @@ mod cores;
 mod demo;
 mod gencert;
 mod greet;
+mod here;
 mod logging;
 mod notify;
 mod remote;
@@ -30,6 +31,7 @@ use clap::Parser;
 use weir_core::config::Failure;
 
 use cli::{Cli, Command, EXIT_FAILED, EXIT_USAGE};
+use here::Unfit;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -56,9 +58,10 @@ fn main() -> ExitCode {
 
 /// Mistakes of a file begin with their place, so that editors can jump there; all else with us.
 fn complain(error: &anyhow::Error) {
-    match error.downcast_ref::<Failure>() {
-        Some(failure) => logging::say(failure.to_string().trim_end()),
-        None => logging::say(format_args!("weir: {error:#}")),
+    match (error.downcast_ref::<Failure>(), error.downcast_ref::<Unfit>()) {
+        (Some(failure), _) => logging::say(failure.to_string().trim_end()),
+        (None, Some(unfit)) => logging::say(unfit),
+        (None, None) => logging::say(format_args!("weir: {error:#}")),
     }
 }
 

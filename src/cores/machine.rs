@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use weir_core::net::sys;
 
 use super::list;
+use crate::here::Trouble;
 
 /// Where the kernel tells about the system.
 const SYSTEM: &str = "/sys/devices/system";
@@ -75,27 +76,31 @@ impl Machine {
         a != b && self.physical.contains_key(&a) && self.physical.get(&a) == self.physical.get(&b)
     }
 
-    /// Why a core can't be used; `None` = it can.
-    pub fn problem(&self, core: usize) -> Option<String> {
+    /// Why a core that `key` names can't be used; `None` = it can.
+    pub fn problem(&self, core: usize, key: &str) -> Option<Trouble> {
         let Machine { possible, online, allowed, .. } = self;
         if allowed.contains(&core) {
-            None
-        } else if !possible.contains(&core) && !online.contains(&core) {
-            Some(format!("core {core} does not exist: this machine has {}", named(possible)))
-        } else if !online.contains(&core) {
-            Some(format!(
-                "core {core} is switched off; switch it on (echo 1 > \
-                 /sys/devices/system/cpu/cpu{core}/online) or choose among {}",
-                named(online)
-            ))
-        } else {
-            Some(format!(
-                "core {core} is closed to this process, which may use {}; widen its affinity \
-                 (taskset, the container's cpuset, CPUAffinity= or AllowedCPUs= in the systemd \
-                 unit) or choose another core",
-                named(allowed)
-            ))
+            return None;
         }
+        let (what, cure) = if !possible.contains(&core) && !online.contains(&core) {
+            let there = named(possible);
+            let what = format!("core {core} does not exist: this machine has {there}");
+            (what, format!("choose among {}", named(allowed)))
+        } else if !online.contains(&core) {
+            let cure = format!(
+                "switch it on (echo 1 > /sys/devices/system/cpu/cpu{core}/online) or choose among \
+                 {}",
+                named(online)
+            );
+            (format!("core {core} is switched off"), cure)
+        } else {
+            let may = named(allowed);
+            let what = format!("core {core} is closed to this process, which may use {may}");
+            let cure = "widen its affinity (taskset, the container's cpuset, CPUAffinity= or \
+                        AllowedCPUs= in the systemd unit) or choose another core";
+            (what, cure.to_owned())
+        };
+        Some(Trouble::new(key, what, cure))
     }
 }
 
@@ -144,8 +149,8 @@ mod tests {
     #[test]
     fn each_kind_of_mistake_has_its_own_words() {
         let machine = Machine::read_from(tree().path(), BTreeSet::from([0, 1, 2, 3]));
-        let problem = |core| machine.problem(core).unwrap_or_default();
-        assert_eq!(problem(1), "");
+        assert!(machine.problem(1, "key").is_none());
+        let problem = |core| machine.problem(core, "key").unwrap().to_string();
         assert!(problem(9).contains("core 9 does not exist: this machine has cores 0-7"));
         assert!(problem(6).contains("core 6 is switched off"));
         assert!(problem(5).contains("closed to this process, which may use cores 0-3"));

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use anyhow::{Result, bail};
-use weir_core::model::{Config, CoreChoice, Smt};
+use weir_core::model::{Config, CoreChoice, Listener, PortRange, Smt};
 
 use super::{Machine, list};
+use crate::here::{Trouble, Unfit};
 
 /// Where each shard runs, and which of them serve a balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,18 +22,15 @@ impl Plan {
     ///
     /// # Errors
     /// All that is wrong with the choice of cores on this machine, each with its cure.
-    pub fn new(config: &Config, machine: &Machine) -> Result<Plan> {
+    pub fn new(config: &Config, machine: &Machine) -> Result<Plan, Unfit> {
         let mut problems = Vec::new();
         let cores = shard_cores(config, machine, &mut problems);
         if let Some(core) = config.runtime.control_core {
-            let problem = machine.problem(core);
-            problems.extend(problem.map(|text| format!("[runtime] control_core: {text}")));
+            problems.extend(machine.problem(core, "runtime.control_core"));
         }
         let cure = |cores: &str| format!("take it from [runtime] cores, which has {cores}");
         let serving = serving(config, &cores, &cure, &mut problems);
-        if !problems.is_empty() {
-            bail!("{}", problems.join("\n"));
-        }
+        Unfit::none_of(problems)?;
         Ok(Plan { cores, serving })
     }
 
@@ -47,7 +44,7 @@ impl Plan {
     ///
     /// # Errors
     /// A balancer's core that carries no shard, or a balancer that is left without one.
-    pub fn follow(&self, config: &Config) -> Result<Plan> {
+    pub fn follow(&self, config: &Config) -> Result<Plan, Unfit> {
         let mut problems = Vec::new();
         let cure = |cores: &str| {
             format!(
@@ -55,9 +52,7 @@ impl Plan {
             )
         };
         let serving = serving(config, &self.cores, &cure, &mut problems);
-        if !problems.is_empty() {
-            bail!("{}", problems.join("\n"));
-        }
+        Unfit::none_of(problems)?;
         Ok(Plan { cores: self.cores.clone(), serving })
     }
 
@@ -77,7 +72,7 @@ impl Plan {
             };
             let listeners = config.listeners.iter().filter(|l| serves(l.balancer));
             let names: Vec<String> = listeners
-                .map(|l| format!("{} ({} port {})", l.name, l.protocol.name(), l.protocol_port))
+                .map(|l| format!("{} ({} {})", l.name, l.protocol.name(), ports(l)))
                 .collect();
             // Writing to a string cannot fail.
             let _ = writeln!(
@@ -95,13 +90,25 @@ impl Plan {
     }
 }
 
+/// `port 80`, `ports 3000-3005, 4000`.
+fn ports(listener: &Listener) -> String {
+    let range = |range: &PortRange| match range.first == range.last {
+        true => range.first.to_string(),
+        false => format!("{}-{}", range.first, range.last),
+    };
+    match listener.port_ranges.as_slice() {
+        [] => format!("port {}", listener.protocol_port),
+        ranges => format!("ports {}", ranges.iter().map(range).collect::<Vec<_>>().join(", ")),
+    }
+}
+
 /// The cores that carry a shard, ascending.
-fn shard_cores(config: &Config, machine: &Machine, problems: &mut Vec<String>) -> Vec<usize> {
+fn shard_cores(config: &Config, machine: &Machine, problems: &mut Vec<Trouble>) -> Vec<usize> {
     let runtime = &config.runtime;
     let cores = match &runtime.cores {
         CoreChoice::List(list) => {
-            let bad = list.iter().filter_map(|&core| machine.problem(core));
-            problems.extend(bad.map(|text| format!("[runtime] cores: {text}")));
+            let bad = list.iter().filter_map(|&core| machine.problem(core, "runtime.cores"));
+            problems.extend(bad);
             list.clone()
         }
         CoreChoice::Auto => {
@@ -119,21 +126,20 @@ fn shard_cores(config: &Config, machine: &Machine, problems: &mut Vec<String>) -
         }
     };
     if cores.is_empty() && problems.is_empty() {
-        problems.push(
-            "no core is left for a shard; check the CPU affinity of this process (taskset -p)"
-                .to_owned(),
-        );
+        problems.push(Trouble::new(
+            "runtime.cores",
+            "no core is left for a shard",
+            "check the CPU affinity of this process (taskset -p)",
+        ));
     }
     cores
 }
 
-fn no_core_on(node: usize, machine: &Machine) -> String {
+fn no_core_on(node: usize, machine: &Machine) -> Trouble {
     let nodes: BTreeSet<usize> = machine.allowed.iter().map(|&core| machine.node(core)).collect();
-    format!(
-        "[runtime] numa_node: this process may use no core of node {node}; it may use cores of \
-         node {}",
-        list::render(&nodes)
-    )
+    let what = format!("this process may use no core of node {node}");
+    let cure = format!("choose a node that it may use cores of: node {}", list::render(&nodes));
+    Trouble::new("runtime.numa_node", what, cure)
 }
 
 /// The first thread of each physical core.
@@ -153,7 +159,7 @@ fn serving(
     config: &Config,
     cores: &[usize],
     cure: &dyn Fn(&str) -> String,
-    problems: &mut Vec<String>,
+    problems: &mut Vec<Trouble>,
 ) -> Vec<Vec<usize>> {
     let shard_on: BTreeMap<usize, usize> =
         cores.iter().enumerate().map(|(shard, &core)| (core, shard)).collect();
@@ -163,24 +169,24 @@ fn serving(
         shard_on.iter().filter(|(core, _)| !named.contains(core)).map(|(_, s)| *s).collect();
     let mut all = Vec::with_capacity(config.balancers.len());
     for (index, balancer) in config.balancers.iter().enumerate() {
-        let name = &balancer.name;
+        let (name, key) = (&balancer.name, format!("loadbalancer[{index}].cores"));
         let shards = match &balancer.cores {
             None => rest.clone(),
             Some(own) => {
                 for core in own.iter().filter(|core| !shard_on.contains_key(core)) {
-                    problems.push(format!(
-                        "[[loadbalancer]] {name}: cores: core {core} carries no shard; {}",
-                        cure(&list::render(&cores.iter().copied().collect()))
-                    ));
+                    let what = format!("{name}: core {core} carries no shard");
+                    let cure = cure(&list::render(&cores.iter().copied().collect()));
+                    problems.push(Trouble::new(key.clone(), what, cure));
                 }
                 own.iter().filter_map(|core| shard_on.get(core)).copied().collect()
             }
         };
         let used = config.listeners.iter().any(|listener| listener.balancer == index);
         if shards.is_empty() && used && problems.is_empty() {
-            problems.push(format!(
-                "[[loadbalancer]] {name}: no core is left for it: other balancers name all of \
-                 them; leave one of [runtime] cores to those without cores of their own"
+            problems.push(Trouble::new(
+                key,
+                format!("{name}: no core is left for it: other balancers name all of them"),
+                "leave one of [runtime] cores to those without cores of their own",
             ));
         }
         all.push(shards);
@@ -190,7 +196,7 @@ fn serving(
 
 #[cfg(test)]
 mod tests {
-    use weir_core::model::{Balancer, Listener, Runtime};
+    use weir_core::model::{Balancer, Runtime};
 
     use super::*;
 
@@ -251,10 +257,11 @@ mod tests {
         let runtime = Runtime { cores: list, control_core: Some(99), ..auto() };
         let text = failure(&config(runtime, &[Some(&[3])]));
         for part in [
-            "[runtime] cores: core 7 is closed",
-            "[runtime] cores: core 12 does not exist",
-            "[runtime] control_core: core 99 does not exist",
-            "[[loadbalancer]] b0: cores: core 3 carries no shard",
+            "runtime.cores: core 7 is closed",
+            "runtime.cores: core 12 does not exist",
+            "runtime.control_core: core 99 does not exist",
+            "loadbalancer[0].cores: b0: core 3 carries no shard",
+            "  help: choose among cores 0-5",
         ] {
             assert!(text.contains(part), "no {part} in: {text}");
         }
@@ -315,6 +322,16 @@ mod tests {
                 assert_eq!(nodes.len(), 1, "{name}: balancer {balancer} is on {nodes:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_listener_with_ranges_shows_them() {
+        let range = |first, last| PortRange { first, last };
+        let mut config = config(auto(), &[None]);
+        config.listeners[0].port_ranges = vec![range(3000, 3005), range(4000, 4000)];
+        let plan = Plan::new(&config, &machine()).unwrap();
+        let text = plan.describe(&config, &machine());
+        assert!(text.contains("l0 (HTTP ports 3000-3005, 4000)"), "{text}");
     }
 
     #[test]

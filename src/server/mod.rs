@@ -37,6 +37,7 @@ use weir_core::tls;
 
 use crate::admin::{Admin, Book};
 use crate::cores::{Machine, Plan};
+use crate::here::place_bind_error;
 use crate::remote::desk::{Desk, Gone};
 use crate::shard::{News, REPORTS_PER_SHARD, Reports};
 use crate::upgrade::heir::Heir;
@@ -79,18 +80,19 @@ pub fn serve(path: &Path, key_log: Option<&Path>) -> Result<()> {
         tracing::warn!("{line}");
     }
     check_sources(&loaded.config)?;
-    let Loaded { config, mut certificates, .. } = loaded;
+    let Loaded { config, mut certificates, places, .. } = loaded;
     let config = Arc::new(config);
     if let Some(path) = key_log {
         log_keys(path)?;
     }
     host()?;
-    let plan = Plan::new(&config, &Machine::read()?)?;
+    let plan = Plan::new(&config, &Machine::read()?).map_err(|unfit| unfit.placed(&places))?;
     let checked = checks::checked_members(&config);
     descriptors(plan.cores.len(), checks::addresses(&config), checked)?;
     let listen = config.admin.as_ref().map(|a| a.listen);
     let handed = heir.as_mut().and_then(|heir| heir.admin.take());
-    let admin = Admin::take_over(listen, handed, ADMIN_BACKLOG)?;
+    let admin = Admin::take_over(listen, handed, ADMIN_BACKLOG)
+        .map_err(|e| place_bind_error(e, &config, &places))?;
     // Makes `run_dir`, where the secret is kept.
     let desk = desk(&config, heir.is_some())?;
     let secret = match &heir {
@@ -115,7 +117,7 @@ pub fn serve(path: &Path, key_log: Option<&Path>) -> Result<()> {
         front: Some(front),
         inherited: heir.as_mut().map(inherited).transpose()?,
     };
-    let running = launch(start)?;
+    let running = launch(start).map_err(|e| place_bind_error(e, &config, &places))?;
     let admin_addr = admin.addr();
     let served = admin.start(Arc::clone(&running.book));
     insist(served, "metrics can't be read", heir.is_some())?;

@@ -204,7 +204,7 @@ impl Control {
         let mut loaded = loaded;
         let settled = settle_passthrough(&mut loaded)?;
         check_sources(&loaded.config)?;
-        let Loaded { config, certificates, warnings, .. } = loaded;
+        let Loaded { config, certificates, warnings, places, .. } = loaded;
         let is_empty = config.listeners.is_empty() && config.pools.is_empty();
         if is_empty && self.fleet.state().listeners().next().is_some() {
             bail!(
@@ -215,9 +215,9 @@ impl Control {
         let config = Arc::new(config);
         if pinning(&config) != pinning(&self.begun_with) {
             // It changes nothing now, but must not keep the next start from coming about.
-            Plan::new(&config, &Machine::read()?)?;
+            Plan::new(&config, &Machine::read()?).map_err(|unfit| unfit.placed(&places))?;
         }
-        let plan = self.plan.follow(&config)?;
+        let plan = self.plan.follow(&config).map_err(|unfit| unfit.placed(&places))?;
         let next = self.next_state(&config, &certificates, &plan);
         let scarce = scarce_ports(&next, config.runtime.max_connections);
         let awaited = next.members_of_dead_pools();

@@ -12,6 +12,7 @@ mod files;
 mod glob;
 mod keys;
 mod named;
+mod places;
 mod problem;
 mod read;
 mod reader;
@@ -37,6 +38,7 @@ use problem::{Findings, Source, Span};
 use read::{Document, Root};
 use reader::Table;
 
+pub use places::Places;
 pub use problem::{Failure, Problem, Severity};
 pub use reference::reference_markdown;
 
@@ -52,6 +54,8 @@ pub struct Loaded {
     /// The files that it was read from: the one that was named, then the included ones in the
     /// order of reading.
     pub files: Vec<PathBuf>,
+    /// Where the keys stand of which only a machine can tell whether they can be had.
+    pub places: Places,
 }
 
 /// Reads and checks a file with everything that it includes, 16 MiB at most.
@@ -96,16 +100,21 @@ type Look = fn(&Document<'_, '_>, &mut Findings) -> Store;
 
 /// Publishes what [`evaluate`] finds.
 fn check(files: &[Text], mut findings: Findings, look: Look) -> Result<Loaded, Failure> {
-    let (config, certificates) = evaluate(files, &mut findings, look);
+    let (config, certificates, spans) = evaluate(files, &mut findings, look);
     let sources: Vec<_> =
         files.iter().map(|file| Source { name: &file.name, text: &file.text }).collect();
     let warnings = findings.publish(&sources)?;
+    let places = Places::found(spans, &sources);
     let files = files.iter().map(|file| file.path.clone()).collect();
-    Ok(Loaded { config, certificates, warnings, files })
+    Ok(Loaded { config, certificates, warnings, files, places })
 }
 
 /// Parses and checks all files. The result is meaningless if `findings` has errors.
-fn evaluate(files: &[Text], findings: &mut Findings, look: Look) -> (Config, Store) {
+fn evaluate(
+    files: &[Text],
+    findings: &mut Findings,
+    look: Look,
+) -> (Config, Store, Vec<(String, Span)>) {
     let parsed: Vec<_> = files
         .iter()
         .enumerate()
@@ -119,7 +128,8 @@ fn evaluate(files: &[Text], findings: &mut Findings, look: Look) -> (Config, Sto
         .collect();
     let document = Document::read(&roots, findings);
     let certificates = look(&document, findings);
-    (rules::resolve(document, findings), certificates)
+    let spans = places::collect(&document);
+    (rules::resolve(document, findings), certificates, spans)
 }
 
 /// The TOML crate's words for a key that stands twice.

@@ -15,7 +15,7 @@ use crate::model::*;
 fn model(text: &str) -> Config {
     let files = [Text::new(Path::new("conf/weir.toml"), text)];
     let mut findings = Findings::default();
-    let (config, _) = evaluate(&files, &mut findings, |_, _| Store::default());
+    let (config, ..) = evaluate(&files, &mut findings, |_, _| Store::default());
     if let Err(failure) = findings.publish(&[Source { name: "f", text }]) {
         for problem in &failure {
             assert!(problem.message.contains("is not supported yet"), "{text}\n{problem}");

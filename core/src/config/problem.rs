@@ -369,6 +369,21 @@ fn place_in(file: &Shown<'_>, span: Span) -> String {
     }
 }
 
+/// `FILE:LINE:COLUMN` of each span, in the order of places; one of no file is left out.
+pub(super) fn locate(
+    mut spans: Vec<(String, Span)>,
+    sources: &[Source<'_>],
+) -> Vec<(String, String)> {
+    spans.sort_by_key(|(_, span)| *span);
+    let mut cursor = Cursor::of_file(0);
+    let place = |(key, span): (String, Span)| {
+        let source = sources.get(span.file)?;
+        cursor.go(span.file, inside(span, source.text).start, source.text);
+        Some((key, format!("{}:{}:{}", source.name, cursor.line, cursor.column)))
+    };
+    spans.into_iter().filter_map(place).collect()
+}
+
 /// The range cut to the text and to whole characters.
 fn inside(span: Span, text: &str) -> Range<usize> {
     let start = text.floor_char_boundary(span.start);

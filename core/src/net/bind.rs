@@ -161,6 +161,29 @@ impl Joining {
     }
 }
 
+/// Would this host let `listener` have `place`, were its port free? Asks whether the address is
+/// this host's and, for a port that needs a right, whether this process has it. Who holds the port
+/// is not asked, and nothing listens or takes a datagram meanwhile.
+///
+/// # Errors
+/// It would not. A host that has no descriptor or memory left just now says nothing about that.
+pub fn could_bind(listener: &str, place: Place) -> Result<(), BindError> {
+    // The right is the same for TCP and UDP; a UDP socket would take datagrams.
+    let ask = |port| {
+        let address = SocketAddr::new(place.address.ip(), port);
+        reserve(Place { transport: Transport::Tcp, address }).map(drop)
+    };
+    let port = place.address.port();
+    let needs_right = port != 0 && first_free_port().is_some_and(|first| port < first);
+    let asked = ask(0).and_then(|()| if needs_right { ask(port) } else { Ok(()) });
+    asked.or_else(|e| match e.raw_os_error() {
+        Some(libc::EADDRINUSE | libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+            Ok(())
+        }
+        _ => Err(BindError { listener: listener.to_owned(), place, source: e, owner: None }),
+    })
+}
+
 /// Binds and listens on one address for one thread, never shared (the admin listener).
 ///
 /// # Errors
@@ -369,10 +392,7 @@ fn in_use_text(f: &mut fmt::Formatter<'_>, place: Place, owner: Option<&Owner>) 
 }
 
 fn denied_text(f: &mut fmt::Formatter<'_>, port: u16) -> fmt::Result {
-    let first_free = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
-        .ok()
-        .and_then(|text| text.trim().parse::<u16>().ok());
-    match first_free {
+    match first_free_port() {
         Some(start) if port < start => write!(
             f,
             "ports below {start} need the capability CAP_NET_BIND_SERVICE, which this process \
@@ -386,6 +406,12 @@ fn denied_text(f: &mut fmt::Formatter<'_>, port: u16) -> fmt::Result {
              its log says which rule"
         ),
     }
+}
+
+/// The first port that needs no right; `None` where the kernel doesn't say.
+fn first_free_port() -> Option<u16> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok()?;
+    text.trim().parse().ok()
 }
 
 fn nonlocal_sysctl(ip: IpAddr) -> &'static str {

@@ -5,8 +5,11 @@
 
 mod rights;
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 pub use rights::{MAX_RIGHTS, recv_rights, replace_stderr, send_rights, take_stdin};
@@ -75,6 +78,20 @@ pub fn may_be_transparent() -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// May this process, as the user that it acts for, make files in this folder, or write this file?
+///
+/// # Errors
+/// It may not, or there is none; the kernel's words.
+pub fn may_write(path: &Path) -> io::Result<()> {
+    let text = CString::new(path.as_os_str().as_bytes())?;
+    let wanted = if path.is_dir() { libc::W_OK | libc::X_OK } else { libc::W_OK };
+    // SAFETY: `text` is a string with its end that outlives the call.
+    let asked = unsafe {
+        libc::faccessat(libc::AT_FDCWD, text.as_ptr(), wanted, libc::AT_EACCESS)
+    };
+    if asked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Bytes that a pipe takes whole, or not at all, without waiting (PIPE_BUF).

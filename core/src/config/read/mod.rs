@@ -50,6 +50,8 @@ pub(super) struct Document<'t, 'i> {
     pub admin: Option<Placed<SocketAddr>>,
     pub access_log: Option<AccessLog>,
     pub connection_log: Option<LogTarget>,
+    /// The sections that stand once.
+    pub singles: Vec<Table<'t, 'i>>,
     pub balancers: Vec<BalancerText<'t, 'i>>,
     pub listeners: Vec<ListenerText<'t, 'i>>,
     pub pools: Vec<PoolText<'t, 'i>>,
@@ -98,21 +100,26 @@ impl<'t, 'i> Document<'t, 'i> {
 
     fn read_process(&mut self, root: &Table<'t, 'i>, single: &mut Single, findings: &mut Findings) {
         if let Some(table) = single.table(root, "runtime", findings) {
+            self.singles.push(table.clone());
             self.runtime = process::runtime(&table, findings);
         }
         if let Some(table) = single.table(root, "log", findings) {
+            self.singles.push(table.clone());
             self.log = process::log(&table, findings);
         }
         if let Some(table) = single.table(root, "compat", findings) {
             self.compat = process::compat(&table, findings);
         }
         if let Some(table) = single.table(root, "admin", findings) {
+            self.singles.push(table.clone());
             self.admin = process::admin(&table, findings);
         }
         if let Some(table) = single.table(root, "access_log", findings) {
+            self.singles.push(table.clone());
             self.access_log = process::access_log(&table, findings);
         }
         if let Some(table) = single.table(root, "connection_log", findings) {
+            self.singles.push(table.clone());
             self.connection_log = table.text("path", findings, values::log_target);
         }
     }
