@@ -40,12 +40,15 @@ pub enum Command {
         tls_key_log: Option<PathBuf>,
     },
     /// Validate a configuration file: exit code 0, or 1 with every error and its place
+    ///
+    /// Asks this machine, too: cores, addresses, rights, and whether logs and run_dir could be
+    /// written; not whether a port is in use. Starts, makes and binds nothing that would stay.
     Check {
         /// The configuration file (TOML)
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// The file is for another machine: don't ask whether this one has its cores, addresses
-        /// and rights
+        /// The file is for another machine: don't ask whether this one has its cores, addresses,
+        /// rights and folders
         #[arg(long)]
         elsewhere: bool,
     },

@@ -4,6 +4,7 @@
 mod process;
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 
 use process::{File, config, weir};
 
@@ -143,6 +144,104 @@ fn a_file_for_another_machine_can_be_checked() {
     assert!(stderr.contains("--elsewhere"), "{stderr}");
     file.write(&config("\"many\"", 1, 0, &[]));
     assert_eq!(failing(&["check", "--elsewhere", "--config", path]).0, 1);
+}
+
+/// What only this machine can tell comes with place and cure, all at once and before `valid:`;
+/// `--elsewhere` asks for none of it. Nothing is made for it.
+#[test]
+fn check_looks_whether_this_machine_can_serve_the_file() {
+    let foreign = "192.0.2.1"; // TEST-NET-1: nobody's
+    let text = config("[0, 900]", 1, 0, &[])
+        .replace("vip_address = \"127.0.0.1\"", &format!("vip_address = \"{foreign}\""))
+        .replace("listen = \"127.0.0.1:0\"", "listen = \"192.0.2.2:9180\"")
+        .replace("[admin]", "[log]\npath = \"/proc/nonexist/weir.log\"\n[admin]");
+    let text = text.replace(process::RUN_DIR, "/etc/passwd/x")
+        + "[access_log]\npath = \"/tmp\"\n[connection_log]\npath = \"/dev/null/log\"\n";
+    let file = File::new(&text);
+    let path = file.path.to_str().unwrap();
+    let (code, stdout, stderr) = run(&["check", "--config", path]);
+    assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+    for words in [
+        "weir.toml:3:9: runtime.cores: core 900 does not exist",
+        "help: choose among core",
+        "weir.toml:5:11: runtime.run_dir: /etc/passwd/x can't be used",
+        "weir.toml:7:8: log.path: /proc/nonexist/weir.log can't be written",
+        "weir.toml:9:10: admin.listen: listener `admin`: cannot listen on 192.0.2.2:9180",
+        ": listener[0].protocol_port: listener `web`: cannot listen on 192.0.2.1:0",
+        "access_log.path: /tmp can't be written",
+        "connection_log.path: /dev/null/log can't be written",
+        "7 errors on this machine; --elsewhere",
+    ] {
+        assert!(stderr.contains(words), "no {words} in: {stderr}");
+    }
+    let (code, stdout, stderr) = run(&["check", "--elsewhere", "--config", path]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("valid:") && stdout.contains("not looked for here"), "{stdout}");
+}
+
+/// What a port or a folder of this machine needs is there, and a port that is in use says nothing:
+/// it may be the running Weir's.
+#[test]
+fn check_takes_what_this_machine_has() {
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("weir.log");
+    let text = config("[0]", 1, port, &[]).replace(
+        "[admin]",
+        &format!("[log]\npath = \"{}\"\n[admin]", log.display()),
+    );
+    let file = File::new(&text);
+    let (code, stdout, stderr) = run(&["check", "--config", file.path.to_str().unwrap()]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("valid:"), "{stdout}");
+    assert!(!log.exists() && !file.run_dir().exists(), "check makes nothing");
+}
+
+/// A user without the right for low ports, and a folder of another one's.
+#[test]
+fn check_knows_the_rights_of_its_user() {
+    let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    let low = start.trim().parse::<u16>().unwrap().saturating_sub(1);
+    assert!(low > 0, "every port is free for everybody here: the test needs another machine");
+    let folder = tempfile::tempdir().unwrap();
+    let shut = folder.path().join("shut");
+    std::fs::create_dir(&shut).unwrap();
+    std::fs::set_permissions(&shut, std::fs::Permissions::from_mode(0o500)).unwrap();
+    let text = config("[0]", 1, low, &[])
+        .replace(process::RUN_DIR, shut.join("run").to_str().unwrap());
+    let file = File::new(&text);
+    let mut weaker = assert_cmd::Command::new("setpriv");
+    let dropped = "-net_bind_service,-dac_override,-dac_read_search";
+    weaker.args(["--bounding-set", dropped, "--inh-caps", dropped, "--"]);
+    weaker.args([env!("CARGO_BIN_EXE_weir"), "check", "--config"]).arg(&file.path);
+    let assert = weaker.timeout(process::LIMIT).assert().failure();
+    let (code, _, stderr) = text_of(&assert);
+    assert_eq!(code, 1, "{stderr}");
+    for words in [
+        "weir.toml:14:17: listener[0].protocol_port: ",
+        "CAP_NET_BIND_SERVICE",
+        "weir.toml:5:11: runtime.run_dir: ",
+        "2 errors on this machine",
+    ] {
+        assert!(stderr.contains(words), "no {words} in: {stderr}");
+    }
+}
+
+fn text_of(assert: &assert_cmd::assert::Assert) -> (i32, String, String) {
+    text(assert.get_output())
+}
+
+/// A start that fails names the place of the listener, and leaves neither folder nor file.
+#[test]
+fn a_failed_start_names_its_place_and_leaves_no_file() {
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    let file = File::new(&config("[0]", 1, port, &[]));
+    let (code, stderr) = failing(&["serve", "--config", file.path.to_str().unwrap()]);
+    assert_eq!(code, 1);
+    assert!(stderr.contains("weir.toml:14:17: listener[0].protocol_port: listener `web`"), "{stderr}");
+    assert!(!file.run_dir().exists(), "a folder is left");
 }
 
 #[test]

@@ -311,7 +311,7 @@ fn what_a_reload_cannot_do_is_said() {
     let absent = plan.text().replace("cores = \"auto\"", "cores = [1023]");
     let (code, _, err) = server.reload(&absent);
     assert_eq!(code, Some(1));
-    assert!(err.contains("weir.toml:3:9: runtime.cores: core 1023"), "{err}");
+    assert!(err.contains("weir.toml:2:9: runtime.cores: core 1023"), "{err}");
     let own = "vip_address = \"127.0.0.1\"\ncores = [1023]";
     let (_, _, err) = server.reload(&plan.text().replace("vip_address = \"127.0.0.1\"", own));
     assert!(err.contains("core 1023 carries no shard"), "{err}");

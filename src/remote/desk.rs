@@ -83,7 +83,7 @@ impl Desk {
     /// The folder or socket can't be made; with the cure.
     pub fn prepare(run_dir: &Path) -> Result<Desk> {
         let path = draft_path(run_dir);
-        make_folder(run_dir)
+        let made = make_folder(run_dir)
             .with_context(|| format!("cannot make the folder {}; {CURE}", run_dir.display()))?;
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -94,7 +94,7 @@ impl Desk {
         }
         let listener = UnixListener::bind(&path)
             .with_context(|| format!("cannot bind {}; {CURE}", path.display()))?;
-        let file = Gone::of(path).context("control socket")?;
+        let file = Gone::of(path, made).context("control socket")?;
         fs::set_permissions(&file.path, fs::Permissions::from_mode(0o600))
             .with_context(|| format!("cannot protect {}", file.path.display()))?;
         let socket = OwnedFd::from(listener.try_clone().context("control socket")?).into();
@@ -130,7 +130,9 @@ impl Desk {
     /// # Errors
     /// The thread can't be made.
     pub fn serve(self, config: PathBuf, asker: Asker) -> Result<Gone> {
-        let Desk { listener, file, closer } = self;
+        let Desk { listener, mut file, closer } = self;
+        // It has started: the folder stays for the next start.
+        file.made = Made::default();
         let attending = Arc::clone(&file.attending);
         let run = move || {
             for stream in listener.incoming() {
@@ -167,12 +169,27 @@ pub struct Gone {
     attending: Arc<Mutex<()>>,
     /// Device and number of the file.
     identity: (u64, u64),
+    /// Goes after the file, while the start may fail.
+    made: Made,
+}
+
+/// Folders that this process has made, the lowest first. They go when this is dropped, as far as
+/// nobody has put anything there.
+#[derive(Debug, Default)]
+struct Made(Vec<PathBuf>);
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            let _in_use = fs::remove_dir(folder);
+        }
+    }
 }
 
 impl Gone {
-    fn of(path: PathBuf) -> io::Result<Gone> {
+    fn of(path: PathBuf, made: Made) -> io::Result<Gone> {
         let identity = identity(&path)?;
-        Ok(Gone { path, attending: Arc::default(), identity })
+        Ok(Gone { path, attending: Arc::default(), identity, made })
     }
 }
 
@@ -197,11 +214,14 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((file.dev(), file.ino()))
 }
 
-fn make_folder(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
+/// Makes the folder with those above it; returns which ones there were not.
+fn make_folder(folder: &Path) -> io::Result<Made> {
+    let missing = folder.ancestors().take_while(|one| !one.exists());
+    let made = Made(missing.map(Path::to_owned).collect());
+    if !made.0.is_empty() || !folder.is_dir() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    Ok(made)
 }
 
 /// One caller, one request.
@@ -299,7 +319,12 @@ mod tests {
         let refused = Desk::bind(&run_dir).unwrap_err().to_string();
         assert!(refused.contains("another process") && refused.contains("run_dir"), "{refused}");
         drop(desk);
-        assert!(!socket_path(&run_dir).exists(), "it leaves nothing behind");
+        assert!(fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing is left behind");
+        // What somebody else has put there stays.
+        let desk = Desk::bind(&run_dir).unwrap();
+        fs::write(run_dir.join("file"), "").unwrap();
+        drop(desk);
+        assert!(run_dir.join("file").exists() && !socket_path(&run_dir).exists());
     }
 
     /// The new process' socket is there from one moment to the next, and stays when the old goes.

@@ -96,14 +96,14 @@ pub fn serve(path: &Path, key_log: Option<&Path>) -> Result<()> {
     // Makes `run_dir`, where the secret is kept.
     let desk = desk(&config, heir.is_some())?;
     let secret = match &heir {
-        Some(heir) => Secret::new(heir.manifest.secret),
+        Some(heir) => secret::inherited(heir.manifest.secret, &config.runtime.run_dir),
         None => secret::load(&config.runtime.run_dir, asks_for_run_dir(&config))?,
     };
     certificates.handed_on = heir.as_ref().map(Heir::ticket_keys).unwrap_or_default();
     let front = Front {
         program,
         jobs,
-        secret,
+        secret: secret.secret,
         admin: admin.handle(listen)?,
         desk: desk.as_ref().map(Desk::closer).transpose()?,
     };
@@ -113,11 +113,12 @@ pub fn serve(path: &Path, key_log: Option<&Path>) -> Result<()> {
         path: Some(path.to_owned()),
         plan,
         signals: Some(signals),
-        secret,
+        secret: secret.secret,
         front: Some(front),
         inherited: heir.as_mut().map(inherited).transpose()?,
     };
     let running = launch(start).map_err(|e| place_bind_error(e, &config, &places))?;
+    secret.keep();
     let admin_addr = admin.addr();
     let served = admin.start(Arc::clone(&running.book));
     insist(served, "metrics can't be read", heir.is_some())?;

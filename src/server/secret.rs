@@ -5,7 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use weir_core::pool::sticky::Secret;
@@ -17,17 +17,44 @@ const FILE: &str = "sticky.key";
 /// Bytes of a secret.
 const LEN: usize = 16;
 
-/// The secret in `run_dir`; a new one where there is none yet. One that can't be kept lives as long
-/// as the process; so does the one in place of a secret of another user's, unless the file asks for
-/// this folder (`asked`).
+/// A secret, and where it is to be kept once the process serves: a start that fails leaves nothing.
+#[derive(Debug)]
+pub struct Found {
+    /// What cookies are made with.
+    pub secret: Secret,
+    unsaved: Option<(PathBuf, [u8; LEN])>,
+}
+
+impl Found {
+    /// Keeps it, where there is none yet. One that can't be kept lives as long as the process.
+    pub fn keep(self) {
+        if let Some((path, secret)) = self.unsaved
+            && let Err(e) = keep(&path, &secret)
+        {
+            not_kept(&path, &e);
+        }
+    }
+}
+
+/// The secret of the process whose place this one takes. A `run_dir` of which the other one knew
+/// nothing gets it, so that cookies outlive this process, too.
+pub fn inherited(secret: [u8; LEN], run_dir: &Path) -> Found {
+    let path = run_dir.join(FILE);
+    let unsaved = (!path.exists()).then_some((path, secret));
+    Found { secret: Secret::new(secret), unsaved }
+}
+
+/// The secret in `run_dir`; a new one where there is none yet. The one in place of a secret of
+/// another user's lives as long as the process, unless the file asks for this folder (`asked`).
 ///
 /// # Errors
 /// The file can't be read or holds something else; the system has no randomness. With the cure.
-pub fn load(run_dir: &Path, asked: bool) -> Result<Secret> {
+pub fn load(run_dir: &Path, asked: bool) -> Result<Found> {
+    let known = |secret| Found { secret, unsaved: None };
     let path = run_dir.join(FILE);
     match fs::read_to_string(&path) {
         Ok(text) => match parse(text.trim()) {
-            Some(secret) => Ok(Secret::new(secret)),
+            Some(secret) => Ok(known(Secret::new(secret))),
             None => bail!(
                 "{} does not hold {} hexadecimal digits; take it away, and a new one is made \
                  (sticky sessions then begin anew)",
@@ -37,14 +64,11 @@ pub fn load(run_dir: &Path, asked: bool) -> Result<Secret> {
         },
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let secret = random()?;
-            if let Err(e) = keep(&path, &secret) {
-                not_kept(&path, &e);
-            }
-            Ok(Secret::new(secret))
+            Ok(Found { secret: Secret::new(secret), unsaved: Some((path, secret)) })
         }
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied && !asked => {
             not_kept(&path, &e);
-            fresh()
+            fresh().map(known)
         }
         Err(e) => Err(e).with_context(|| format!("cannot read {}; {CURE}", path.display())),
     }
@@ -72,15 +96,18 @@ fn random() -> Result<[u8; LEN]> {
     Ok(bytes)
 }
 
-/// Whole or not at all: it takes its name when all of it is written.
+/// Whole or not at all: it takes its name when all of it is written. A draft that a full disk
+/// doesn't take goes again.
 fn keep(path: &Path, secret: &[u8; LEN]) -> io::Result<()> {
     let mut text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
     text.push('\n');
     let draft = path.with_extension("new");
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(text.as_bytes())?;
-    fs::rename(&draft, path)
+    file.write_all(text.as_bytes()).and_then(|()| fs::rename(&draft, path)).inspect_err(|_| {
+        // It is known by its name to nobody.
+        let _left = fs::remove_file(&draft);
+    })
 }
 
 fn parse(text: &str) -> Option<[u8; LEN]> {
@@ -99,14 +126,19 @@ mod tests {
     #[test]
     fn it_is_made_once_and_kept_private() {
         let folder = tempfile::tempdir().unwrap();
-        let secret = load(folder.path(), true).unwrap();
         let path = folder.path().join(FILE);
+        drop(load(folder.path(), true).unwrap());
+        assert!(!path.exists(), "a start that failed leaves nothing");
+        let found = load(folder.path(), true).unwrap();
+        let secret = found.secret;
+        found.keep();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(load(folder.path(), true).unwrap(), secret);
+        let again = || load(folder.path(), true).unwrap().secret;
+        assert_eq!(again(), secret);
         assert_ne!(fresh().unwrap(), secret);
         fs::write(&path, "00112233445566778899aabbccddeeff\n").unwrap();
         let bytes = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff_u128.to_be_bytes();
-        assert_eq!(load(folder.path(), true).unwrap(), Secret::new(bytes));
+        assert_eq!(again(), Secret::new(bytes));
         for bad in
             ["", "0011", "0011223344556677-899aabbccddeeff", "+0112233445566778899aabbccddeef"]
         {
@@ -119,6 +151,28 @@ mod tests {
     #[test]
     fn without_a_folder_it_is_the_process_own() {
         let own = || load(Path::new("/nowhere"), true).unwrap();
-        assert_ne!(own(), own());
+        assert_ne!(own().secret, own().secret);
+        own().keep();
+    }
+
+    /// What a process took over is kept where nobody has kept one, and replaces none.
+    #[test]
+    fn a_secret_that_was_handed_over_is_kept_in_a_new_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        inherited([7; LEN], folder.path()).keep();
+        let kept = || load(folder.path(), true).unwrap().secret;
+        assert_eq!(kept(), Secret::new([7; LEN]));
+        inherited([8; LEN], folder.path()).keep();
+        assert_eq!(kept(), Secret::new([7; LEN]));
+    }
+
+    /// A disk that is full leaves no draft: `/dev/full` takes no byte.
+    #[test]
+    fn a_draft_that_the_disk_does_not_take_goes_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        std::os::unix::fs::symlink("/dev/full", path.with_extension("new")).unwrap();
+        assert!(keep(&path, &[7; LEN]).is_err());
+        assert!(fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing is left");
     }
 }
