@@ -318,6 +318,31 @@ fn what_a_reload_cannot_do_is_said() {
     assert!(err.contains("help: this process runs on"), "{err}");
 }
 
+/// A process that is stopped can't answer: that is said, with the way, instead of waiting for ever;
+/// when it goes on it does what it was asked.
+#[test]
+fn a_stopped_process_is_named() {
+    let plan = Plan { listeners: &[("web", 0, "app", "")], pools: &[("app", "", &[])] };
+    let mut server = Server::start(&plan.text());
+    let pid = server.pid();
+    server.signal("STOP");
+    for verb in ["reload", "upgrade"] {
+        let mut command = weir();
+        command.args([verb, "--config"]).arg(&server.file.path);
+        let mut command = assert_cmd::Command::from_std(command);
+        let assert = command.timeout(LIMIT).assert().failure().code(1);
+        let err = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+        assert!(err.contains(&format!("process {pid} does not answer: it is stopped")), "{err}");
+        assert!(err.contains(&format!("kill -CONT {pid}")), "{err}");
+        if verb == "reload" {
+            server.signal("CONT");
+            server.line_with("reload: version");
+            server.signal("STOP");
+        }
+    }
+    // It is killed as it is: an upgrade would outlive this test.
+}
+
 /// A connection that came by a removed listener is waited for, and counted when it is cut.
 #[test]
 fn the_end_knows_connections_of_removed_listeners() {

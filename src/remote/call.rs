@@ -1,14 +1,17 @@
 //! The command's side of the control socket: finds the running process, asks, prints the answer.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::de::DeserializeOwned;
+use weir_core::net::sys;
+use weir_core::time::clock;
 
 use super::{DRAFT, MAX_LINE, Request, SOCKET, socket_path};
 use crate::logging;
@@ -17,6 +20,9 @@ use crate::upgrade::Upgraded;
 
 /// Longer than the process takes for its last answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(150);
+
+/// How often it is looked whether a process that says nothing is stopped.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Which process is meant.
 #[derive(Clone, Debug)]
@@ -96,16 +102,55 @@ fn ask<T: DeserializeOwned>(socket: &Path, request: &Request, limit: Duration) -
     let mut stream = UnixStream::connect(socket).map_err(|e| {
         anyhow!(
             "no running process is reached by {}: {e}. Is it running, does its [runtime] run_dir \
-             say the same, and is this the user that it runs as?",
+             say the same, and is this the user that it runs as? Where run_dir was changed in the \
+             file since it began, name the process itself: --pid PID",
             socket.display()
         )
     })?;
-    stream.set_read_timeout(Some(limit))?;
     let text = serde_json::to_string(request)? + "\n";
-    let mut line = String::new();
     stream.write_all(text.as_bytes()).and_then(|()| stream.shutdown(Shutdown::Write))?;
-    BufReader::new(stream.take(MAX_LINE)).read_line(&mut line).context("the process' answer")?;
-    serde_json::from_str(&line).context("the process' answer is not understood")
+    let line = answer(&stream, limit)?;
+    serde_json::from_slice(&line).context("the process' answer is not understood")
+}
+
+/// The line that a process answers with.
+///
+/// # Errors
+/// It says nothing for so long, or is stopped; it will do what it was asked when it goes on.
+fn answer(stream: &UnixStream, limit: Duration) -> Result<Vec<u8>> {
+    let pid = sys::peer_pid(stream.as_fd()).context("control socket")?;
+    stream.set_read_timeout(Some(LOOK.min(limit)))?;
+    let mut reader = BufReader::new(stream.take(MAX_LINE));
+    let (mut line, until) = (Vec::new(), clock::mono().plus(limit));
+    loop {
+        match reader.read_until(b'\n', &mut line) {
+            Ok(_) if line.is_empty() => bail!("process {pid} has ended before it answered"),
+            Ok(_) => return Ok(line),
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+            Err(e) => return Err(e).with_context(|| format!("the answer of process {pid}")),
+        }
+        if is_stopped(pid) {
+            bail!(
+                "process {pid} does not answer: it is stopped (SIGSTOP, or a debugger). It has \
+                 the request, and does what it asks for when it goes on: kill -CONT {pid}"
+            );
+        }
+        if clock::mono() >= until {
+            bail!(
+                "process {pid} has not answered for {} s. It has the request, and may still do \
+                 what it asks for; its log has the rest",
+                limit.as_secs()
+            );
+        }
+    }
+}
+
+/// Is it stopped by a signal or a debugger?
+fn is_stopped(pid: u32) -> bool {
+    // PID (NAME) STATE …, and a name may have brackets of its own.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    matches!(state, Some('T' | 't'))
 }
 
 /// The control socket that a process listens on: one of its descriptors is that socket.
@@ -160,5 +205,26 @@ mod tests {
         let asked = ask::<Answer>(&socket, &Request::Reload { config: None }, ANSWER_LIMIT);
         let text = asked.unwrap_err().to_string();
         assert!(text.contains("none.sock") && text.contains("run_dir"), "{text}");
+        assert!(text.contains("--pid PID"), "{text}");
+    }
+
+    /// Who says nothing is given up after the limit, and who ends without a word at once.
+    #[test]
+    fn a_process_that_says_nothing_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("mute.sock");
+        let mute = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let ask = |limit| ask::<Answer>(&socket, &Request::Reload { config: None }, limit);
+        let text = ask(Duration::from_millis(50)).unwrap_err().to_string();
+        let me = format!("process {}", std::process::id());
+        assert!(text.contains(&me) && text.contains("has not answered"), "{text}");
+        let caller = std::thread::spawn(move || {
+            drop(mute.accept().unwrap());
+            let (stream, _) = mute.accept().unwrap();
+            BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+        });
+        let text = ask(ANSWER_LIMIT).unwrap_err().to_string();
+        assert!(text.contains("has ended before it answered"), "{text}");
+        caller.join().unwrap();
     }
 }

@@ -23,12 +23,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use process::certs::Ca;
-use process::line::{Line, is_alive};
+use process::line::{Line, is_alive, pid_in};
 use process::moody::BlackHole;
 use process::mortal::Mortal;
 use process::{
-    Client, LIMIT, Member, Server, address_after, config, count, get, pass_time, run, signal,
-    until, weir,
+    Client, LIMIT, Member, RUN_DIR, Server, address_after, config, count, get, pass_time, run,
+    signal, until, weir,
 };
 
 /// Work of clients on a thread, again and again until it is told to stop.
@@ -588,6 +588,24 @@ fn the_service_manager_is_told_and_a_drain_is_left_alone() {
     until("its end", || !is_alive(pid));
     let (code, _, err) = line.try_upgrade(&[]);
     assert!(code == Some(1) && err.contains("no running process"), "{err}");
+}
+
+/// With another `run_dir` in the file the process is found by its id, which is said, and the new
+/// folder gets the secret that cookies are made with.
+#[test]
+fn an_upgrade_moves_to_another_run_dir() {
+    let text = config("[0]", 5, 0, &[]);
+    let mut line = Line::start(&text);
+    let old = line.server.file.run_dir();
+    let new = old.with_file_name("other");
+    line.server.file.write(&text.replace(RUN_DIR, new.to_str().unwrap()));
+    let (code, _, err) = line.try_upgrade(&[]);
+    assert!(code == Some(1) && err.contains("--pid PID"), "{err}");
+    let (code, out, err) = run(weir().args(["upgrade", "--pid", &line.last().to_string()]));
+    assert_eq!(code, Some(0), "{out}{err}");
+    line.pids.push(pid_in(&out));
+    let key = |folder: &Path| std::fs::read(folder.join("sticky.key")).unwrap();
+    assert_eq!(key(&new), key(&old));
 }
 
 /// After an upgrade the former process takes all the time that its connections need; told to end,

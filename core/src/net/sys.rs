@@ -94,6 +94,29 @@ pub fn may_write(path: &Path) -> io::Result<()> {
     if asked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The process at the other end of a connection to a Unix socket: the one that listened there.
+///
+/// # Errors
+/// It is no such connection.
+pub fn peer_pid(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = libc::socklen_t::try_from(size_of_val(&peer)).unwrap_or_default();
+    // SAFETY: pointer and length describe `peer`, which the kernel fills at most to its end.
+    let asked = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut len,
+        )
+    };
+    match u32::try_from(peer.pid) {
+        Ok(pid) if asked == 0 => Ok(pid),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Bytes that a pipe takes whole, or not at all, without waiting (PIPE_BUF).
 pub const PIPE_BYTES: usize = libc::PIPE_BUF;
 
