@@ -9,6 +9,7 @@ mod listeners;
 mod names;
 mod policies;
 mod pools;
+mod reach;
 mod sockets;
 mod sources;
 mod stickiness;
@@ -39,6 +40,7 @@ pub(super) fn resolve(document: Document<'_, '_>, findings: &mut Findings) -> Co
     let uses = pools::Uses::of(&document, &listeners, &policies, &balancers);
     policies::check_sharing(&document, &policies, &listeners, findings);
     let pools = pools::resolve(&document, &names, &uses, findings);
+    reach::warn(&document, &listeners, &policies, &balancers, findings);
     sources::check(&document, &uses, &balancers, findings);
     warn_unbound(&document, &listeners, findings);
     warn_idle(&document, &listeners, &uses, findings);
