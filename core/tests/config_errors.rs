@@ -371,3 +371,14 @@ fn early_data_is_refused() {
     assert_eq!(problem.key, "listener[0].ssl_early_data_enable");
     assert!(problem.message.contains("not supported") && problem.help.is_some(), "{problem}");
 }
+
+/// What a key is called elsewhere is suggested by its end, before a key of another section.
+#[test]
+fn half_a_key_is_completed() {
+    for (wrong, right) in [("port = 80", "protocol_port"), ("pool = 'app'", "default_pool")] {
+        let help = only(&file("", wrong, "", "")).help.unwrap();
+        assert_eq!(help, format!("did you mean `{right}`?"));
+    }
+    let help = only(&file("", "", "", "port = 80")).help.unwrap();
+    assert_eq!(help, "did you mean `protocol_port`?");
+}

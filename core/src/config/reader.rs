@@ -13,7 +13,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::keys::{self, Key, Kind, Preset, Section, Stage};
 use super::problem::{Finding, Findings, Placed, Span, quoted, shown};
-use super::suggest::nearest;
+use super::suggest::{ending, nearest};
 use super::values::{self, Fault};
 
 /// A value with its place inside its file.
@@ -131,7 +131,8 @@ impl<'t, 'i> Table<'t, 'i> {
             findings.error(span, "", "unknown key");
             return;
         }
-        let near = nearest(name, keys::words_of(self.section));
+        let near = nearest(name, keys::words_of(self.section))
+            .or_else(|| ending(name, keys::words_of(self.section)));
         let elsewhere = keys::all().find(|key| key.name == name);
         let heading = keys::section(self.section).map_or_else(String::new, Section::heading);
         let help = match (near, elsewhere.and_then(|key| keys::section(key.section))) {

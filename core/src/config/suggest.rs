@@ -26,13 +26,23 @@ pub(super) fn nearest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
+/// The only candidate that the word is the end of, as `port` is that of `protocol_port`.
+pub(super) fn ending<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let end = format!("_{}", fold(word));
+    let mut found = candidates.into_iter().filter(|candidate| candidate.ends_with(&end));
+    found.next().filter(|_| !word.is_empty() && found.next().is_none())
+}
+
 fn fold(word: &str) -> String {
     word.to_lowercase().replace('-', "_")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::nearest;
+    use super::{ending, nearest};
 
     #[test]
     fn typing_slips_are_found() {
@@ -40,6 +50,14 @@ mod tests {
         assert_eq!(nearest("member_timout", keys), Some("member_timeout"));
         assert_eq!(nearest("Client-Timeout", keys), Some("client_timeout"));
         assert_eq!(nearest("nmae", keys), Some("name"));
+    }
+
+    #[test]
+    fn half_a_key_is_known_by_its_end() {
+        let keys = ["protocol_port", "default_pool", "client_timeout", "member_timeout"];
+        assert_eq!(ending("port", keys), Some("protocol_port"));
+        assert_eq!(ending("Pool", keys), Some("default_pool"));
+        assert_eq!((ending("timeout", keys), ending("", keys), ending("ort", keys)), (None, None, None));
     }
 
     #[test]
