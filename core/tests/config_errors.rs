@@ -382,3 +382,14 @@ fn half_a_key_is_completed() {
     let help = only(&file("", "", "", "port = 80")).help.unwrap();
     assert_eq!(help, "did you mean `protocol_port`?");
 }
+
+/// A list in both forms, and a section that stands twice, want different cures.
+#[test]
+fn a_list_in_two_forms_is_not_a_forgotten_bracket() {
+    let both = file("", "", "members = [{ address = '127.0.0.1', protocol_port = 2 }]", "");
+    let problem = &failure(&both).problems()[0].clone();
+    assert_eq!((problem.key.as_str(), problem.message.as_str()), ("TOML", "duplicate key"));
+    assert!(problem.help.as_ref().unwrap().contains("move all of it to one"), "{problem}");
+    let twice = failure("[log]\nlevel = 'info'\n[log]\n").problems()[0].clone();
+    assert!(twice.help.as_ref().unwrap().contains("begins with [[name]]"), "{twice}");
+}

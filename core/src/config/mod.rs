@@ -135,6 +135,12 @@ fn evaluate(
 /// The TOML crate's words for a key that stands twice.
 const DUPLICATE: &str = "duplicate key";
 
+/// Does this stand in the header of a section that repeats?
+fn begins_section(text: &str, span: Option<std::ops::Range<usize>>) -> bool {
+    let before = span.and_then(|span| text.get(..span.start)).unwrap_or_default();
+    before.rsplit('\n').next().is_some_and(|line| line.trim_start().starts_with("[["))
+}
+
 /// Parses one file; nothing of it is left where its syntax is wrong.
 fn parse_toml<'t>(file: usize, text: &'t str, findings: &mut Findings) -> Spanned<DeTable<'t>> {
     let (root, errors) = DeTable::parse_recoverable(text);
@@ -149,6 +155,10 @@ fn parse_toml<'t>(file: usize, text: &'t str, findings: &mut Findings) -> Spanne
         readable &= error.message() == DUPLICATE;
         let message = error.message().trim_end().replace('\n', "; ");
         let help = match error.message() {
+            DUPLICATE if begins_section(text, error.span()) => {
+                "a list stands either inside its section, as name = [ … ], or in [[…]] sections of \
+                 its own: move all of it to one of them"
+            }
             DUPLICATE => "take one of them out; a section that repeats begins with [[name]]",
             _ => "see https://toml.io for the syntax",
         };
