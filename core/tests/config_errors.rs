@@ -393,3 +393,22 @@ fn a_list_in_two_forms_is_not_a_forgotten_bracket() {
     let twice = failure("[log]\nlevel = 'info'\n[log]\n").problems()[0].clone();
     assert!(twice.help.as_ref().unwrap().contains("begins with [[name]]"), "{twice}");
 }
+
+/// R2.1-1: both addresses are named, and who binds the other one.
+#[test]
+fn a_clash_names_both_addresses_and_the_holder() {
+    let admin = only(&file("[admin]\nlisten = '127.0.0.1:80'", "", "", ""));
+    let words = "0.0.0.0:80 overlaps 127.0.0.1:80, which the admin listener binds";
+    assert_eq!((admin.message.as_str(), admin.row), (words, Some("R2.1-1")));
+    let balancers = "[[loadbalancer]]\nname = 'one'\nvip_address = '127.0.0.1'\n\
+                     [[loadbalancer]]\nname = 'all'\nvip_address = '0.0.0.0'\n";
+    let other = |of: &str| {
+        format!(
+            "loadbalancer = 'one'\n[[listener]]\nname = 'other'\nprotocol = 'HTTP'\n\
+             protocol_port = 80\ndefault_pool = 'app'\nloadbalancer = '{of}'\n"
+        )
+    };
+    let message = |of: &str| only(&file(balancers, &other(of), "", "")).message;
+    assert_eq!(message("all"), "0.0.0.0:80 overlaps 127.0.0.1:80, which listener \"web\" binds");
+    assert_eq!(message("one"), "127.0.0.1:80 is bound by listener \"web\" already");
+}

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::listeners::Resolved;
-use crate::config::problem::{Findings, Span};
+use crate::config::problem::{Findings, Span, quoted};
 use crate::config::read::Document;
 use crate::model::{Balancer, Protocol};
 
@@ -23,6 +23,7 @@ struct Socket {
 struct Reach {
     last: u16,
     owner: usize,
+    address: IpAddr,
 }
 
 /// What is bound so far, in the order of first ports.
@@ -35,9 +36,9 @@ struct Taken {
 }
 
 impl Taken {
-    /// Takes the ports; returns who has one of them already. Every address of a family is
-    /// contained in its unspecified one.
-    fn take(&mut self, socket: &Socket) -> Option<usize> {
+    /// Takes the ports; returns who has one of them already, and on which address. Every address
+    /// of a family is contained in its unspecified one.
+    fn take(&mut self, socket: &Socket) -> Option<(usize, IpAddr)> {
         let unspecified = socket.address.is_unspecified();
         let on_address = self.by_address.get(&socket.address).copied();
         let rivals = match unspecified {
@@ -45,7 +46,8 @@ impl Taken {
             false => [on_address, self.all],
         };
         let rival = rivals.into_iter().flatten().find(|reach| reach.last >= socket.first);
-        let mine = Reach { last: socket.last, owner: socket.owner };
+        let Socket { address, last, owner, .. } = *socket;
+        let mine = Reach { last, owner, address };
         let farther = |old: Option<Reach>| match old {
             Some(old) if old.last >= mine.last => old,
             _ => mine,
@@ -55,7 +57,7 @@ impl Taken {
         if unspecified {
             self.all = Some(farther(self.all));
         }
-        rival.map(|reach| reach.owner).filter(|owner| *owner != socket.owner)
+        rival.filter(|reach| reach.owner != owner).map(|reach| (reach.owner, reach.address))
     }
 }
 
@@ -67,7 +69,7 @@ pub(super) fn check(
     findings: &mut Findings,
 ) {
     let mut sockets = collect(document, listeners, balancers);
-    let mut clashes: HashMap<usize, (usize, SocketAddr)> = HashMap::new();
+    let mut clashes: HashMap<usize, (SocketAddr, usize, SocketAddr)> = HashMap::new();
     for list in &mut sockets {
         list.sort_by_key(|socket| (socket.first, socket.owner));
         let mut families: [Taken; 2] = Default::default();
@@ -75,17 +77,28 @@ pub(super) fn check(
             let Some(taken) = families.get_mut(usize::from(socket.address.is_ipv6())) else {
                 continue;
             };
-            let Some(rival) = taken.take(socket) else { continue };
-            let (earlier, later) = (rival.min(socket.owner), rival.max(socket.owner));
-            let place = SocketAddr::new(socket.address, socket.first);
-            clashes.entry(later).or_insert((earlier, place));
+            let Some((rival, address)) = taken.take(socket) else { continue };
+            // They come by their first ports, so this one is a port of both.
+            let ours = (socket.owner, SocketAddr::new(socket.address, socket.first));
+            let theirs = (rival, SocketAddr::new(address, socket.first));
+            let (earlier, later) =
+                if rival < socket.owner { (theirs, ours) } else { (ours, theirs) };
+            clashes.entry(later.0).or_insert((later.1, earlier.0, earlier.1));
         }
     }
-    for (later, (earlier, place)) in clashes {
+    for (later, (wanted, earlier, held)) in clashes {
         let Some((span, path)) = place_of(document, later) else { continue };
         let other = place_of(document, earlier).map_or(span, |(span, _)| span);
+        let holder = match earlier.checked_sub(1).and_then(|index| document.listeners.get(index)) {
+            Some(text) => format!("listener {}", quoted(text.head.name())),
+            None => "the admin listener".to_owned(),
+        };
+        let what = match wanted == held {
+            true => format!("{wanted} is bound by {holder} already"),
+            false => format!("{wanted} overlaps {held}, which {holder} binds"),
+        };
         findings
-            .error(span, path, format!("{place} is bound by another listener already"))
+            .error(span, path, what)
             .row("R2.1-1")
             .related(other, "bound here")
             .help("give one of them another port, or its balancer another vip_address");
