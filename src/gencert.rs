@@ -79,14 +79,19 @@ pub fn make(what: &What) -> Result<()> {
             let mut params = CertificateParams::new(names.clone())?;
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
             let name = names.first().map_or("", String::as_str);
-            issue(name, params, common)?;
+            let issued = issue(name, params, common);
             let file = file_name(name);
-            logging::answer(format_args!(
-                "\n[[certificate]]\nname = \"{file}\"\ncertificate = \"{}\"\nprivate_key = \"{}\"",
-                common.dir.join(format!("{file}.pem")).display(),
-                common.dir.join(format!("{file}.key")).display(),
-            ));
-            Ok(())
+            let Paths { pem, key } = Paths::of(&common.dir, &file);
+            // Whoever asks a second time may want just this.
+            if issued.is_ok() || (file != CA && pem.exists() && key.exists()) {
+                logging::answer(format_args!(
+                    "\n[[certificate]]\nname = \"{file}\"\ncertificate = \"{}\"\n\
+                     private_key = \"{}\"",
+                    pem.display(),
+                    key.display(),
+                ));
+            }
+            issued
         }
         What::Client { name, common } => {
             if name.is_empty() || name.chars().any(char::is_control) {

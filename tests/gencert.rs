@@ -68,8 +68,10 @@ fn nothing_is_overwritten_without_force() {
     let read = |file: &str| std::fs::read(at.join("x").join(file)).unwrap();
     let (ca, leaf) = (read("ca.pem"), read("a.example.pem"));
     for again in [&["ca", "--dir", "x"][..], &["server", "a.example", "--dir", "x"]] {
-        let (code, _, err) = gencert(at, again);
+        let (code, out, err) = gencert(at, again);
         assert_eq!(code, Some(1));
+        // What to write into the file is told again.
+        assert_eq!(out.contains("certificate = \"x/a.example.pem\""), again[0] == "server", "{out}");
         assert!(err.contains("is there already; --force overwrites it"), "{err}");
     }
     assert_eq!((read("ca.pem"), read("a.example.pem")), (ca.clone(), leaf.clone()));

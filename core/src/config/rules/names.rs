@@ -106,7 +106,12 @@ impl Index {
         const SHOWN: usize = 5;
         let list: Vec<_> = self.first.iter().take(SHOWN).map(|name| quoted(name)).collect();
         match (list.is_empty(), self.first.len() > SHOWN) {
-            (true, _) => "the file defines none".to_owned(),
+            (true, _) if self.kind == "certificate" => {
+                "the file has no [[certificate]]: add one; for trying things out `weir gencert \
+                 server NAME` makes the files, and prints the section"
+                    .to_owned()
+            }
+            (true, _) => format!("the file has no [[{}]]: add one of that name", self.kind),
             (false, false) => format!("the file has {}", list.join(", ")),
             (false, true) => format!("the file has {}, …", list.join(", ")),
         }
