@@ -21,7 +21,9 @@ of `docs/requirements.md`.
 - **Addresses** are IP addresses; names are not looked up.
 - **Networks** are written as 10.0.0.0/8, without bits beyond the length; an address stands for
   itself alone.
-- **Times** are whole numbers of seconds, or strings with a unit: us, ms, s, m, h.
+- **Times.** Each key takes one form only, which its type says: *whole seconds* or *whole minutes*
+  are bare numbers (`keepalive_timeout = 60`), a *string with a unit* has one of us, ms, s, m, h
+  (`spin = \"50us\"`).
 - **Ranges** include both bounds.
 - **Protocols** says which listeners or pools (in `healthmonitor`: which kinds of check) have the
   key; with others it may only say its default.
