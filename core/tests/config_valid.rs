@@ -263,6 +263,77 @@ fn warnings_are_given_and_do_not_refuse() {
     assert!(parsed("").warnings[0].message.contains("nothing is served"));
 }
 
+/// Metrics that others can read are no mistake, but seldom meant.
+#[test]
+fn an_open_admin_listener_is_warned_of() {
+    let warned = |listen: &str| {
+        let text = with_listener("default_pool='app'") + &with_member("");
+        let text = text + &format!("[admin]\nlisten='{listen}'\n");
+        parsed(&text).warnings.iter().map(|w| w.key.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(warned("0.0.0.0:9180"), ["admin.listen"]);
+    assert_eq!(warned("[::]:0"), ["admin.listen"]);
+    assert!(warned("127.0.0.1:9180").is_empty() && warned("[::1]:9180").is_empty());
+}
+
+/// A member that is the listener would be asked for ever more; another one on its port is fine.
+#[test]
+fn a_member_that_is_its_listener_is_warned_of() {
+    let warned = |vip: &str, address: &str, port: u16| {
+        let text = format!(
+            "[[loadbalancer]]\nname='b'\nvip_address='{vip}'\n[[listener]]\nname='web'\n\
+             protocol='HTTP'\nprotocol_port=8080\nloadbalancer='b'\ndefault_pool='p'\n\
+             [[pool]]\nname='p'\nprotocol='HTTP'\n\
+             members=[{{address='{address}',protocol_port={port}}}]\n"
+        );
+        let warnings = parsed(&text).warnings;
+        warnings.iter().map(|w| (w.key.clone(), w.message.clone())).collect::<Vec<_>>()
+    };
+    for (vip, address) in
+        [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1"), ("10.0.0.1", "10.0.0.1")]
+    {
+        let told = warned(vip, address, 8080);
+        assert_eq!(told.len(), 1, "{vip}: {told:?}");
+        assert_eq!(told[0].0, "pool[0].members[0].address");
+        assert!(told[0].1.contains("is the listener \"web\" itself"), "{told:?}");
+    }
+    assert_eq!(warned("0.0.0.0", "127.0.0.1", 8081), []);
+    assert_eq!(warned("0.0.0.0", "10.0.0.1", 8080), []);
+    assert_eq!(warned("127.0.0.1", "127.0.0.2", 8080), []);
+    assert_eq!(warned("::", "127.0.0.1", 8080), []);
+}
+
+/// R3.17-3: at Layer 4 nobody of a family gets anywhere that no member has.
+#[test]
+fn members_of_the_other_family_are_warned_of() {
+    let warned = |protocol: &str, vip: &str, members: &str| {
+        let text = format!(
+            "[[loadbalancer]]\nname='b'\nvip_address={vip}\n[[listener]]\nname='l'\n\
+             protocol='{protocol}'\nprotocol_port=80\nloadbalancer='b'\ndefault_pool='p'\n\
+             [[pool]]\nname='p'\nprotocol='{protocol}'\nmembers=[{members}]\n"
+        );
+        let warnings = parsed(&text).warnings;
+        let ours = warnings.iter().filter(|w| w.row == Some("R3.17-3"));
+        ours.map(|w| w.message.clone()).collect::<Vec<_>>()
+    };
+    let (v4, v6) = (
+        "{address='10.0.0.1',protocol_port=1}",
+        "{address='fd00::1',protocol_port=1}",
+    );
+    let both = "['0.0.0.0','::']";
+    for protocol in ["TCP", "UDP"] {
+        let told = warned(protocol, both, v4);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("clients of IPv6 reach nobody: all members of \"p\""));
+        assert!(warned(protocol, both, v6)[0].starts_with("clients of IPv4 reach nobody"));
+        assert!(warned(protocol, both, &format!("{v4},{v6}")).is_empty());
+        assert!(warned(protocol, "'0.0.0.0'", v4).is_empty());
+        assert!(warned(protocol, "'::'", v6).is_empty());
+        assert!(warned(protocol, both, "").is_empty(), "an empty pool has its own warning");
+    }
+    assert!(warned("HTTP", both, v4).is_empty());
+}
+
 /// A list or a set of proxies that lets nobody in is said, since it looks like an outage.
 #[test]
 fn doors_that_are_shut_are_warned_of() {
@@ -296,18 +367,30 @@ fn files_that_cannot_be_read_get_one_clear_error() {
         let failure = load(path).unwrap_err();
         assert_eq!(failure.problems().len(), 1, "{failure}");
         let problem = failure.problems()[0].clone();
-        assert_eq!((problem.line, problem.column), (0, 0));
-        assert!(problem.headline().starts_with(&format!("{}: ", path.display())), "{problem}");
+        let place = (problem.line, problem.column);
+        let start = match place {
+            (0, 0) => path.display().to_string(),
+            (line, column) => format!("{}:{line}:{column}", path.display()),
+        };
+        assert!(problem.headline().starts_with(&format!("{start}: ")), "{problem}");
         assert!(problem.help.is_some());
-        problem.message
+        (place, problem.message)
     };
-    assert!(refused(&folder.path().join("none.toml")).contains("can't be read"));
-    assert!(refused(folder.path()).contains("can't be read"));
+    let whole = |path: &Path, words: &str| {
+        let (place, message) = refused(path);
+        assert!(place == (0, 0) && message.contains(words), "{message}");
+    };
+    whole(&folder.path().join("none.toml"), "can't be read");
+    whole(folder.path(), "not a regular file");
+    // A pipe would keep whoever opens it waiting for a writer.
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    whole(&pipe, "not a regular file");
     let latin = folder.path().join("latin.toml");
     std::fs::write(&latin, b"version = 1\n# caf\xe9\n").unwrap();
-    assert!(refused(&latin).contains("line 2 is not UTF-8"));
+    assert_eq!(refused(&latin), ((2, 6), "this is not UTF-8 text".to_owned()));
     let huge = folder.path().join("huge.toml");
     std::fs::File::create(&huge).unwrap().set_len(1 << 32).unwrap();
-    assert!(refused(&huge).contains("larger than 16 MiB"));
-    assert!(refused(Path::new("/dev/zero")).contains("larger than 16 MiB"));
+    whole(&huge, "larger than 16 MiB");
+    whole(Path::new("/dev/zero"), "not a regular file");
 }

@@ -139,12 +139,7 @@ impl Tree {
             let what = format!("{shown} is one file too many: at most {MAX_FILES}");
             return refuse(include, what, "check the pattern", findings);
         }
-        // A pipe would wait for a writer.
-        let read = match path.is_file() {
-            true => read(path, &mut self.left),
-            false => Err(Unread::Io(io::Error::other("not a regular file"))),
-        };
-        let bytes = match read {
+        let bytes = match read(path, &mut self.left) {
             Ok(bytes) => bytes,
             Err(error) => {
                 let (what, cure) = error.of_include();
@@ -224,10 +219,14 @@ pub(super) fn too_large() -> String {
 }
 
 /// Reads a file of at most `left` bytes, which become fewer by its own. A file that says that it
-/// is larger is not read at all.
+/// is larger is not read at all; nor is what is no file: a pipe would wait for a writer, and could
+/// not be read again by a reload.
 fn read(path: &Path, left: &mut u64) -> Result<Vec<u8>, Unread> {
+    if !path.metadata().map_err(Unread::Io)?.is_file() {
+        return Err(Unread::Io(io::Error::other("not a regular file")));
+    }
     let file = File::open(path).map_err(Unread::Io)?;
-    let size = file.metadata().map_or(0, |data| if data.is_file() { data.len() } else { 0 });
+    let size = file.metadata().map_err(Unread::Io)?.len();
     let mut bytes = Vec::new();
     if size <= *left {
         file.take(*left + 1).read_to_end(&mut bytes).map_err(Unread::Io)?;
@@ -241,10 +240,17 @@ fn utf8(path: &Path, bytes: &[u8]) -> Result<Text, Box<Problem>> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(Text::new(path, text)),
         Err(error) => {
-            let line = 1 + bytes.iter().take(error.valid_up_to()).filter(|b| **b == b'\n').count();
-            let what = format!("line {line} is not UTF-8 text");
-            let problem =
-                Problem::of_file(&path.display().to_string(), what, "save the file as UTF-8");
+            let sound = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            let sound = String::from_utf8_lossy(sound);
+            let sound = sound.strip_prefix('\u{feff}').unwrap_or(&sound);
+            let line = sound.rsplit('\n').next().unwrap_or_default();
+            let what = "this is not UTF-8 text".to_owned();
+            let name = path.display().to_string();
+            let problem = Problem {
+                line: 1 + sound.matches('\n').count(),
+                column: 1 + line.chars().count(),
+                ..Problem::of_file(&name, what, "save the file as UTF-8")
+            };
             Err(Box::new(problem))
         }
     }

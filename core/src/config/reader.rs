@@ -304,7 +304,13 @@ impl<'t, 'i> Table<'t, 'i> {
         findings: &mut Findings,
     ) -> Option<u64> {
         let DeValue::Integer(number) = value.get_ref() else {
-            let help = format!("write a bare whole number from {low} to {high}");
+            let unit = match unit.trim() {
+                "s" => " of seconds",
+                "min" => " of minutes",
+                _ => "",
+            };
+            let help =
+                format!("write a bare whole number{unit} from {low} to {high}, without quotes");
             self.wrong_type(row, value, "a whole number", findings).help(help);
             return None;
         };

@@ -44,6 +44,7 @@ pub(super) fn resolve(document: Document<'_, '_>, findings: &mut Findings) -> Co
     sources::check(&document, &uses, &balancers, findings);
     warn_unbound(&document, &listeners, findings);
     warn_idle(&document, &listeners, &uses, findings);
+    warn_open_admin(&document, findings);
     Config {
         runtime: document.runtime,
         log: document.log,
@@ -117,6 +118,16 @@ fn warn_idle(
             let what = "no listener belongs to this balancer";
             findings.warning(table.span, table.path.clone(), what);
         }
+    }
+}
+
+/// Warns of metrics that others than this host's users can read.
+fn warn_open_admin(document: &Document<'_, '_>, findings: &mut Findings) {
+    let Some(listen) = &document.admin else { return };
+    if !listen.value.ip().is_loopback() {
+        let what = "whoever reaches this address can read the metrics: there is no access control";
+        let help = "listen on 127.0.0.1 or ::1, or let only a management network reach it";
+        findings.warning(listen.span, "admin.listen", what).help(help);
     }
 }
 
