@@ -179,10 +179,13 @@ fn connections_of_the_process_are_limited() {
     let with = |n: u32| {
         text(&member, "", "").replace("[runtime]\n", &format!("[runtime]\nmax_connections = {n}\n"))
     };
-    let server = Server::start(&with(2));
+    let mut server = Server::start(&with(2));
     let _open = [served("127.0.0.1", server.web), served("::1", v6(&server))];
     assert!(is_reset("127.0.0.1", server.web));
     assert_eq!(refused(&server, "process_limit"), 1.0);
+    let said = server.line_with("refused (process_limit)");
+    assert!(said.contains(" WARN ") && said.contains("2 are open"), "{said}");
+    assert!(said.contains("[runtime] max_connections"), "{said}");
     let (_, out, _) = server.reload(&with(3));
     assert!(out.contains("[runtime]: max_connections 2 → 3"), "{out}");
     served("127.0.0.1", server.web);

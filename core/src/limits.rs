@@ -140,7 +140,7 @@ pub const ACCEPT_BACKOFF_MS: u64 = 100;
 /// How often a shard tells control at most that the same member fails too often, in milliseconds.
 pub const SUSPECT_PAUSE_MS: u64 = 1_000;
 /// How often a shard says at most that it lacks ports, descriptors or memory for connections to
-/// members, in milliseconds; each of these apart.
+/// members, in milliseconds; each of these apart. And the process that it is full.
 pub const SHORTAGE_LOG_MS: u64 = 10_000;
 /// How long a shard that ends waits for its last operations, in milliseconds.
 pub const TEARDOWN_MS: u64 = 2_000;

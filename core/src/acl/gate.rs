@@ -1,9 +1,11 @@
 //! What all shards share to keep the limits of a listener and of the process.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::{Bucket, Sources, Spread};
+use crate::limits::SHORTAGE_LOG_MS;
+use crate::time::clock::Mono;
 
 /// The limits of a listener; 0 = none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,9 +83,27 @@ pub struct House {
     /// How the shards share them.
     pub spread: Spread,
     limit: AtomicU32,
+    /// When refusals for this limit were told of last: a time of the clock in milliseconds, and
+    /// one; 0 = never. And how many there were since.
+    told: AtomicU64,
+    untold: AtomicU64,
 }
 
 impl House {
+    /// A connection was refused for this limit. Returns how many were since that was told last,
+    /// where it is time to tell: over all shards once in [`SHORTAGE_LOG_MS`] at most.
+    pub fn turned_away(&self, now: Mono) -> Option<u64> {
+        self.untold.fetch_add(1, Relaxed);
+        let now = now.nanos() / 1_000_000 + 1;
+        let told = self.told.load(Relaxed);
+        if told != 0 && now < told.saturating_add(SHORTAGE_LOG_MS) {
+            return None;
+        }
+        // Of two shards at once one tells.
+        self.told.compare_exchange(told, now, Relaxed, Relaxed).ok()?;
+        Some(self.untold.swap(0, Relaxed))
+    }
+
     /// From now on there may be `limit` client connections; 0 = any number. Those that are open
     /// stay.
     pub fn set_limit(&self, limit: u32) {
@@ -101,6 +121,16 @@ impl House {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_are_told_now_and_then() {
+        let house = House::default();
+        let at = |millis: u64| Mono::from_nanos(millis * 1_000_000);
+        let told: Vec<_> = [0, 1, SHORTAGE_LOG_MS - 1, SHORTAGE_LOG_MS, SHORTAGE_LOG_MS + 1]
+            .map(|millis| house.turned_away(at(millis)))
+            .into();
+        assert_eq!(told, [Some(1), None, None, Some(3), None]);
+    }
 
     #[test]
     fn the_limit_is_exact() {

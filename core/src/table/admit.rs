@@ -25,7 +25,7 @@ impl Site {
     /// # Errors
     /// The reason; the connection is then to be reset (C19).
     pub fn admit(self: &Rc<Self>, peer: IpAddr, now: Mono) -> Result<Ticket, Refusal> {
-        self.counted(self.try_admit(peer, now, None))
+        self.counted(self.try_admit(peer, now, None), now)
     }
 
     /// The same, but where only process or listener are full `end_one` is asked to end a connection
@@ -39,7 +39,7 @@ impl Site {
         now: Mono,
         end_one: &dyn Fn() -> bool,
     ) -> Result<Ticket, Refusal> {
-        self.counted(self.try_admit(peer, now, Some(end_one)))
+        self.counted(self.try_admit(peer, now, Some(end_one)), now)
     }
 
     /// Lets in a connection that another process had let in, whose place this one takes: it counts
@@ -56,8 +56,26 @@ impl Site {
         ticket
     }
 
-    fn counted(&self, ticket: Result<Ticket, Refusal>) -> Result<Ticket, Refusal> {
-        ticket.inspect_err(|&refusal| self.counters.refused.count(refusal))
+    fn counted(&self, ticket: Result<Ticket, Refusal>, now: Mono) -> Result<Ticket, Refusal> {
+        ticket.inspect_err(|&refusal| {
+            self.counters.refused.count(refusal);
+            if refusal == Refusal::Process {
+                self.tell_full(now);
+            }
+        })
+    }
+
+    /// Says now and then that the process is full.
+    #[cold]
+    fn tell_full(&self, now: Mono) {
+        if let Some(refused) = self.house.turned_away(now) {
+            let (were, limit) = (if refused == 1 { "was" } else { "were" }, self.house.limit());
+            tracing::warn!(
+                "{refused} connections {were} refused (process_limit) since this was said last: \
+                 {limit} are open, as many as the process may have. Raise [runtime] \
+                 max_connections; where that is 0, the limit of descriptors (LimitNOFILE=)"
+            );
+        }
     }
 
     fn try_admit(
