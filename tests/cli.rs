@@ -187,10 +187,8 @@ fn check_takes_what_this_machine_has() {
     let port = held.local_addr().unwrap().port();
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("weir.log");
-    let text = config("[0]", 1, port, &[]).replace(
-        "[admin]",
-        &format!("[log]\npath = \"{}\"\n[admin]", log.display()),
-    );
+    let text = config("[0]", 1, port, &[])
+        .replace("[admin]", &format!("[log]\npath = \"{}\"\n[admin]", log.display()));
     let file = File::new(&text);
     let (code, stdout, stderr) = run(&["check", "--config", file.path.to_str().unwrap()]);
     assert_eq!(code, 0, "{stderr}");
@@ -208,8 +206,8 @@ fn check_knows_the_rights_of_its_user() {
     let shut = folder.path().join("shut");
     std::fs::create_dir(&shut).unwrap();
     std::fs::set_permissions(&shut, std::fs::Permissions::from_mode(0o500)).unwrap();
-    let text = config("[0]", 1, low, &[])
-        .replace(process::RUN_DIR, shut.join("run").to_str().unwrap());
+    let text =
+        config("[0]", 1, low, &[]).replace(process::RUN_DIR, shut.join("run").to_str().unwrap());
     let file = File::new(&text);
     let mut weaker = assert_cmd::Command::new("setpriv");
     let dropped = "-net_bind_service,-dac_override,-dac_read_search";
@@ -240,7 +238,10 @@ fn a_failed_start_names_its_place_and_leaves_no_file() {
     let file = File::new(&config("[0]", 1, port, &[]));
     let (code, stderr) = failing(&["serve", "--config", file.path.to_str().unwrap()]);
     assert_eq!(code, 1);
-    assert!(stderr.contains("weir.toml:14:17: listener[0].protocol_port: listener `web`"), "{stderr}");
+    assert!(
+        stderr.contains("weir.toml:14:17: listener[0].protocol_port: listener `web`"),
+        "{stderr}"
+    );
     assert!(!file.run_dir().exists(), "a folder is left");
 }
 

@@ -71,7 +71,11 @@ fn nothing_is_overwritten_without_force() {
         let (code, out, err) = gencert(at, again);
         assert_eq!(code, Some(1));
         // What to write into the file is told again.
-        assert_eq!(out.contains("certificate = \"x/a.example.pem\""), again[0] == "server", "{out}");
+        assert_eq!(
+            out.contains("certificate = \"x/a.example.pem\""),
+            again[0] == "server",
+            "{out}"
+        );
         assert!(err.contains("is there already; --force overwrites it"), "{err}");
     }
     assert_eq!((read("ca.pem"), read("a.example.pem")), (ca.clone(), leaf.clone()));

@@ -178,8 +178,12 @@ fn references_name_what_there_is() {
     let text = file("", "", "", "").replace("default_pool = 'app'", "default_pool = 'nowhere'");
     assert_eq!(only(&text).help.as_deref(), Some("the file has \"app\""));
     let text = file("", "loadbalancer = 'front'", "", "");
-    assert_eq!(only(&text).help.as_deref(), Some("the file has no [[loadbalancer]]: add one of that name"));
-    let text = file("", "default_certificate = 'x'", "", "").replace("'HTTP'\nprotocol_port", "'HTTPS'\nprotocol_port");
+    assert_eq!(
+        only(&text).help.as_deref(),
+        Some("the file has no [[loadbalancer]]: add one of that name")
+    );
+    let text = file("", "default_certificate = 'x'", "", "")
+        .replace("'HTTP'\nprotocol_port", "'HTTPS'\nprotocol_port");
     assert!(only(&text).help.unwrap().contains("weir gencert server NAME"));
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use weir_core::model::Handle;
@@ -121,7 +122,7 @@ impl Desk {
 
     fn close(&self, door: Door) -> io::Result<()> {
         match door {
-            Door::Tcp { listener, .. } => listener.stop_accepting(QUIET),
+            Door::Tcp { listener, .. } => stop(&listener, QUIET),
             Door::Udp { door, .. } => {
                 self.services().udp.close(door);
                 Ok(())
@@ -135,7 +136,7 @@ impl Desk {
         self.doors.borrow_mut().retain(|place, doors| {
             doors.retain(|door| {
                 let Door::Tcp { listener, .. } = door else { return true };
-                if let Err(e) = listener.stop_accepting(quiet) {
+                if let Err(e) = stop(listener, quiet) {
                     tracing::warn!("{place} closes without a drain: {e}");
                 }
                 false
@@ -170,6 +171,27 @@ impl Desk {
         }
         self.go_on();
     }
+}
+
+/// Has a listener take nobody any more. Where the kernel keeps socket filters from this process,
+/// SYNs are not dropped: said once, whatever number of sockets closes.
+fn stop(listener: &TcpListener, quiet: Duration) -> io::Result<()> {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    let stopped = listener.stop_accepting(quiet);
+    let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
+    if !stopped.as_ref().is_err_and(denied) {
+        return stopped;
+    }
+    if !TOLD.swap(true, Relaxed) {
+        tracing::warn!(
+            "listeners close without dropping new handshakes first, so a client that connects in \
+             that moment may be reset: this kernel gives socket filters (SO_ATTACH_FILTER) only to \
+             processes with CAP_NET_ADMIN, others to all. To have them, grant it \
+             (AmbientCapabilities=CAP_NET_ADMIN in the systemd unit, setcap cap_net_admin+ep on \
+             the program), or withdraw the address before the stop"
+        );
+    }
+    Ok(())
 }
 
 /// The doors of one place, each with it.

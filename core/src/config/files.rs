@@ -246,11 +246,9 @@ fn utf8(path: &Path, bytes: &[u8]) -> Result<Text, Box<Problem>> {
             let line = sound.rsplit('\n').next().unwrap_or_default();
             let what = "this is not UTF-8 text".to_owned();
             let name = path.display().to_string();
-            let problem = Problem {
-                line: 1 + sound.matches('\n').count(),
-                column: 1 + line.chars().count(),
-                ..Problem::of_file(&name, what, "save the file as UTF-8")
-            };
+            let mut problem = Problem::of_file(&name, what, "save the file as UTF-8");
+            problem.line = 1 + sound.matches('\n').count();
+            problem.column = 1 + line.chars().count();
             Err(Box::new(problem))
         }
     }

@@ -57,7 +57,10 @@ mod tests {
         let keys = ["protocol_port", "default_pool", "client_timeout", "member_timeout"];
         assert_eq!(ending("port", keys), Some("protocol_port"));
         assert_eq!(ending("Pool", keys), Some("default_pool"));
-        assert_eq!((ending("timeout", keys), ending("", keys), ending("ort", keys)), (None, None, None));
+        assert_eq!(
+            (ending("timeout", keys), ending("", keys), ending("ort", keys)),
+            (None, None, None)
+        );
     }
 
     #[test]

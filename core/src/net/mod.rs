@@ -13,7 +13,7 @@ pub mod source;
 pub mod sys;
 
 pub use bind::{
-    BindError, Bound, Group, Joining, Place, Transport, Wanted, bind_all, bind_exclusive, bind_join,
-    could_bind,
+    BindError, Bound, Group, Joining, Place, Transport, Wanted, bind_all, bind_exclusive,
+    bind_join, could_bind,
 };
 pub use blame::of_member;

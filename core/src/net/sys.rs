@@ -88,9 +88,7 @@ pub fn may_write(path: &Path) -> io::Result<()> {
     let text = CString::new(path.as_os_str().as_bytes())?;
     let wanted = if path.is_dir() { libc::W_OK | libc::X_OK } else { libc::W_OK };
     // SAFETY: `text` is a string with its end that outlives the call.
-    let asked = unsafe {
-        libc::faccessat(libc::AT_FDCWD, text.as_ptr(), wanted, libc::AT_EACCESS)
-    };
+    let asked = unsafe { libc::faccessat(libc::AT_FDCWD, text.as_ptr(), wanted, libc::AT_EACCESS) };
     if asked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

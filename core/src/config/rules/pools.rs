@@ -313,7 +313,8 @@ fn refuse(
 }
 
 /// R3.17-3, R3.17-5: at Layer 4 clients of a family reach members of the same family only. Asked of
-/// balancers that say their addresses; elsewhere such clients are refused when they come.
+/// balancers that say their addresses; elsewhere such clients are refused when they come, and
+/// `reach` warns of them.
 fn check_families(
     text: &PoolText<'_, '_>,
     used: &[&BalancerText<'_, '_>],

@@ -31,7 +31,10 @@ pub(super) fn warn(
         let balancer = listener.balancer.and_then(|index| balancers.get(index));
         let (Some(balancer), Some(pool)) = (balancer, document.pools.get(pool)) else { continue };
         warn_itself(&listener.object, &balancer.vip_address, pool, findings);
-        if !listener.object.protocol.is_l7() {
+        // One that says its addresses is refused for it (`pools`).
+        let text = listener.balancer.and_then(|index| document.balancers.get(index));
+        let says = text.is_some_and(|text| !text.vips.is_empty());
+        if !listener.object.protocol.is_l7() && !says {
             warn_family(document, index, &balancer.vip_address, pool, findings);
         }
     }
