@@ -150,24 +150,27 @@ fn a_file_for_another_machine_can_be_checked() {
 /// `--elsewhere` asks for none of it. Nothing is made for it.
 #[test]
 fn check_looks_whether_this_machine_can_serve_the_file() {
-    let foreign = "192.0.2.1"; // TEST-NET-1: nobody's
+    let foreign = "198.51.100.1"; // TEST-NET-2: nobody's
     let text = config("[0, 900]", 1, 0, &[])
         .replace("vip_address = \"127.0.0.1\"", &format!("vip_address = \"{foreign}\""))
-        .replace("listen = \"127.0.0.1:0\"", "listen = \"192.0.2.2:9180\"")
+        .replace("listen = \"127.0.0.1:0\"", "listen = \"198.51.100.2:9180\"")
         .replace("[admin]", "[log]\npath = \"/proc/nonexist/weir.log\"\n[admin]");
     let text = text.replace(process::RUN_DIR, "/etc/passwd/x")
         + "[access_log]\npath = \"/tmp\"\n[connection_log]\npath = \"/dev/null/log\"\n";
     let file = File::new(&text);
     let path = file.path.to_str().unwrap();
-    let (code, stdout, stderr) = run(&["check", "--config", path]);
+    let mut check = assert_cmd::Command::from_std(weir());
+    let assert = check.args(["check", "--config", path]).timeout(process::LIMIT).assert().failure();
+    let (code, stdout, stderr) = text_of(&assert);
     assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
     for words in [
         "weir.toml:3:9: runtime.cores: core 900 does not exist",
         "help: choose among core",
         "weir.toml:5:11: runtime.run_dir: /etc/passwd/x can't be used",
         "weir.toml:7:8: log.path: /proc/nonexist/weir.log can't be written",
-        "weir.toml:9:10: admin.listen: listener `admin`: cannot listen on 192.0.2.2:9180",
-        ": listener[0].protocol_port: listener `web`: cannot listen on 192.0.2.1:0",
+        "weir.toml:9:10: admin.listen: listener `admin`: cannot listen on 198.51.100.2:9180",
+        "weir.toml:12:15: loadbalancer[0].vip_address: listener `web`: cannot",
+        " on 198.51.100.1:0: no interface of this host has the address",
         "access_log.path: /tmp can't be written",
         "connection_log.path: /dev/null/log can't be written",
         "7 errors on this machine; --elsewhere",
@@ -217,7 +220,7 @@ fn check_knows_the_rights_of_its_user() {
     let (code, _, stderr) = text_of(&assert);
     assert_eq!(code, 1, "{stderr}");
     for words in [
-        "weir.toml:14:17: listener[0].protocol_port: ",
+        "weir.toml:15:17: listener[0].protocol_port: ",
         "CAP_NET_BIND_SERVICE",
         "weir.toml:5:11: runtime.run_dir: ",
         "2 errors on this machine",
@@ -239,7 +242,7 @@ fn a_failed_start_names_its_place_and_leaves_no_file() {
     let (code, stderr) = failing(&["serve", "--config", file.path.to_str().unwrap()]);
     assert_eq!(code, 1);
     assert!(
-        stderr.contains("weir.toml:14:17: listener[0].protocol_port: listener `web`"),
+        stderr.contains("weir.toml:15:17: listener[0].protocol_port: listener `web`"),
         "{stderr}"
     );
     assert!(!file.run_dir().exists(), "a folder is left");
@@ -307,4 +310,6 @@ fn too_few_descriptors_are_refused_with_the_sum() {
     assert_eq!(code, 1);
     assert!(stderr.contains("of 96 are taken by 1 shard with"), "{stderr}");
     assert!(stderr.contains("LimitNOFILE="), "{stderr}");
+    assert!(stderr.contains("with fewer than 64 Weir does not start"), "{stderr}");
+    assert!(stderr.contains("ulimit -n 1048576"), "{stderr}");
 }

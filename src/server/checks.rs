@@ -22,6 +22,10 @@ const CONNECTION_FDS: u64 = 2;
 const PROBES_SHARE: u64 = 4;
 /// Fewer connections than this are no load balancer: starting fails.
 const MIN_CONNECTIONS: u64 = 64;
+/// How to raise the limit of descriptors.
+const RAISE: &str = "LimitNOFILE=1048576 in the systemd unit, ulimit -n 1048576 in the shell that \
+                     starts Weir (as root where ulimit -Hn says less), --ulimit nofile=1048576 for \
+                     a container";
 /// Fewer connections than this get a warning.
 const FEW_CONNECTIONS: u64 = 4_096;
 
@@ -56,10 +60,10 @@ pub fn descriptors(shards: usize, listeners: usize, checked: usize) -> Result<()
     let need = Need::of(shards, listeners, checked, limit);
     let room = need.connections_within(limit);
     if room < MIN_CONNECTIONS {
-        bail!("{}", need.complaint(limit));
+        bail!("{}", need.refusal(limit));
     }
     if room < FEW_CONNECTIONS {
-        tracing::warn!("{}", need.complaint(limit));
+        tracing::warn!("{}", need.warning(limit));
     } else {
         tracing::info!("{}; room for {room} connections", need.sum(limit));
     }
@@ -137,14 +141,30 @@ impl Need {
         )
     }
 
-    fn complaint(self, limit: Limit) -> String {
-        let enough = self.fixed().saturating_add(FEW_CONNECTIONS * CONNECTION_FDS);
+    /// So many descriptors leave room for that many connections.
+    fn enough_for(self, connections: u64) -> u64 {
+        self.fixed().saturating_add(connections * CONNECTION_FDS)
+    }
+
+    fn refusal(self, limit: Limit) -> String {
+        format!(
+            "{}, which leaves room for {} connections, two descriptors each; with fewer than \
+             {MIN_CONNECTIONS} Weir does not start. Raise the limit to at least {} ({} is enough \
+             for {FEW_CONNECTIONS}): {RAISE}",
+            self.sum(limit),
+            self.connections_within(limit),
+            self.enough_for(MIN_CONNECTIONS),
+            self.enough_for(FEW_CONNECTIONS),
+        )
+    }
+
+    fn warning(self, limit: Limit) -> String {
         format!(
             "{}; that leaves room for {} connections, two descriptors each. Raise the limit to \
-             at least {enough}: LimitNOFILE=1048576 in the systemd unit, ulimit -Hn in the shell \
-             that starts Weir, --ulimit nofile=1048576 for a container",
+             at least {}: {RAISE}",
             self.sum(limit),
-            self.connections_within(limit)
+            self.connections_within(limit),
+            self.enough_for(FEW_CONNECTIONS),
         )
     }
 }
@@ -188,7 +208,11 @@ mod tests {
 
     #[test]
     fn the_complaint_names_sum_and_cure() {
-        let text = Need::of(2, 1, 0, at(256)).complaint(at(256));
+        let refused = Need::of(2, 1, 0, at(256)).refusal(at(256));
+        for words in ["fewer than 64 Weir does not start", "at least 318 (8382 is enough"] {
+            assert!(refused.contains(words), "{refused}");
+        }
+        let text = Need::of(2, 1, 0, at(256)).warning(at(256));
         assert!(text.contains("190 of 256"), "{text}");
         assert!(text.contains("room for 33 connections"), "{text}");
         assert!(text.contains("at least 8382") && text.contains("LimitNOFILE"), "{text}");
