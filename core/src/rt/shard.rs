@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 use io_uring::{opcode, squeue, types};
 
 use super::buffers::{BufferGroup, DATAGRAMS, LARGE, RECORDS, SMALL};
@@ -106,7 +106,20 @@ where
         .spawn(move || async move { Shard::live(&config, main) });
     match thread {
         Ok(thread) => Ok(ShardHandle { name, thread }),
-        Err(error) => Err(ShardError::Start { name, why: error.to_string() }),
+        Err(error) => Err(ShardError::Start { name, why: no_thread(&error) }),
+    }
+}
+
+/// Why no thread could be had, and the cure.
+fn no_thread(error: &GlommioError<()>) -> String {
+    match error {
+        GlommioError::IoError(e) if e.raw_os_error() == Some(libc::EAGAIN) => {
+            "no thread is left: this user, or this service, has as many processes and threads as \
+             it may. Raise the limit (LimitNPROC= and TasksMax= in the systemd unit, ulimit -u in \
+             the shell that starts Weir, --pids-limit for a container), or end some"
+                .to_owned()
+        }
+        error => error.to_string(),
     }
 }
 
@@ -397,4 +410,18 @@ pub fn now() -> Mono {
 /// Outside a shard, which is a programming error.
 pub fn audit() -> Audit {
     with(Shard::audit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_cannot_be_had_is_explained() {
+        let of = |number| no_thread(&GlommioError::IoError(io::Error::from_raw_os_error(number)));
+        for words in ["no thread is left", "TasksMax=", "ulimit -u"] {
+            assert!(of(libc::EAGAIN).contains(words), "{}", of(libc::EAGAIN));
+        }
+        assert!(!of(libc::ENOMEM).contains("TasksMax"));
+    }
 }
