@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError, mpsc};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
+use weir_core::net::sys;
 use weir_core::time::clock;
 
 use super::{MAX_LINE, Request, SOCKET, draft_path, socket_path};
@@ -69,8 +70,16 @@ impl Desk {
     pub fn bind(run_dir: &Path) -> Result<Desk> {
         let path = socket_path(run_dir);
         // A socket that nobody listens on is left from a process that was killed.
-        if UnixStream::connect(&path).is_ok() {
-            bail!("another process listens on {}; {CURE}", path.display());
+        if let Ok(other) = UnixStream::connect(&path) {
+            let (who, end) = match sys::peer_pid(other.as_fd()) {
+                Ok(pid) => (format!("process {pid}"), format!("kill {pid}")),
+                Err(_) => ("another process".to_owned(), "kill PID".to_owned()),
+            };
+            bail!(
+                "{who} listens on {} already. If it is a Weir that this one is to replace, stop it \
+                 ({end}), or use weir upgrade; if both are to run, {CURE}",
+                path.display()
+            );
         }
         let mut desk = Desk::prepare(run_dir)?;
         desk.publish()?;
@@ -84,16 +93,15 @@ impl Desk {
     pub fn prepare(run_dir: &Path) -> Result<Desk> {
         let path = draft_path(run_dir);
         let made = make_folder(run_dir)
-            .with_context(|| format!("cannot make the folder {}; {CURE}", run_dir.display()))?;
+            .map_err(|e| refused("make the folder", run_dir, &e))?;
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(e)
-                    .with_context(|| format!("cannot replace {}; {CURE}", path.display()));
+                return Err(refused("replace", &path, &e));
             }
             _ => {}
         }
         let listener = UnixListener::bind(&path)
-            .with_context(|| format!("cannot bind {}; {CURE}", path.display()))?;
+            .map_err(|e| refused("bind", &path, &e))?;
         let file = Gone::of(path, made).context("control socket")?;
         fs::set_permissions(&file.path, fs::Permissions::from_mode(0o600))
             .with_context(|| format!("cannot protect {}", file.path.display()))?;
@@ -108,8 +116,7 @@ impl Desk {
     /// The folder can't be written any more.
     pub fn publish(&mut self) -> Result<()> {
         let path = self.file.path.with_file_name(SOCKET);
-        fs::rename(&self.file.path, &path)
-            .with_context(|| format!("cannot replace {}; {CURE}", path.display()))?;
+        fs::rename(&self.file.path, &path).map_err(|e| refused("replace", &path, &e))?;
         self.file.path = path;
         Ok(())
     }
@@ -158,6 +165,11 @@ impl Desk {
             .context("control socket")?;
         Ok(file)
     }
+}
+
+/// What could not be done, the kernel's reason, and then the cure.
+fn refused(what: &str, path: &Path, error: &io::Error) -> anyhow::Error {
+    anyhow!("cannot {what} {}: {error}; {CURE}", path.display())
 }
 
 /// Lets whoever is being answered have the answer when the process ends, and takes the socket's
@@ -317,7 +329,9 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::metadata(&run_dir).unwrap().permissions().mode() & 0o777, 0o700);
         let refused = Desk::bind(&run_dir).unwrap_err().to_string();
-        assert!(refused.contains("another process") && refused.contains("run_dir"), "{refused}");
+        let me = format!("process {} listens on", std::process::id());
+        assert!(refused.starts_with(&me) && refused.contains("stop it (kill "), "{refused}");
+        assert!(refused.contains("run_dir"), "{refused}");
         drop(desk);
         assert!(fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing is left behind");
         // What somebody else has put there stays.
@@ -373,6 +387,7 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_made_is_named() {
         let text = format!("{:#}", Desk::bind(Path::new("/proc/weir")).unwrap_err());
-        assert!(text.contains("/proc/weir") && text.contains("RuntimeDirectory"), "{text}");
+        let (cause, cure) = (text.find("os error").unwrap(), text.find("RuntimeDirectory").unwrap());
+        assert!(text.contains("/proc/weir") && cause < cure, "{text}");
     }
 }

@@ -70,7 +70,7 @@ pub fn load(run_dir: &Path, asked: bool) -> Result<Found> {
             not_kept(&path, &e);
             fresh().map(known)
         }
-        Err(e) => Err(e).with_context(|| format!("cannot read {}; {CURE}", path.display())),
+        Err(e) => bail!("cannot read {}: {e}; {CURE}", path.display()),
     }
 }
 
