@@ -13,7 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::{Layer, Layered, SubscriberExt};
 use tracing_subscriber::registry::Registry;
@@ -118,10 +118,10 @@ pub fn answer(line: impl Display) {
 
 fn open(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(FILE_MODE).open(path).with_context(|| {
-        format!(
-            "[log] path: cannot open {}; its folder must exist and be writable for this process' \
-             user (in a systemd unit: LogsDirectory=weir)",
+    options.append(true).create(true).mode(FILE_MODE).open(path).map_err(|e| {
+        anyhow!(
+            "[log] path: cannot open {}: {e}; its folder must exist and be writable for this \
+             process' user (in a systemd unit: LogsDirectory=weir)",
             path.display()
         )
     })

@@ -318,6 +318,28 @@ fn what_a_reload_cannot_do_is_said() {
     assert!(err.contains("help: this process runs on"), "{err}");
 }
 
+/// A missing file has no mistakes; a mistake is one line of the log, with article and plural.
+#[test]
+fn answers_and_log_lines_say_what_is_so() {
+    let plan = Plan { listeners: &[("web", 0, "app", "")], pools: &[("app", "", &[])] };
+    let mut server = Server::start(&plan.text());
+    let (_, out, _) = server.reload(&plan.text().replace("= 5", "= 6"));
+    assert!(out.contains("shutdown_timeout 5s → 6s"), "{out}");
+    let line = server.line_with("reload: version");
+    assert!(line.ends_with(", 1 change"), "{line}");
+    let tcp = plan.text().replacen("protocol = \"HTTP\"", "protocol = \"TCP\"", 1);
+    server.file.write(&tcp);
+    server.signal("HUP");
+    let line = server.line_with("reload refused");
+    assert!(line.contains("an HTTP pool can't serve TCP listeners"), "{line}");
+    assert!(line.contains("weir.toml:") && line.contains("; help: "), "{line}");
+    let mut missing = weir();
+    missing.args(["reload", "--config", "/nonexistent/weir.toml"]);
+    let (code, _, err) = run(&mut missing);
+    assert!(code == Some(1) && err.contains("the file can't be read"), "{err}");
+    assert!(!err.contains("has mistakes"), "{err}");
+}
+
 /// A process that is stopped can't answer: that is said, with the way, instead of waiting for ever;
 /// when it goes on it does what it was asked.
 #[test]

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use weir_core::model::LogTarget;
 use weir_core::net::sys;
 use weir_core::time::clock::{self, Mono};
@@ -63,10 +63,10 @@ impl File {
                 let stdout = io::stdout().as_fd().try_clone_to_owned();
                 stdout.context("access log: cannot use standard output")?.into()
             }
-            LogTarget::File(path) => open(path).with_context(|| {
-                format!(
-                    "access log: cannot open {}; its folder must exist and be writable for this \
-                     process' user (in a systemd unit: LogsDirectory=weir)",
+            LogTarget::File(path) => open(path).map_err(|e| {
+                anyhow!(
+                    "access log: cannot open {}: {e}; its folder must exist and be writable for \
+                     this process' user (in a systemd unit: LogsDirectory=weir)",
                     path.display()
                 )
             })?,

@@ -88,7 +88,10 @@ fn find(whom: &Whom) -> Result<(PathBuf, Option<PathBuf>)> {
         Whom::Config(path) => {
             let loaded = weir_core::config::load(path).map_err(|mistakes| {
                 logging::say(mistakes.to_string().trim_end());
-                anyhow!("nothing changed: the file has mistakes, the process was not asked")
+                // Without a place it is the file itself.
+                let is_read = mistakes.problems().iter().any(|one| one.line > 0);
+                let why = if is_read { "the file has mistakes" } else { "the file can't be read" };
+                anyhow!("nothing changed: {why}, the process was not asked")
             })?;
             let run_dir = loaded.config.runtime.run_dir;
             let path = fs::canonicalize(path).with_context(|| path.display().to_string())?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use weir_core::cert::Store;
-use weir_core::config::Loaded;
+use weir_core::config::{Failure, Loaded, Problem};
 use weir_core::control::{State, Verdict};
 use weir_core::model::{Config, Handle};
 use weir_core::obs::Board;
@@ -31,6 +31,9 @@ use crate::{logging, notify};
 pub struct Answer {
     /// Why nothing changed; `None` = the file is in effect on every shard.
     pub error: Option<String>,
+    /// The same for the log, a line for each cause; empty = as `error` says it.
+    #[serde(skip)]
+    pub causes: Vec<String>,
     /// The version of the running state.
     pub version: u64,
     /// What changed, a line each; empty = nothing did.
@@ -110,6 +113,15 @@ impl Answer {
     pub fn refused(error: String) -> Answer {
         Answer { error: Some(error), ..Answer::default() }
     }
+
+    /// The same. A file's mistakes come as they are, with their places; all else with its causes.
+    fn of_failure(error: &anyhow::Error) -> Answer {
+        let Some(failure) = error.downcast_ref::<Failure>() else {
+            return Answer::refused(format!("{error:#}"));
+        };
+        let causes = failure.problems().iter().map(Problem::log_line).collect();
+        Answer { causes, ..Answer::refused(failure.to_string().trim_end().to_owned()) }
+    }
 }
 
 impl Control {
@@ -138,7 +150,7 @@ impl Control {
     /// Has the file read for those who asked; what follows comes as an event.
     pub(super) fn begin_reload(&mut self, replies: Vec<mpsc::Sender<Answer>>) {
         if self.is_draining() {
-            let refused = Answer::refused("the process drains; nothing changed".to_owned());
+            let refused = Answer::refused("the process drains".to_owned());
             return tell(&replies, &refused);
         }
         if self.upgrading.is_some() {
@@ -169,7 +181,7 @@ impl Control {
         });
         match staged {
             Ok(staged) => self.staged = Some(staged),
-            Err(e) => return self.end_reload(Answer::refused(failure_text(&e))),
+            Err(e) => return self.end_reload(Answer::of_failure(&e)),
         }
         self.land_if_due(clock::mono());
     }
@@ -221,7 +233,7 @@ impl Control {
         let next = self.next_state(&config, &certificates, &plan);
         let scarce = scarce_ports(&next, config.runtime.max_connections);
         let awaited = next.members_of_dead_pools();
-        let warned = warnings.iter().map(|one| one.headline());
+        let warned = warnings.iter().map(Problem::log_line);
         let notes = warned.chain(settled).chain(scarce).collect();
         Ok(Staged { notes, ..self.await_verdicts(config, certificates, plan, next, awaited) })
     }
@@ -273,8 +285,7 @@ impl Control {
         if let Some(staged) = self.staged.take() {
             let landed = self.land(staged);
             self.check_what_is_served();
-            let refused = |e| Answer::refused(failure_text(&e));
-            self.end_reload(landed.unwrap_or_else(refused));
+            self.end_reload(landed.unwrap_or_else(|e| Answer::of_failure(&e)));
         }
     }
 
@@ -426,17 +437,15 @@ fn tell(replies: &[mpsc::Sender<Answer>], answer: &Answer) {
     }
 }
 
-/// A file's mistakes come as they are, with their places; all else with its causes.
-fn failure_text(error: &anyhow::Error) -> String {
-    match error.downcast_ref::<weir_core::config::Failure>() {
-        Some(failure) => failure.to_string().trim_end().to_owned(),
-        None => format!("{error:#}"),
-    }
-}
-
 fn log_answer(answer: &Answer) {
     match &answer.error {
-        Some(error) => tracing::error!("reload refused, nothing changed: {error}"),
+        Some(error) => {
+            let whole = std::slice::from_ref(error);
+            let lines = if answer.causes.is_empty() { whole } else { &answer.causes };
+            for line in lines {
+                tracing::error!("reload refused, nothing changed: {line}");
+            }
+        }
         None => {
             for line in &answer.changes {
                 tracing::info!("reload: {line}");
@@ -445,10 +454,13 @@ fn log_answer(answer: &Answer) {
                 tracing::warn!("reload: {line}");
             }
             tracing::info!(
-                "reload: version {} is in effect on all shards after {:.1} ms, {} changes",
+                "reload: version {} is in effect on all shards after {:.1} ms, {}",
                 answer.version,
                 answer.effective_ms,
-                answer.changes.len()
+                match answer.changes.len() {
+                    1 => "1 change".to_owned(),
+                    n => format!("{n} changes"),
+                }
             );
         }
     }

@@ -64,14 +64,26 @@ impl Problem {
     /// `FILE:LINE:COLUMN: key: message [row]`, in one line; warnings say `warning:` before the key.
     #[must_use]
     pub fn headline(&self) -> String {
+        let severity = if self.severity == Severity::Warning { "warning: " } else { "" };
+        self.in_one_line(severity)
+    }
+
+    /// The same and the cure, in one line; without `warning:`, for a log that says so itself.
+    #[must_use]
+    pub fn log_line(&self) -> String {
+        let line = self.in_one_line("");
+        match &self.help {
+            Some(help) => format!("{line}; help: {help}"),
+            None => line,
+        }
+    }
+
+    fn in_one_line(&self, severity: &str) -> String {
         let mut line = self.file.clone();
         if self.line > 0 {
             line += &format!(":{}:{}", self.line, self.column);
         }
-        line += ": ";
-        if self.severity == Severity::Warning {
-            line += "warning: ";
-        }
+        line = line + ": " + severity;
         if !self.key.is_empty() {
             line = line + &self.key + ": ";
         }

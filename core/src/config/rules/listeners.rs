@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::names::{Index, Names};
-use super::{flavor_name, pair_row};
+use super::{a_protocol, flavor_name, pair_row};
 use crate::config::problem::{Finding, Findings, Placed, Span, quoted};
 use crate::config::read::{Document, ListenerText, PoolText};
 use crate::config::reader::Table;
@@ -287,8 +287,8 @@ pub(super) fn check_pair(
     if !takes.contains(&protocol) {
         let words: Vec<_> = takes.iter().map(|protocol| protocol.name()).collect();
         let what = format!(
-            "a {} pool can't serve {} listeners of a {} balancer",
-            protocol.name(),
+            "{} pool can't serve {} listeners of a {} balancer",
+            a_protocol(protocol.name()),
             front.name(),
             flavor_name(flavor),
         );

@@ -153,6 +153,12 @@ fn warn_unbound(
     }
 }
 
+/// The protocol of a pool or listener with its article.
+fn a_protocol(name: &str) -> String {
+    let article = if name.starts_with("HTTP") { "an" } else { "a" };
+    format!("{article} {name}")
+}
+
 /// The words of a flavour.
 fn flavor_name(flavor: Flavor) -> &'static str {
     match flavor {

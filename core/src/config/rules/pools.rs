@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::listeners::{self, find_certificate};
 use super::names::{Index, Names};
 use super::stickiness::{self, Cell};
-use super::{flavor_name, policies};
+use super::{a_protocol, flavor_name, policies};
 use crate::config::problem::{Findings, Span, quoted};
 use crate::config::read::{BalancerText, Document, MemberText, MonitorText, PoolText};
 use crate::config::reader::later;
@@ -141,7 +141,7 @@ fn check_algorithm(text: &PoolText<'_, '_>, findings: &mut Findings) {
         }
     }
     if text.object.proxy_protocol != ProxyHeader::None && protocol.is_l7() {
-        let what = format!("of a {} pool {}", protocol.name(), later("the PROXY protocol"));
+        let what = format!("of {} pool {}", a_protocol(protocol.name()), later("the PROXY protocol"));
         table
             .error("proxy_protocol", what, findings)
             .row("R9.1-16")
@@ -209,7 +209,7 @@ fn check_monitor(
         monitor.table.error("type", what, findings).row(row).help(help);
     };
     if !allowed.contains(&word) {
-        report(format!("a {} pool takes no {word} check", protocol.name()), row, allowed);
+        report(format!("{} pool takes no {word} check", a_protocol(protocol.name())), row, allowed);
     } else if word == "HTTPS" && flavors.contains(&Flavor::Shared) {
         let what = "a shared balancer has no HTTPS check".to_owned();
         report(what, "R8.9-2", &["TCP", "HTTP"]);
