@@ -49,6 +49,12 @@ impl Unfit {
         if list.is_empty() { Ok(()) } else { Err(Unfit { list, asked_here: false }) }
     }
 
+    /// One whose words have the cure, too.
+    pub fn of(key: &str, what: &Error) -> Unfit {
+        let list = vec![Trouble::new(key, format!("{what:#}"), "")];
+        Unfit { list, asked_here: false }
+    }
+
     /// Several in one.
     pub fn all(several: impl Iterator<Item = Unfit>) -> Unfit {
         Unfit { list: several.flat_map(|one| one.list).collect(), asked_here: false }

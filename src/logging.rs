@@ -5,6 +5,7 @@
 //! Nothing here panics, ends the process or waits: a reader that has gone away (a closed pipe) or
 //! has stalled, a full disk or a file that can't be opened again costs messages, never traffic.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -36,12 +37,14 @@ struct Switches {
 }
 
 static SWITCHES: OnceLock<Switches> = OnceLock::new();
-static SINK: Mutex<Sink> = Mutex::new(Sink { file: None, lost: 0, torn: false });
+static SINK: Mutex<Sink> = Mutex::new(Sink { file: None, json: false, lost: 0, torn: false });
 
 /// Where messages go.
 struct Sink {
     /// `None` = stderr.
     file: Option<(PathBuf, File)>,
+    /// As JSON, not as text.
+    json: bool,
     /// Lines that could not be written since one was.
     lost: u64,
     /// Of the last one only the beginning could.
@@ -81,10 +84,14 @@ impl Prepared {
     pub fn apply(self) {
         let Prepared { log, file } = self;
         let to_stderr = file.is_none();
-        sink().file = match log.target {
+        let target = match log.target {
             LogTarget::Standard => None,
             LogTarget::File(path) => file.map(|file| (path, file)),
         };
+        {
+            let mut sink = sink();
+            (sink.file, sink.json) = (target, log.format == LogFormat::Json);
+        }
         if let Some(switches) = SWITCHES.get() {
             // They fail only when the subscriber is gone, as the process ends.
             let _ending = switches.form.reload(form(log.format, to_stderr));
@@ -104,6 +111,35 @@ pub fn reopen() -> Result<()> {
         sink().file = Some((path, file));
     }
     Ok(())
+}
+
+/// Says for everybody what a start has come to: on stderr, where somebody may wait for it, and in
+/// the log, where that is elsewhere. A log of JSON on stderr gets it as a message only.
+pub fn announce(line: &str) {
+    let (on_stderr, logged) = audience();
+    if on_stderr {
+        say(format_args!("weir: {line}"));
+    }
+    if logged {
+        tracing::info!("{line}");
+    }
+}
+
+/// The same of why the program ends.
+pub fn complain(text: &str) {
+    let (on_stderr, logged) = audience();
+    if on_stderr {
+        say(text);
+    }
+    if logged {
+        tracing::error!("{}", text.trim_start_matches("weir: "));
+    }
+}
+
+/// Who gets what is for everybody: stderr as it is, and the log, if that is another thing.
+fn audience() -> (bool, bool) {
+    let sink = sink();
+    (sink.file.is_some() || !sink.json, sink.file.is_some() || sink.json)
 }
 
 /// Writes one line to stderr.
@@ -160,13 +196,31 @@ struct Line;
 
 impl Write for Line {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        sink().write(line);
+        sink().write(&in_one_line(line));
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A message with line breaks inside becomes one line: `; ` stands for each, and for what the next
+/// line is indented by. JSON has none.
+fn in_one_line(message: &[u8]) -> Cow<'_, [u8]> {
+    let body = message.strip_suffix(b"\n").unwrap_or(message);
+    if !body.contains(&b'\n') {
+        return Cow::Borrowed(message);
+    }
+    let mut line = Vec::with_capacity(message.len() + 16);
+    for (index, part) in body.split(|byte| *byte == b'\n').enumerate() {
+        if index > 0 {
+            line.extend_from_slice(b"; ");
+        }
+        line.extend_from_slice(if index > 0 { part.trim_ascii_start() } else { part });
+    }
+    line.push(b'\n');
+    Cow::Owned(line)
 }
 
 impl Sink {
@@ -268,6 +322,13 @@ mod tests {
         assert!(read(&old).contains("before") && !read(&old).contains("after"));
         assert!(read(&two).contains("after"));
         apply(&Log::default()).unwrap();
+    }
+
+    #[test]
+    fn a_message_is_one_line() {
+        let folded = |text: &str| String::from_utf8(in_one_line(text.as_bytes()).into()).unwrap();
+        assert_eq!(folded("one\n  help: two\nthree\n"), "one; help: two; three\n");
+        assert_eq!((folded("one\n"), folded("one")), ("one\n".into(), "one".into()));
     }
 
     #[test]

@@ -58,11 +58,12 @@ fn main() -> ExitCode {
 
 /// Mistakes of a file begin with their place, so that editors can jump there; all else with us.
 fn complain(error: &anyhow::Error) {
-    match (error.downcast_ref::<Failure>(), error.downcast_ref::<Unfit>()) {
-        (Some(failure), _) => logging::say(failure.to_string().trim_end()),
-        (None, Some(unfit)) => logging::say(unfit),
-        (None, None) => logging::say(format_args!("weir: {error:#}")),
-    }
+    let text = match (error.downcast_ref::<Failure>(), error.downcast_ref::<Unfit>()) {
+        (Some(failure), _) => failure.to_string(),
+        (None, Some(unfit)) => unfit.to_string(),
+        (None, None) => format!("weir: {error:#}"),
+    };
+    logging::complain(text.trim_end());
 }
 
 fn not_yet(command: &str) -> ExitCode {

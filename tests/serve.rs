@@ -147,7 +147,8 @@ fn a_run_dir_of_another_user() {
     let mut command = assert_cmd::Command::from_std(as_a_stranger(&command));
     let assert = command.timeout(LIMIT).assert().code(1);
     let stderr = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
-    assert!(stderr.contains("cannot read /run/mine/sticky.key; set [runtime] run_dir"), "{stderr}");
+    let words = "cannot read /run/mine/sticky.key: Permission denied (os error 13); set [runtime]";
+    assert!(stderr.contains(words), "{stderr}");
 }
 
 #[test]
@@ -269,6 +270,62 @@ fn the_log_goes_to_a_file_that_is_rotated() {
     assert_eq!(status.code(), Some(0), "{stderr}");
     let said = |path, words| lines(path).iter().any(|l| l["message"].as_str() == Some(words));
     assert!(said(&path, "drained; good bye") && !said(&old, "drained; good bye"));
+}
+
+/// [log] holds from the start: warnings and the ready line are in the file, as it says, and stderr
+/// has only the line that somebody may wait for.
+#[test]
+fn the_log_is_in_force_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weir.log");
+    let log = format!("[log]\npath = \"{}\"\nformat = \"json\"\n", path.display());
+    // A pool without members is warned of.
+    let server = Server::start(&config("[0]", 5, 0, &[]).replace("[admin]", &(log + "[admin]")));
+    assert_eq!(server.log.len(), 1, "{:?}", server.log);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let message = |level: &str, words: &str| {
+        let is_it = |line: &&serde_json::Value| {
+            line["level"] == level && line["message"].as_str().unwrap().contains(words)
+        };
+        lines.iter().find(is_it).unwrap_or_else(|| panic!("no {level} {words} in: {text}"))
+    };
+    let warning = message("WARN", "[C18]")["message"].as_str().unwrap();
+    assert!(warning.contains("weir.toml:") && !warning.contains("warning:"), "{warning}");
+    message("INFO", "ready: web http://");
+}
+
+/// Why a start failed is on stderr and in the file, one line each; JSON on stderr stays JSON.
+#[test]
+fn a_failed_start_is_in_the_log() {
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weir.log");
+    let with = |log: &str| {
+        let text =
+            config("[0]", 5, port, &[]).replace("[admin]", &format!("[log]\n{log}\n[admin]"));
+        let file = File::new(&text);
+        let mut command = assert_cmd::Command::from_std(weir());
+        let assert = command.args(["serve", "--config"]).arg(&file.path).timeout(LIMIT).assert();
+        String::from_utf8_lossy(&assert.code(1).get_output().stderr).into_owned()
+    };
+    let stderr = with(&format!("path = \"{}\"", path.display()));
+    let words = format!("cannot listen on 127.0.0.1:{port}");
+    assert!(stderr.lines().count() == 1 && stderr.contains(&words), "{stderr}");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.lines().any(|l| l.contains(" ERROR ") && l.contains(&words)), "{text}");
+    for line in text.lines() {
+        assert!(["ERROR", "WARN", "INFO"].iter().any(|level| line.contains(level)), "{line}");
+    }
+    let stderr = with("format = \"json\"");
+    let lines: Vec<serde_json::Value> =
+        stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said = |level: &str, words: &str| {
+        lines.iter().any(|l| l["level"] == level && l["message"].as_str().unwrap().contains(words))
+    };
+    assert!(said("WARN", "[C18]") && said("ERROR", &words), "{stderr}");
 }
 
 #[test]

@@ -92,16 +92,14 @@ impl Desk {
     /// The folder or socket can't be made; with the cure.
     pub fn prepare(run_dir: &Path) -> Result<Desk> {
         let path = draft_path(run_dir);
-        let made = make_folder(run_dir)
-            .map_err(|e| refused("make the folder", run_dir, &e))?;
+        let made = make_folder(run_dir).map_err(|e| refused("make the folder", run_dir, &e))?;
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 return Err(refused("replace", &path, &e));
             }
             _ => {}
         }
-        let listener = UnixListener::bind(&path)
-            .map_err(|e| refused("bind", &path, &e))?;
+        let listener = UnixListener::bind(&path).map_err(|e| refused("bind", &path, &e))?;
         let file = Gone::of(path, made).context("control socket")?;
         fs::set_permissions(&file.path, fs::Permissions::from_mode(0o600))
             .with_context(|| format!("cannot protect {}", file.path.display()))?;
@@ -387,7 +385,8 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_made_is_named() {
         let text = format!("{:#}", Desk::bind(Path::new("/proc/weir")).unwrap_err());
-        let (cause, cure) = (text.find("os error").unwrap(), text.find("RuntimeDirectory").unwrap());
+        let (cause, cure) =
+            (text.find("os error").unwrap(), text.find("RuntimeDirectory").unwrap());
         assert!(text.contains("/proc/weir") && cause < cure, "{text}");
     }
 }

@@ -37,7 +37,7 @@ use weir_core::tls;
 
 use crate::admin::{Admin, Book};
 use crate::cores::{Machine, Plan};
-use crate::here::place_bind_error;
+use crate::here::{Unfit, place_bind_error};
 use crate::remote::desk::{Desk, Gone};
 use crate::shard::{News, REPORTS_PER_SHARD, Reports};
 use crate::upgrade::heir::Heir;
@@ -74,13 +74,7 @@ pub fn serve(path: &Path, key_log: Option<&Path>) -> Result<()> {
     // Before any thread is pinned to a core.
     let jobs = giver::start()?;
     let mut heir = Heir::take().context("this process is to take another one's place")?;
-    let mut loaded = load(path)?;
-    logging::prepare(&loaded.config.log)?.apply();
-    for line in settle_passthrough(&mut loaded)? {
-        tracing::warn!("{line}");
-    }
-    check_sources(&loaded.config)?;
-    let Loaded { config, mut certificates, places, .. } = loaded;
+    let Loaded { config, mut certificates, places, .. } = load(path)?;
     let config = Arc::new(config);
     if let Some(path) = key_log {
         log_keys(path)?;
@@ -124,7 +118,7 @@ pub fn serve(path: &Path, key_log: Option<&Path>) -> Result<()> {
     insist(served, "metrics can't be read", heir.is_some())?;
     let served = desk.map(|desk| open_desk(desk, path, &running, heir.is_some())).transpose();
     let _gone = insist(served, "`weir reload` does not find this process", heir.is_some())?;
-    logging::say(ready_line(&running, admin_addr));
+    logging::announce(&ready_line(&running, admin_addr));
     match heir {
         Some(heir) => heir.serves(&running.ready.places).unwrap_or_else(|e| {
             tracing::warn!("the former process is not told that this one serves: {e:#}");
@@ -330,11 +324,18 @@ impl Running {
     }
 }
 
+/// Reads the file; from now on the log is as it says.
 fn load(path: &Path) -> Result<Loaded> {
-    let loaded = weir_core::config::load(path)?;
+    let mut loaded = weir_core::config::load(path)?;
+    let log = logging::prepare(&loaded.config.log);
+    log.map_err(|e| Unfit::of("log.path", &e).placed(&loaded.places))?.apply();
     for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!("{}", warning.log_line());
     }
+    for line in settle_passthrough(&mut loaded)? {
+        tracing::warn!("{line}");
+    }
+    check_sources(&loaded.config)?;
     Ok(loaded)
 }
 
@@ -344,7 +345,7 @@ pub fn seed() -> u64 {
     u64::from(since.subsec_nanos()) ^ since.as_secs().rotate_left(32) ^ clock::mono().nanos()
 }
 
-/// `weir: ready: web http://127.0.0.1:8080 (2 shards: cores 0,1); admin http://127.0.0.1:9180`
+/// `ready: web http://127.0.0.1:8080 (2 shards: cores 0,1); admin http://127.0.0.1:9180`
 fn ready_line(running: &Running, admin: Option<std::net::SocketAddr>) -> String {
     let mut listeners = Vec::new();
     for served in &running.ready.listeners {
@@ -359,7 +360,7 @@ fn ready_line(running: &Running, admin: Option<std::net::SocketAddr>) -> String 
     };
     let list = cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let admin = admin.map(|addr| format!("; admin http://{addr}")).unwrap_or_default();
-    format!("weir: ready: {listeners} ({shards}: {noun} {list}){admin}")
+    format!("ready: {listeners} ({shards}: {noun} {list}){admin}")
 }
 
 /// The exit code's reason: `Ok` after a clean drain, or where nobody was cut.

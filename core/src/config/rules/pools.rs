@@ -141,7 +141,8 @@ fn check_algorithm(text: &PoolText<'_, '_>, findings: &mut Findings) {
         }
     }
     if text.object.proxy_protocol != ProxyHeader::None && protocol.is_l7() {
-        let what = format!("of {} pool {}", a_protocol(protocol.name()), later("the PROXY protocol"));
+        let what =
+            format!("of {} pool {}", a_protocol(protocol.name()), later("the PROXY protocol"));
         table
             .error("proxy_protocol", what, findings)
             .row("R9.1-16")
