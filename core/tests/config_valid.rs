@@ -303,8 +303,8 @@ fn a_member_that_is_its_listener_is_warned_of() {
     assert_eq!(warned("::", "127.0.0.1", 8080), []);
 }
 
-/// R3.17-3: at Layer 4 nobody of a family gets anywhere that no member has; `::` is bound unless the
-/// balancer says its addresses.
+/// R3.17-3: at Layer 4 nobody of a family gets anywhere that no member has; `::` is bound unless
+/// the balancer says its addresses.
 #[test]
 fn members_of_the_other_family_are_warned_of() {
     let warned = |protocol: &str, members: &str| {
