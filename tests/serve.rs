@@ -250,6 +250,28 @@ fn a_second_weir_on_the_same_port_is_refused() {
     assert!(stderr.contains(&format!("in use by weir (pid {})", first.pid())), "{stderr}");
 }
 
+/// Some kernels give socket filters to processes with CAP_NET_ADMIN only. Without it a drain says so
+/// once, with cause and cure, however many sockets close; on other kernels there is nothing to say.
+#[test]
+fn a_drain_without_socket_filters_is_told_once() {
+    let vips = "vip_address = [\"127.0.0.1\", \"127.0.0.2\", \"127.0.0.3\"]";
+    let text = config("\"auto\"", 5, 0, &[]).replace("vip_address = \"127.0.0.1\"", vips);
+    let server = Server::start_with(&text, |command| {
+        let mut weaker = Command::new("setpriv");
+        let dropped = ["--bounding-set", "-net_admin", "--inh-caps", "-net_admin", "--"];
+        weaker.args(dropped).arg(command.get_program()).args(command.get_args());
+        *command = weaker;
+        command.stdin(Stdio::null()).stderr(Stdio::piped()).env_remove("NOTIFY_SOCKET");
+    });
+    server.signal("TERM");
+    let (status, log, _) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("SO_ATTACH_FILTER")).collect();
+    assert!(told.len() <= 1, "{log}");
+    assert!(told.iter().all(|line| line.contains("CAP_NET_ADMIN")), "{log}");
+    assert!(!log.contains("closes without a drain"), "{log}");
+}
+
 /// [log]: JSON lines to a file; SIGUSR1 opens it again after a rotation.
 #[test]
 fn the_log_goes_to_a_file_that_is_rotated() {
