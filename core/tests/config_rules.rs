@@ -3,6 +3,7 @@
 //! yet is judged by the same rules; those refusals are left aside here.
 
 use weir_core::config::{Problem, parse};
+use weir_core::model::PersistenceKind;
 
 /// Errors other than "not supported yet".
 fn wrong(text: &str) -> Vec<Problem> {
@@ -115,6 +116,28 @@ fn stickiness_has_defaults_and_bounds() {
     assert_eq!(only(&file("shared", "TCP", "TCP", line)).row, Some("R11.4-3"));
     let line = "session_persistence={cookie_name='a b'}";
     assert!(only(&file("shared", "HTTP", "HTTP", line)).message.contains("is not a name"));
+}
+
+/// R2.2-6, R6.1-2: what stickiness is where the file says only that there is some: 20 minutes, of
+/// the source's address at Layer 4, of the balancer's own cookie at Layer 7.
+#[test]
+fn stickiness_lasts_for_20_minutes_unless_the_file_says() {
+    let of = |flavor: &str, protocol: &str| {
+        let text = file(flavor, protocol, protocol, "session_persistence={}");
+        parse(&text, "f").unwrap().config.pools[0].persistence.clone().unwrap()
+    };
+    let kinds = [
+        ("dedicated", "TCP", PersistenceKind::SourceIp),
+        ("dedicated", "UDP", PersistenceKind::SourceIp),
+        ("shared", "TCP", PersistenceKind::SourceIp),
+        ("dedicated", "HTTP", PersistenceKind::HttpCookie),
+        ("shared", "HTTP", PersistenceKind::HttpCookie),
+    ];
+    for (flavor, protocol, kind) in kinds {
+        let persistence = of(flavor, protocol);
+        assert_eq!(persistence.timeout.as_secs(), 1_200, "{flavor} {protocol}");
+        assert_eq!(persistence.kind, kind, "{flavor} {protocol}");
+    }
 }
 
 /// R6.8-1, R6.8-2, R6.8-3, R6.8-4, R6.8-5, R3.14-2: all pairs for both flavours.

@@ -268,7 +268,7 @@ fn member_falls_silent() {
     assert!(client.conn.rest().is_err());
 }
 
-/// R2.3-504a, R2.3-504c: the member's accept queue is full, so that SYNs are dropped.
+/// R2.3-504a, R2.3-504c, R6.7-7: the member's accept queue is full, so that SYNs are dropped.
 #[test]
 fn connect_timeout() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

@@ -71,8 +71,8 @@ fn clients_that_never_speak() {
     assert_eq!(text, "hello");
 }
 
-/// R3.1-1: members that refuse or do not answer are stepped over, and the next one hears the whole,
-/// once, behind its own header.
+/// R3.1-1, R6.7-7: members that refuse, or do not answer within `connect_timeout`, are stepped
+/// over, and the next one hears the whole, once, behind its own header.
 #[test]
 fn the_next_member_hears_all() {
     let (member, hole) = (Member::start(), BlackHole::new());
