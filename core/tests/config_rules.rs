@@ -140,6 +140,22 @@ fn stickiness_lasts_for_20_minutes_unless_the_file_says() {
     }
 }
 
+/// R3.3-1: there is no protocol for FTP, on neither side; what there is is named.
+#[test]
+fn ftp_is_no_protocol() {
+    let right = file("dedicated", "TCP", "TCP", "");
+    for section in ["listener", "pool"] {
+        let at = right.find(&format!("[[{section}]]")).unwrap();
+        for word in ["FTP", "ftp", "FTPS"] {
+            let wrong = right[at..].replacen("protocol='TCP'", &format!("protocol='{word}'"), 1);
+            let problem = only(&format!("{}{wrong}", &right[..at]));
+            assert_eq!(problem.key, format!("{section}[0].protocol"));
+            let said = problem.to_string();
+            assert!(said.contains(word) && said.contains("TCP"), "{said}");
+        }
+    }
+}
+
 /// R6.8-1, R6.8-2, R6.8-3, R6.8-4, R6.8-5, R3.14-2: all pairs for both flavours.
 #[test]
 fn pools_go_with_their_listeners() {
