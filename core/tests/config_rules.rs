@@ -3,7 +3,7 @@
 //! yet is judged by the same rules; those refusals are left aside here.
 
 use weir_core::config::{Problem, parse};
-use weir_core::model::PersistenceKind;
+use weir_core::model::{CidSlice, PersistenceKind};
 
 /// Errors other than "not supported yet".
 fn wrong(text: &str) -> Vec<Problem> {
@@ -153,6 +153,34 @@ fn ftp_is_no_protocol() {
             let said = problem.to_string();
             assert!(said.contains(word) && said.contains("TCP"), "{said}");
         }
+    }
+}
+
+/// R6.8-6: the slice of a connection id, its defaults, and its bounds, each and together.
+#[test]
+fn connection_ids_have_20_bytes() {
+    let slice = |line: &str| {
+        let line = format!("lb_algorithm='QUIC_CID'\n{line}");
+        file("dedicated", "UDP", "QUIC", &line)
+    };
+    let read = |line: &str| parse(&slice(line), "f").unwrap().config.pools[0].cid_slice;
+    let of = |keys: &str| format!("quic_cid_hash_strategy={{{keys}}}");
+    assert_eq!(read(""), CidSlice { len: 3, offset: 1 });
+    assert_eq!(read(&of("")), CidSlice { len: 3, offset: 1 });
+    for (len, offset) in [(1, 0), (1, 19), (20, 0), (19, 1)] {
+        let line = of(&format!("len={len},offset={offset}"));
+        assert_eq!(read(&line), CidSlice { len, offset });
+    }
+    for (keys, key) in [
+        ("len=0", ".len"),
+        ("len=21,offset=0", ".len"),
+        ("len=1,offset=20", ".offset"),
+        ("len=20", ""),
+        ("len=2,offset=19", ""),
+    ] {
+        let problem = only(&slice(&of(keys)));
+        assert_eq!(problem.key, format!("pool[0].quic_cid_hash_strategy{key}"), "{keys}");
+        assert_eq!(problem.row, Some("R6.8-6"), "{keys}: {problem}");
     }
 }
 
