@@ -145,13 +145,16 @@ fn spread(addr: SocketAddr, clients: usize) -> (HashMap<String, usize>, Vec<UdpS
 }
 
 /// R6.8-2, R5.2-1, R9.1-1: datagrams of every size come back; the member sees an address of the
-/// balancer. A flow keeps its member and its source port there.
+/// balancer, the client the one that it has asked. A flow keeps its member and its source port
+/// there.
 #[test]
 fn a_flow_keeps_its_member() {
     let (a, b) = (Member::start("a"), Member::start("b"));
     let (server, addr) = start(&plain("", &[(a.addr, 1), (b.addr, 1)]));
-    let socket = client(addr);
+    // A connected socket hears nobody but whom it has asked.
+    let socket = client_from([127, 0, 0, 7].into(), addr);
     let first = ask(&socket, "first");
+    assert_eq!(first.1.ip().to_string(), "127.0.0.1", "not the client's, not the member's");
     assert_ne!(first.1.port(), socket.local_addr().unwrap().port());
     for n in 0..20 {
         assert_eq!(ask(&socket, &format!("{n}")), first);
@@ -160,6 +163,7 @@ fn a_flow_keeps_its_member() {
     assert_eq!(ask(&socket, &long), first);
     // R7.12-2: an active flow is an active connection, on both sides.
     assert_eq!(server.sum("weir_active_connections"), 1.0);
+    assert_eq!(server.sum("weir_member_active_connections"), 1.0);
 }
 
 /// R6.1-3, R2.1-4: new flows go by weight.
