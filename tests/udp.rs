@@ -166,6 +166,30 @@ fn a_flow_keeps_its_member() {
     assert_eq!(server.sum("weir_member_active_connections"), 1.0);
 }
 
+/// Every shard serves UDP: flows of many clients are spread over all of them, and each of them
+/// forwards to all members.
+#[test]
+fn every_shard_has_flows() {
+    let members = [Member::start("a"), Member::start("b")];
+    let all = [(members[0].addr, 1), (members[1].addr, 1)];
+    let text = plain("", &all) + &format!("[connection_log]\npath = \"{RUN_DIR}.log\"\n");
+    let (server, addr) = start(&text);
+    let shards = server.shards();
+    if shards == 1 {
+        eprintln!("one core only: there is no other shard");
+    }
+    let (_, kept) = spread(addr, 64 * shards);
+    let pair = |line: &serde_json::Value| {
+        (line["shard"].as_u64().unwrap(), line["upstream_addr"].as_str().unwrap().to_owned())
+    };
+    let lines = server.connection_log();
+    assert_eq!(lines.len(), kept.len(), "a line a flow");
+    let seen: HashSet<(u64, String)> = lines.iter().map(pair).collect();
+    let of = |shard| members.each_ref().map(|member| (shard, member.addr.to_string()));
+    let expected: HashSet<(u64, String)> = (0..shards as u64).flat_map(of).collect();
+    assert_eq!(seen, expected);
+}
+
 /// R6.1-3, R2.1-4: new flows go by weight.
 #[test]
 fn new_flows_follow_the_weights() {

@@ -172,6 +172,24 @@ impl Server {
         self.child.id()
     }
 
+    /// Shards that it runs on.
+    pub fn shards(&self) -> usize {
+        let (before, _) = self.ready.split_once(" shard").unwrap();
+        before.rsplit_once('(').unwrap().1.parse().unwrap()
+    }
+
+    /// Ends it; the lines of its connection log, whose path is [`RUN_DIR`] with `.log` behind it.
+    pub fn connection_log(self) -> Vec<serde_json::Value> {
+        let path = self.file.run_dir().with_file_name("run.log");
+        // The folder goes with the server.
+        let mut log = std::fs::File::open(path).unwrap();
+        self.signal("TERM");
+        self.wait();
+        let mut text = String::new();
+        log.read_to_string(&mut text).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     /// Has it reload this configuration; exit code, stdout and stderr of `weir reload`.
     pub fn reload(&self, text: &str) -> (Option<i32>, String, String) {
         self.file.write(text);
