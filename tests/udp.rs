@@ -190,6 +190,37 @@ fn every_shard_has_flows() {
     assert_eq!(seen, expected);
 }
 
+/// C18: what comes from a member and belongs to no flow, or comes for a pool without
+/// members, goes nowhere and is counted.
+#[test]
+fn what_belongs_nowhere_is_dropped() {
+    let (member, other) = (Member::start("a"), UdpSocket::bind("127.0.0.77:0").unwrap());
+    let (server, addr) = start(&plain("", &[(member.addr, 1)]));
+    let dropped = |server: &Server, why: &str| {
+        let series = format!("weir_datagrams_dropped_total{{listener=\"dns\",why=\"{why}\"}}");
+        server.counted(&series)
+    };
+    let socket = client(addr);
+    let (_, own) = ask(&socket, "who");
+    let sent = server.metric("weir_datagrams_sent_total{listener=\"dns\"}");
+    // From the member's host, but another port.
+    other.send_to(b"a forged who", own).unwrap();
+    until("the stray datagram", || dropped(&server, "stray") == 1.0);
+    assert_eq!(server.metric("weir_datagrams_sent_total{listener=\"dns\"}"), sent);
+    assert_eq!(ask(&socket, "still").1, own, "the flow goes on");
+    assert_eq!(dropped(&server, "no_member"), 0.0);
+    let (code, _, err) = server.reload(&plain("", &[(member.addr, 0)]));
+    assert_eq!(code, Some(0), "{err}");
+    let late = client(addr);
+    for n in 1..=3 {
+        late.send(b"anybody").unwrap();
+        until("what has no member", || dropped(&server, "no_member") == f64::from(n));
+    }
+    assert_eq!(late.recv(&mut [0; 9]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(ask(&socket, "still").1, own, "the flow of a member without weight goes on");
+    assert_eq!(server.sum("weir_active_connections"), 1.0);
+}
+
 /// R6.1-3, R2.1-4: new flows go by weight.
 #[test]
 fn new_flows_follow_the_weights() {
