@@ -10,7 +10,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 
 use process::line::Line;
-use process::{RUN_DIR, Server, address_after, count, python, run, until};
+use process::{RUN_DIR, Server, address_after, python, run, until};
 
 /// Members behind the balancer.
 const MEMBERS: usize = 8;
@@ -78,7 +78,7 @@ fn all_stay(pool: &str, kind: &str, how: &str) {
     let members = Members::start(kind);
     let server = Server::start(&file(pool, &members.addresses));
     let port = address_after(&server.ready, "quic udp://").port().to_string();
-    let clients = count(40, 200);
+    let clients = 200;
     let (code, out, err) = run(peers().args(["clients", &port, &clients.to_string(), how]));
     assert_eq!(code, Some(0), "{out}{err}");
     have_stayed(&out, clients);
