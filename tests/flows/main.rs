@@ -6,9 +6,11 @@
 #[path = "../process/mod.rs"]
 mod process;
 
+mod asked;
 mod deleted;
 mod echo;
 mod floods;
+mod gauges;
 mod idle;
 mod limits;
 mod namespaces;
