@@ -283,7 +283,8 @@ fn a_member_is_not_its_own_client() {
         return;
     }
     let hosts = Hosts::new();
-    let mut server = Server::start(&text(INSIDE, "", &[1]));
+    let log = format!("[connection_log]\npath = \"{RUN_DIR}.log\"\n");
+    let mut server = Server::start(&(text(INSIDE, "", &[1]) + &log));
     let own = member(1, 0);
     for (protocol, answer) in [("tcp", "failed: ConnectionResetError"), ("udp", "failed: silence")]
     {
@@ -299,11 +300,22 @@ fn a_member_is_not_its_own_client() {
     let dropped = "weir_datagrams_dropped_total{listener=\"UDP\",why=\"member_is_client\"}";
     assert!(server.metrics().contains(dropped), "{}", server.metrics());
     server.line_with("is its client, too");
-    reload(&server, &text("", "", &[1]));
+    reload(&server, &(text("", "", &[1]) + &log));
     for protocol in ["tcp", "udp"] {
         let to = served(&server, protocol, 0);
         assert_eq!(hosts.ask(&hosts.members[0], protocol, &own, to), "10.2.1.1");
     }
+    // A line of the session that was refused, with the member that it was for; none of a datagram.
+    let lines = server.connection_log();
+    let refused = |line: &&serde_json::Value| line["ended"] == "member_is_client";
+    let refused: Vec<_> = lines.iter().filter(refused).collect();
+    assert_eq!((refused.len(), lines.len()), (1, 3), "{lines:?}");
+    let line = refused[0];
+    assert_eq!(line["listener_usr_name"], "TCP");
+    assert_eq!(line["remote_addr"], own);
+    assert_eq!(line["upstream_addr"], format!("{own}:{PORT}"));
+    assert_eq!((&line["attempts"], &line["upstream_bytes_sent"]), (&1.into(), &0.into()));
+    assert!(line["upstream_connect_time"].is_null(), "{line}");
 }
 
 /// R9.1-11, R9.1-13: on a shared balancer it is a switch, off unless turned on, that a reload turns
@@ -445,4 +457,54 @@ fn a_missing_capability_is_named() {
             done(&mut hosts.client.host(&["ask", protocol, CLIENTS[0], &ip, &port, "hello"]));
         assert!(words.starts_with("10.2.1.1 ") && words.contains("QUIT"), "{words:?}");
     }
+}
+
+/// R9.1-5, R3.1-1: what the client says first goes with the connect from its own address, also to
+/// the member after one that does not answer in time; the header of the PROXY protocol before it.
+#[test]
+fn first_bytes_come_from_the_client() {
+    if !namespaces::inside("transparent::first_bytes_come_from_the_client") {
+        return;
+    }
+    let hosts = Hosts::new();
+    // SYNs arrive at the first member, and its answers go nowhere.
+    for family in ["-4", "-6"] {
+        hosts.members[0].ip(&format!("{family} route replace blackhole default"));
+    }
+    let told = |header: &str| {
+        let pool = "protocol = \"TCP\"\n[[pool.members]]";
+        text(INSIDE, "connect_timeout = 1", &[1, 2])
+            .replace(pool, &format!("protocol = \"TCP\"\n{header}\n[[pool.members]]"))
+    };
+    let server = Server::start(&told(""));
+    let failures = |family: usize| {
+        let at = SocketAddr::new(member(1, family).parse().unwrap(), PORT.parse().unwrap());
+        let family = "weir_member_connect_failures_total";
+        server.metric(&format!("{family}{{pool=\"TCP\",member=\"{at}\"}}"))
+    };
+    let words = "w".repeat(1_000);
+    let ask = |source: &str, to: SocketAddr| {
+        let (ip, port) = (to.ip().to_string(), to.port().to_string());
+        done(&mut hosts.client.host(&["ask", "tcp", source, &ip, &port, &words]))
+    };
+    for (family, source) in [(0, CLIENTS[0]), (1, CLIENTS[2])] {
+        let to = served(&server, "tcp", family);
+        until("the first member to be tried twice", || {
+            let answer = ask(source, to);
+            assert!(answer.starts_with(&format!("{source} ")), "{answer}");
+            assert!(answer.trim_end().ends_with(&format!(" {words}")), "{answer}");
+            failures(family) >= 2.0
+        });
+    }
+    reload(&server, &told("proxy_protocol = \"v1\""));
+    let to = served(&server, "tcp", 0);
+    let before = failures(0);
+    until("the first member to be tried again", || {
+        let answer = ask(CLIENTS[0], to);
+        let header = format!("PROXY TCP4 {} {} ", CLIENTS[0], to.ip());
+        assert!(answer.starts_with(&format!("{} ", CLIENTS[0])), "{answer}");
+        // Where the client was late, its bytes have a segment of their own, which is not read.
+        assert_eq!(answer.matches(&header).count(), 1, "{answer}");
+        failures(0) > before
+    });
 }
