@@ -1,7 +1,7 @@
 //! Descriptors, room for logs, and readers of logs run out: traffic goes on within what is left,
 //! and a message names what is missing.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -9,14 +9,17 @@ use std::process::{Command, Stdio};
 
 use weir_core::net::sys;
 
-use crate::process::{Client, File, LIMIT, Server, address_after, get, run, until, weir};
-use crate::witness::{Held, Witness};
+use crate::process::{Client, File, LIMIT, RUN_DIR, Server, address_after, get, run, until, weir};
+use crate::witness::{Asker, Held, Witness};
 use crate::{balancer, check, head, listener};
 
 const VIP: &str = "vip_address = \"127.0.0.1\"";
 
 /// Descriptors of the process: some more than it asks for at least, with one shard.
 const DESCRIPTORS: usize = 300;
+
+/// Counts datagrams that found no socket towards a member.
+const NO_SOCKET: &str = "weir_datagrams_dropped_total{listener=\"udp\",why=\"no_socket\"}";
 
 /// Has the program run with so few.
 fn with_few_descriptors(command: &mut Command) {
@@ -35,26 +38,9 @@ fn heard(server: &mut Server, words: &str) -> String {
     before.unwrap_or_else(|| server.line_with(words))
 }
 
-/// Descriptors run out, for clients, for connections to members, and for checks: what there is
-/// goes on, the log names what is missing, no member is blamed, and once there are some again all
-/// is as before.
-#[test]
-fn descriptors_run_out() {
-    let member = Witness::start("127.0.0.1");
-    let core = sys::allowed_cores().unwrap()[0];
-    let text = head(&format!("cores = [{core}]\nmax_connections = 100000"))
-        + &balancer("front", VIP)
-        + &listener("front", "web", "HTTP", &[member.addr], "")
-        + &listener("front", "tcp", "TCP", &[member.addr], &check("TCP"));
-    let mut server = Server::start_with(&text, with_few_descriptors);
-    let to = address_after(&server.ready, "tcp tcp://");
-    let mut client = Client::connect(server.web);
-    let mut is_served = || {
-        client.send("/", "");
-        client.answer().unwrap().status == 200
-    };
-    assert!(is_served());
-    let (mut held, mut failed) = (Vec::new(), 0);
+/// Sessions until there are descriptors for none.
+fn fill(held: &mut Vec<Held>, to: SocketAddr) {
+    let mut failed = 0;
     while failed < 3 {
         match Held::open(to) {
             Some(one) => held.push(one),
@@ -62,6 +48,81 @@ fn descriptors_run_out() {
         }
         assert!(held.len() < DESCRIPTORS / 2, "more descriptors than there are");
     }
+}
+
+/// How a session ends that finds no descriptor: cut by RST, whatever the client does meanwhile;
+/// false where it is served.
+fn is_cut(to: SocketAddr) -> bool {
+    let ended = TcpStream::connect_timeout(&to, LIMIT).and_then(|mut client| {
+        client.set_read_timeout(Some(LIMIT))?;
+        client.write_all(b"who\n")?;
+        client.read(&mut [0; 64])
+    });
+    match ended {
+        Ok(len) => {
+            assert!(len > 0, "ended as if all were well");
+            false
+        }
+        Err(error) => {
+            let cut = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+            assert!(cut.contains(&error.kind()), "{error}");
+            true
+        }
+    }
+}
+
+/// All has been given back but two flows; each session or flow that found no descriptor for its
+/// member has its line. The process had `own` descriptors before.
+fn nothing_is_left(server: Server, own: usize, member: SocketAddr) {
+    until("all to be given back", || {
+        server.sum("weir_active_connections") == 2.0
+            // The flows' sockets, a kept connection to the member of HTTP, and a check's.
+            && server.descriptors() <= own + 4
+    });
+    assert_eq!(server.sum("weir_ring_leases"), 0.0);
+    let failed = |protocol: &str| {
+        let of = format!("{{listener=\"{protocol}\",how=\"connect_failed\"}}");
+        server.metric(&format!("weir_ended_connections_total{of}"))
+    };
+    let failed = [failed("tcp"), failed("udp")];
+    assert!(failed.iter().all(|count| *count >= 1.0), "{failed:?}");
+    let lines = server.connection_log();
+    for (name, failed) in ["tcp", "udp"].iter().zip(failed) {
+        let of = |line: &&serde_json::Value| {
+            line["listener_usr_name"] == *name && line["ended"] == "connect_failed"
+        };
+        let lines: Vec<_> = lines.iter().filter(of).collect();
+        assert_eq!(lines.len() as f64, failed);
+        assert!(lines.iter().all(|line| line["upstream_addr"] == member.to_string()));
+    }
+}
+
+/// Descriptors run out, for clients, for connections and flows to members, and for checks: what
+/// there is goes on, what is turned away has a clean end and its word in the log, which names what
+/// is missing, too; no member is blamed, and once there are some again all is as before, and
+/// nothing is left behind.
+#[test]
+fn descriptors_run_out() {
+    let member = Witness::start("127.0.0.1");
+    let core = sys::allowed_cores().unwrap()[0];
+    let text = head(&format!("cores = [{core}]\nmax_connections = 100000"))
+        + &balancer("front", VIP)
+        + &listener("front", "web", "HTTP", &[member.addr], "")
+        + &listener("front", "tcp", "TCP", &[member.addr], &check("TCP"))
+        + &listener("front", "udp", "UDP", &[member.addr], "")
+        + &format!("[connection_log]\npath = \"{RUN_DIR}.log\"\n");
+    let mut server = Server::start_with(&text, with_few_descriptors);
+    let to = address_after(&server.ready, "tcp tcp://");
+    let udp = address_after(&server.ready, "udp udp://");
+    let own = server.descriptors();
+    let mut client = Client::connect(server.web);
+    let mut is_served = || {
+        client.send("/", "");
+        client.answer().unwrap().status == 200
+    };
+    assert!(is_served());
+    let mut held = Vec::new();
+    fill(&mut held, to);
     assert!(held.len() > DESCRIPTORS / 4);
     // Several at once: the first may find the last one.
     let crowd: Vec<TcpStream> = (0..6).map(|_| TcpStream::connect(to).unwrap()).collect();
@@ -74,10 +135,18 @@ fn descriptors_run_out() {
     let mut kept = Vec::new();
     for _ in 0..2 {
         kept.push(TcpStream::connect(server.admin).unwrap());
-        held.extend((0..3).filter_map(|_| Held::open(to)));
+        // A check may have had one meanwhile.
+        until("a session that is cut", || {
+            fill(&mut held, to);
+            is_cut(to)
+        });
     }
     let said = heard(&mut server, "cannot connect to member");
     assert!(said.contains("no descriptor is left (EMFILE)") && said.contains("LimitNOFILE"));
+    // One of them may have the last one.
+    let flows = [(); 2].map(|()| Asker::new("127.0.0.1", udp));
+    let asked = flows.each_ref().map(|flow| flow.ask(1));
+    assert!(asked.iter().any(Option::is_none), "{asked:?}");
     let said = heard(&mut server, "health checks can't be made");
     assert!(said.contains("no descriptor is left") && said.contains("Members keep"), "{said}");
     assert!(is_served() && held.iter_mut().all(|one| one.ask().is_some()));
@@ -85,6 +154,7 @@ fn descriptors_run_out() {
     held.truncate(held.len() / 2);
     until("descriptors again", || Held::open(to).is_some());
     assert!(is_served() && held.iter_mut().all(|one| one.ask().is_some()));
+    assert!(flows.iter().all(|flow| flow.ask(9).is_some()));
     for family in ["weir_ring_no_descriptors_total", "weir_ring_accept_failures_total"] {
         assert!(server.sum(family) > 0.0, "{family}");
     }
@@ -93,6 +163,9 @@ fn descriptors_run_out() {
     assert_eq!(server.sum("weir_health_probe_failures_total"), 0.0);
     let up = format!("weir_member_up{{pool=\"tcp\",member=\"{}\"}}", member.addr);
     assert_eq!(server.metric(&up), 1.0);
+    assert!(server.metric(NO_SOCKET) >= 1.0);
+    drop((held, client));
+    nothing_is_left(server, own, member.addr);
 }
 
 /// Has the program run with a disk of 64 KiB mounted on this folder, which only it sees.

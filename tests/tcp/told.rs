@@ -134,11 +134,12 @@ fn strangers_and_bad_headers_are_refused() {
 fn the_connection_log() {
     let member = Member::start();
     let sticky = "session_persistence = { type = \"SOURCE_IP\" }";
+    let dead = nobody();
     let plan = Plan::new(1)
         .listener("web", 0, "app", "")
         .listener("dead", 0, "none", "")
         .pool("app", sticky, &[(member.addr, 1)])
-        .pool("none", "", &[(nobody(), 1)])
+        .pool("none", "", &[(dead, 1)])
         .logged();
     let server = plan.start();
     let mut client = connect_from("127.0.0.7:0", address(&server, "web"));
@@ -170,6 +171,7 @@ fn the_connection_log() {
     crate::assert_refused(address(&server, "dead"));
     let line = &log(&server, 2)[1];
     assert_eq!((&line["ended"], &line["attempts"]), (&"connect_failed".into(), &1.into()));
+    assert_eq!(line["upstream_addr"], dead.to_string(), "the last one that was tried");
     assert!(line["upstream_connect_time"].is_null());
     // What the process' end cuts is told, too.
     let mut client = connect(address(&server, "web"));

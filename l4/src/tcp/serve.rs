@@ -169,18 +169,16 @@ impl Live {
             let choice = choice::choose(&pool, source, ipv6, tried, rt::now())?;
             Some((choice, pool))
         });
-        self.choice = choice;
-        if let Some((choice, _)) = &self.choice
-            && let Some(free) = self.tried.iter_mut().find(|entry| entry.is_none())
-        {
+        let Some((choice, pool)) = choice else {
+            // The last one that was tried stays, for the log.
+            return self.on(Event::Chosen(false));
+        };
+        if let Some(free) = self.tried.iter_mut().find(|entry| entry.is_none()) {
             *free = Some(choice.held.member().handle);
         }
-        match &self.choice {
-            Some((choice, _)) if is_own_client(self.ticket.site(), choice, source) => {
-                self.on(Event::ChosenClient)
-            }
-            choice => self.on(Event::Chosen(choice.is_some())),
-        }
+        let own_client = is_own_client(self.ticket.site(), &choice, source);
+        self.choice = Some((choice, pool));
+        self.on(if own_client { Event::ChosenClient } else { Event::Chosen(true) })
     }
 
     /// The client's address for the connection to this member, if that is to see it (R9.1-5). The
