@@ -1,12 +1,15 @@
 //! `source_addresses`: what members see, traffic and checks alike; what happens when one has no
 //! port left; reloads.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, HashMap};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use crate::namespaces;
-use crate::process::{Client, File, Server, address_after, get, pass_time, run, sum, until, weir};
+use crate::process::{
+    Client, File, LIMIT, Server, address_after, get, pass_time, run, sum, until, weir,
+};
 use crate::witness::{Asker, Held, Witness};
 use crate::{balancer, check, head, listener};
 
@@ -212,4 +215,75 @@ fn ports_run_out() {
     assert_eq!(sum(&metrics, "weir_health_probe_failures_total"), 0.0);
     let up = format!("weir_member_up{{pool=\"udp\",member=\"{}\"}} 1\n", udp.addr);
     assert!(metrics.contains(&up), "{metrics}");
+}
+
+/// A member that hears two lines a connection, and says them and whom it sees.
+fn hears_two_lines() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let mut said = stream.peer_addr().unwrap().ip().to_string() + " ";
+                (0..2).for_each(|_| drop(reader.read_line(&mut said)));
+                let _gone = stream.write_all(said.as_bytes());
+                // Holds the port as long as the client is there; what comes twice is told, too.
+                let _end = std::io::copy(&mut reader, &mut stream);
+            });
+        }
+    });
+    addr
+}
+
+/// Says these two lines; what the member heard of them, behind whom it saw.
+fn say(to: SocketAddr, lines: &str) -> (BufReader<TcpStream>, String) {
+    let mut client = TcpStream::connect_timeout(&to, LIMIT).unwrap();
+    client.set_read_timeout(Some(LIMIT)).unwrap();
+    client.write_all(lines.as_bytes()).unwrap();
+    let (mut reader, mut heard) = (BufReader::new(client), String::new());
+    for _ in 0..2 {
+        reader.read_line(&mut heard).unwrap();
+    }
+    (reader, heard)
+}
+
+/// R2.1-10: what a connection from an address without a free port was to take along, the header of
+/// the PROXY protocol and what the client has said, goes along from the next one, once and whole.
+#[test]
+fn the_next_address_takes_all_along() {
+    if !namespaces::inside("sources::the_next_address_takes_all_along") {
+        return;
+    }
+    let member = hears_two_lines();
+    let text = head("")
+        + &balancer("front", "source_addresses = [\"127.0.1.1\", \"127.0.1.2\"]")
+        + &balancer("back", "source_addresses = [\"127.0.1.1\"]")
+        + &listener("front", "tcp", "TCP", &[member], "proxy_protocol = \"v1\"")
+        + &listener("back", "own", "TCP", &[member], "");
+    let server = Server::start(&text);
+    few_ports();
+    let [tcp, own] = ["tcp", "own"].map(|name| at(&server, name, "tcp").port());
+    let to = |n: usize, port: u16| SocketAddr::from(([127, 0, 9, (n / 10) as u8 + 1], port));
+    // Of the first address one port is left.
+    let mut held: Vec<_> = (1..PORTS).map(|n| say(to(n, own), "hello\nagain\n").0).collect();
+    let mut seen = HashMap::<String, usize>::new();
+    for n in 0..PORTS {
+        let said = format!("I am number {n}\n");
+        let (mut reader, heard) = say(to(n, tcp), &said);
+        let (source, target) = (reader.get_ref().local_addr().unwrap(), to(n, tcp));
+        let (from, by) = (source.port(), target.port());
+        let header = format!("PROXY TCP4 {} {} {from} {by}\r\n", source.ip(), target.ip());
+        let (us, heard) = heard.split_once(' ').unwrap();
+        assert_eq!(heard, header + &said);
+        *seen.entry(us.to_owned()).or_default() += 1;
+        reader.get_ref().set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        let more = reader.read(&mut [0; 9]).unwrap_err();
+        assert_eq!(more.kind(), ErrorKind::WouldBlock, "nothing comes twice");
+        held.push(reader);
+    }
+    let expected = [("127.0.1.1", 1), ("127.0.1.2", PORTS - 1)];
+    assert_eq!(seen, expected.map(|(own, count)| (own.to_owned(), count)).into());
+    assert!(server.sum("weir_ring_no_ports_total") > 0.0);
+    assert_eq!(server.sum("weir_member_connect_failures_total"), 0.0);
 }
