@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{LIMIT, pass_time};
+use super::{LIMIT, pass_time, until};
 
 /// How a request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,10 +185,11 @@ fn endless(out: &mut TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// An address that answers no SYN: a full accept queue of length 0, for as long as this lives.
+/// An address that answers no SYN: a full accept queue of length 0, for as long as nobody accepts.
 pub struct BlackHole {
     pub addr: SocketAddr,
-    _full: (TcpListener, Vec<TcpStream>),
+    full: TcpListener,
+    own: Vec<TcpStream>,
 }
 
 impl BlackHole {
@@ -200,8 +201,24 @@ impl BlackHole {
         let full = TcpListener::from(socket);
         let addr = full.local_addr().unwrap();
         let fill = |_| TcpStream::connect_timeout(&addr, Duration::from_millis(300)).ok();
-        let held: Vec<TcpStream> = (0..4).map_while(fill).collect();
-        assert!(held.len() < 4, "its queue does not fill");
-        BlackHole { addr, _full: (full, held) }
+        let own: Vec<TcpStream> = (0..4).map_while(fill).collect();
+        assert!(own.len() < 4, "its queue does not fill");
+        BlackHole { addr, full, own }
+    }
+
+    /// The next connection of somebody else's; from now on it answers, once a SYN is sent again.
+    pub fn accept(&self) -> TcpStream {
+        socket2::SockRef::from(&self.full).listen(16).unwrap();
+        self.full.set_nonblocking(true).unwrap();
+        let is_own = |peer| self.own.iter().any(|own| own.local_addr().unwrap() == peer);
+        let mut found = None;
+        until("a connection", || {
+            found = self.full.accept().ok().filter(|(_, peer)| !is_own(*peer));
+            found.is_some()
+        });
+        let (stream, _) = found.unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream
     }
 }

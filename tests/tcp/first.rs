@@ -2,8 +2,9 @@
 //! then. Whatever happens to the connect, the member hears it once, and nobody waits for who is
 //! silent.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use weir_core::time::clock;
@@ -180,6 +181,54 @@ fn who_waits_for_a_member_can_be_cut() {
     assert_eq!(code, Some(0), "{out}{err}");
     clients.iter_mut().for_each(assert_reset);
     until("all is given back", || server.sum("weir_ring_leases") == 0.0);
+}
+
+/// R7.14-2, R7.14-4, C12: a member that gets weight 0, or is removed, while it is being connected
+/// to keeps who waits for it, and `connection_drain` holds for them, too; nobody new goes there.
+#[test]
+fn who_waits_for_a_member_that_leaves() {
+    const NAMES: [&str; 2] = ["plain", "brief"];
+    let (hole, other) = (BlackHole::new(), Member::start());
+    let plan = |members: &[_]| {
+        Plan::new(1)
+            .listener("plain", 0, "app", "connect_timeout = 60")
+            .listener("brief", 0, "limited", "connect_timeout = 60")
+            .pool("app", "", members)
+            .pool("limited", "connection_drain = { enable = true, timeout = 10 }", members)
+    };
+    let server = one_shard(&plan(&[(hole.addr, 1)]));
+    let [plain, brief] = NAMES.map(|name| address(&server, name));
+    let mut waiting = [connect(plain), connect(brief)];
+    for (client, name) in waiting.iter_mut().zip(NAMES) {
+        client.write_all(name.as_bytes()).unwrap();
+    }
+    until("both are heard", || server.sum("weir_ring_leases") == 2.0);
+    for members in [&[(hole.addr, 0), (other.addr, 1)][..], &[(other.addr, 1)]] {
+        let (code, out, err) = server.reload(plan(members).text());
+        assert_eq!(code, Some(0), "{out}{err}");
+        let (mut client, mut upstream) = (connect(plain), other.accept());
+        talk(&mut client, &mut upstream);
+    }
+    // The member answers at last.
+    let start = clock::mono();
+    let mut upstreams: HashMap<String, TcpStream> = NAMES
+        .map(|_| {
+            let mut upstream = hole.accept();
+            (read::<5>(&mut upstream), upstream)
+        })
+        .into();
+    for (client, name) in waiting.iter_mut().zip(NAMES) {
+        talk(client, upstreams.get_mut(name).unwrap());
+    }
+    let [unlimited, limited] = &mut waiting;
+    assert_reset(limited);
+    assert!(clock::mono().since(start) >= Duration::from_secs(10), "its time is the session's");
+    until("its end is counted", || {
+        let drained = "weir_ended_connections_total{listener=\"brief\",how=\"drained\"}";
+        server.counted(drained) == 1.0
+    });
+    talk(unlimited, upstreams.get_mut("plain").unwrap());
+    assert_eq!(server.sum("weir_member_connect_failures_total"), 0.0);
 }
 
 /// The process's end does not wait for connects either.
