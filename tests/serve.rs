@@ -250,8 +250,9 @@ fn a_second_weir_on_the_same_port_is_refused() {
     assert!(stderr.contains(&format!("in use by weir (pid {})", first.pid())), "{stderr}");
 }
 
-/// Some kernels give socket filters to processes with CAP_NET_ADMIN only. Without it a drain says so
-/// once, with cause and cure, however many sockets close; on other kernels there is nothing to say.
+/// Some kernels give socket filters to processes with CAP_NET_ADMIN only. Without it a drain says
+/// so once, with cause and cure, however many sockets close; on other kernels there is nothing to
+/// say.
 #[test]
 fn a_drain_without_socket_filters_is_told_once() {
     let vips = "vip_address = [\"127.0.0.1\", \"127.0.0.2\", \"127.0.0.3\"]";
