@@ -46,13 +46,13 @@ pub fn check(path: &Path, elsewhere: bool) -> Result<()> {
 /// What this machine has for the file: warnings are told, and where each shard runs is returned.
 fn look(loaded: &mut Loaded) -> Result<(Plan, Machine)> {
     let settled = settle_passthrough(loaded).context(HERE)?;
-    check_sources(&loaded.config).context(HERE)?;
     let config = &loaded.config;
     let machine = Machine::read()?;
-    let plan = match (Plan::new(config, &machine), here::look(config)) {
-        (Ok(plan), Ok(())) => plan,
-        (plan, asked) => {
-            let all = Unfit::all([plan.err(), asked.err()].into_iter().flatten());
+    let plan = match (Plan::new(config, &machine), here::look(config), check_sources(config)) {
+        (Ok(plan), Ok(()), Ok(())) => plan,
+        (plan, asked, sources) => {
+            let all = [plan.err(), asked.err(), sources.err()];
+            let all = Unfit::all(all.into_iter().flatten());
             return Err(all.placed(&loaded.places).asked_here().into());
         }
     };

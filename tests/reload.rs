@@ -137,6 +137,7 @@ fn a_busy_port_changes_nothing() {
     let (code, _, err) = server.reload(&Plan { listeners: &listeners, pools }.text());
     assert_eq!(code, Some(1));
     assert!(err.contains("listener `y`") && err.contains(&taken.to_string()), "{err}");
+    assert!(err.contains("weir.toml:") && err.contains(": listener[2].protocol_port: "), "{err}");
     assert!(TcpStream::connect(at(free)).is_err(), "x must not be open");
     assert_eq!(get(server.web, "/").body, "a");
 }

@@ -335,7 +335,7 @@ fn load(path: &Path) -> Result<Loaded> {
     for line in settle_passthrough(&mut loaded)? {
         tracing::warn!("{line}");
     }
-    check_sources(&loaded.config)?;
+    check_sources(&loaded.config).map_err(|unfit| unfit.placed(&loaded.places))?;
     Ok(loaded)
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use weir_core::cert::Store;
-use weir_core::config::{Failure, Loaded, Problem};
+use weir_core::config::{Failure, Loaded, Places, Problem};
 use weir_core::control::{State, Verdict};
 use weir_core::model::{Config, Handle};
 use weir_core::obs::Board;
@@ -23,6 +23,7 @@ use super::control::{Control, load_apart, millis_since};
 use super::doors::{Moves, Stock};
 use super::{check_sources, scarce_ports, settle_passthrough};
 use crate::cores::{Machine, Plan};
+use crate::here::place_bind_error;
 use crate::shard::DoorChange;
 use crate::{logging, notify};
 
@@ -70,6 +71,8 @@ pub struct Pending {
 pub struct Staged {
     config: Arc<Config>,
     certificates: Store,
+    /// Where its keys stand, for what goes wrong last; empty at the start.
+    places: Places,
     notes: Vec<String>,
     plan: Plan,
     /// What is to be served; the health that checks find meanwhile goes into it.
@@ -215,7 +218,7 @@ impl Control {
     fn stage(&mut self, loaded: Loaded) -> Result<Staged> {
         let mut loaded = loaded;
         let settled = settle_passthrough(&mut loaded)?;
-        check_sources(&loaded.config)?;
+        check_sources(&loaded.config).map_err(|unfit| unfit.placed(&loaded.places))?;
         let Loaded { config, certificates, warnings, places, .. } = loaded;
         let is_empty = config.listeners.is_empty() && config.pools.is_empty();
         if is_empty && self.fleet.state().listeners().next().is_some() {
@@ -235,7 +238,11 @@ impl Control {
         let awaited = next.members_of_dead_pools();
         let warned = warnings.iter().map(Problem::log_line);
         let notes = warned.chain(settled).chain(scarce).collect();
-        Ok(Staged { notes, ..self.await_verdicts(config, certificates, plan, next, awaited) })
+        Ok(Staged {
+            notes,
+            places,
+            ..self.await_verdicts(config, certificates, plan, next, awaited)
+        })
     }
 
     /// The same for the process' start: nobody is served yet, so all first verdicts are awaited.
@@ -265,7 +272,8 @@ impl Control {
             self.checks.begin_early(self.fleet.state(), &next, &awaited);
         }
         let wait = Wait::new(&next, &awaited, clock::mono());
-        Staged { config, certificates, notes: Vec::new(), plan, next, awaited, wait }
+        let (notes, places) = (Vec::new(), Places::default());
+        Staged { config, certificates, places, notes, plan, next, awaited, wait }
     }
 
     /// Looks whether there is a change that waits for first verdicts, and still has to.
@@ -298,11 +306,12 @@ impl Control {
 
     /// Puts the whole of it into effect; what may fail comes first, and changes nothing then.
     fn land(&mut self, staged: Staged) -> Result<Answer> {
-        let Staged { config, certificates, notes, plan, next, .. } = staged;
+        let Staged { config, certificates, places, notes, plan, next, .. } = staged;
         let log = (config.log != self.config.log).then(|| logging::prepare(&config.log));
         let log = log.transpose()?;
         let logs = self.writers.open(&next)?;
-        let mut moves = self.doors.plan(&next, clock::mono(), &mut Stock::new())?;
+        let moves = self.doors.plan(&next, clock::mono(), &mut Stock::new());
+        let mut moves = moves.map_err(|e| place_bind_error(e, &config, &places))?;
         let targets = self.writers.start(logs)?;
         // Last of what may fail: sockets that join others and close again may cut clients.
         moves.listen()?;

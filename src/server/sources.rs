@@ -5,10 +5,11 @@
 use std::io;
 use std::net::{IpAddr, UdpSocket};
 
-use anyhow::{Result, bail};
 use weir_core::control::{Listener, Pool, State};
 use weir_core::model::{Config, Handle};
 use weir_core::net::source;
+
+use crate::here::{Trouble, Unfit};
 
 /// The ports that the kernel gives to connections of ours: first and last.
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -17,25 +18,21 @@ const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 ///
 /// # Errors
 /// Those that can't, each with the key that names it, the cause and the cure (R7.4-1).
-pub fn check_sources(config: &Config) -> Result<()> {
-    let runtime = config.runtime.source_addresses.iter().map(|ip| (*ip, "[runtime]".to_owned()));
-    let balancers = config.balancers.iter().flat_map(|balancer| {
-        let place = format!("[[loadbalancer]] {}", balancer.name);
-        balancer.source_addresses.iter().map(move |ip| (*ip, place.clone()))
+pub fn check_sources(config: &Config) -> Result<(), Unfit> {
+    let key = "source_addresses";
+    let of_runtime = format!("runtime.{key}");
+    let runtime = config.runtime.source_addresses.iter().map(|ip| (*ip, of_runtime.clone()));
+    let balancers = config.balancers.iter().enumerate().flat_map(|(index, balancer)| {
+        let addresses = balancer.source_addresses.iter();
+        addresses.map(move |ip| (*ip, format!("loadbalancer[{index}].{key}")))
     });
-    let refused = |(ip, place): (IpAddr, String)| {
+    let refused = |(ip, key): (IpAddr, String)| {
         let error = UdpSocket::bind((ip, 0)).err().filter(is_about_it)?;
-        Some(format!("{ip} ({place} source_addresses): {error}"))
+        let what = format!("connections to members can't come from {ip}: {error}");
+        let cure = "give this host the address (ip address add), or take it out of the list";
+        Some(Trouble::new(key, what, cure))
     };
-    let wrong: Vec<String> = runtime.chain(balancers).filter_map(refused).collect();
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    bail!(
-        "connections to members can't come from {}. Give this host the address (ip address add), \
-         or take it out of the list",
-        wrong.join("; ")
-    )
+    Unfit::none_of(runtime.chain(balancers).filter_map(refused).collect())
 }
 
 /// A warning for each pool of `state` to whose members this host can't open as many connections at
@@ -141,8 +138,8 @@ mod tests {
         let mut config = Config { runtime, balancers: vec![balancer], ..Config::default() };
         let error = check_sources(&config).unwrap_err().to_string();
         for words in [
-            "192.0.2.1 ([runtime] source_addresses): ",
-            "2001:db8::1 ([[loadbalancer]] front source_addresses): ",
+            "runtime.source_addresses: connections to members can't come from 192.0.2.1: ",
+            "loadbalancer[0].source_addresses: connections to members can't come from 2001:db8::1",
             "ip address add",
         ] {
             assert!(error.contains(words), "{error}");

@@ -128,7 +128,8 @@ fn a_reload_changes_them() {
     // One that isn't this host's: nothing changes.
     let (code, out, err) = server.reload(&text("source_addresses = [\"192.0.2.1\"]"));
     let said = format!("{out}{err}");
-    let words = ["192.0.2.1 ([runtime] source_addresses)", "ip address add"];
+    let words =
+        ["weir.toml:", "runtime.source_addresses: connections", "from 192.0.2.1", "ip address add"];
     assert!(code == Some(1) && words.iter().all(|word| said.contains(word)), "{said}");
     assert_eq!(ask(), "127.0.1.2");
     let file = File::new(&text("source_addresses = [\"192.0.2.1\"]"));
