@@ -353,6 +353,12 @@ mod tests {
         (update, address)
     }
 
+    /// Stops it. It may be gone by the moment when it is looked whether it still takes orders.
+    fn end(mut shard: Shard) {
+        let _gone_already = shard.order(Order::Stop);
+        shard.join().unwrap();
+    }
+
     /// Doors that are given back keep nobody out: another process accepts from the very same
     /// socket, and goes on to.
     #[test]
@@ -371,8 +377,7 @@ mod tests {
         theirs.set_nonblocking(false).unwrap();
         let (_, peer) = theirs.accept().unwrap();
         assert_eq!(peer, client.local_addr().unwrap());
-        shard.order(Order::Stop).unwrap();
-        shard.join().unwrap();
+        end(shard);
     }
 
     /// A reload may reach a shard that drains already: control tells a shard that is busy later.
@@ -389,7 +394,6 @@ mod tests {
         }
         let news: Vec<News> = (0..2).map(|_| told.recv_timeout(LIMIT).unwrap()).collect();
         assert!(news.contains(&News::Drained), "{news:?}");
-        shard.order(Order::Stop).unwrap();
-        shard.join().unwrap();
+        end(shard);
     }
 }
