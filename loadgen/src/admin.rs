@@ -166,7 +166,11 @@ fn fetch(admin: &Target) -> Result<Scrape, String> {
         }
     }
     match reader.head().map(|head| head.status) {
-        Some(200) => Ok(Scrape::parse(&String::from_utf8_lossy(&text)).taken(at)),
+        Some(200) => {
+            let scrape = Scrape::parse(&String::from_utf8_lossy(&text)).taken(at);
+            let ours = scrape.has_any("weir_");
+            ours.then_some(scrape).ok_or_else(|| format!("{path} there has no metrics of Weir"))
+        }
         Some(status) => Err(format!("{path} was answered with {status}")),
         None => Err("the answer broke off".to_string()),
     }
@@ -182,6 +186,7 @@ mod tests {
     use weir_core::time::clock::Mono;
 
     use super::*;
+    use crate::origin::{OriginSpec, Origins};
 
     /// R4.1-9: request time less the member's.
     #[test]
@@ -263,5 +268,9 @@ mod tests {
         assert!(why.contains("--admin") && why.contains("refused"), "{why}");
         let why = scrape(&Target::parse("https://127.0.0.1:1").unwrap()).unwrap_err();
         assert!(why.contains("http alone"));
+        // Somebody else's answer is not zero requests.
+        let origins = Origins::start(None, vec![OriginSpec::new("a")]).unwrap();
+        let why = scrape(&Target::from(origins.addrs()[0])).unwrap_err();
+        assert!(why.contains("no metrics of Weir"), "{why}");
     }
 }

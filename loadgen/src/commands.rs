@@ -51,6 +51,7 @@ impl From<RunError> for Problem {
             RunError::Resolve(_)
             | RunError::Unreachable { .. }
             | RunError::View(_)
+            | RunError::Drill(_)
             | RunError::Handshake { .. }
             | RunError::NoAnswer { .. }
             | RunError::Limit(_)

@@ -101,6 +101,19 @@ pub struct Drill {
     pub after: Duration,
 }
 
+impl Drill {
+    /// Looks for what would have it fail in the middle of the run: what another drill has left, or
+    /// files that are not those of the certificate which is shown.
+    fn look(&self) -> Result<(), String> {
+        let Deed::Change(change) = &self.deed else { return Ok(()) };
+        change.look_for_left()?;
+        match &self.undo {
+            Some(Deed::Change(Change { effect: Effect::Sight(sight), .. })) => sight.look_now(),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Holds the rate of `plan` while `drill` happens; the report has the drill's view in it.
 ///
 /// # Errors
@@ -112,6 +125,7 @@ pub fn run(
     control: &Control,
     on_second: &mut dyn FnMut(&Second, &Snapshot),
 ) -> Result<Report, RunError> {
+    drill.look().map_err(RunError::Drill)?;
     let plan = Plan { slices: true, ..plan.clone() };
     std::thread::scope(|scope| {
         let ended = Arc::new(AtomicBool::new(false));

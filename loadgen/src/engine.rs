@@ -49,6 +49,9 @@ pub enum RunError {
     /// The balancer's metrics or log can't be read.
     #[error("{0}")]
     View(String),
+    /// The drill can't be held; nothing was sent or changed.
+    #[error("the drill can't be held: {0}")]
+    Drill(String),
     /// TLS can't be set up as asked.
     #[error("{0}")]
     Tls(String),

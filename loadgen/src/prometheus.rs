@@ -39,6 +39,11 @@ impl Scrape {
         self.at.since(earlier.at).as_secs_f64()
     }
 
+    /// Whether some metric's name begins so.
+    pub fn has_any(&self, prefix: &str) -> bool {
+        self.samples.iter().any(|sample| sample.name.starts_with(prefix))
+    }
+
     /// Sum of all series of a metric; `None` when there are none.
     pub fn sum(&self, name: &str) -> Option<f64> {
         let values = self.samples.iter().filter(|sample| sample.name == name);

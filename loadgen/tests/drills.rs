@@ -100,6 +100,40 @@ fn what_somebody_writes_during_a_drill_stays() {
     assert_eq!(fs::read_to_string(&kept).unwrap(), former);
 }
 
+#[test]
+fn what_a_drill_has_left_is_told_before_the_load() {
+    let ((_origins, url), folder) = (origin(), tempfile::tempdir().unwrap());
+    let mut drill = drain(folder.path(), &url, "touch begun");
+    fs::write(folder.path().join("weir.toml.before-drill"), "left").unwrap();
+    let out = drill.args(["--duration", "600s"]).output().unwrap();
+    let told = text(&out.stderr);
+    assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(4), ""), "{told}");
+    assert!(told.contains("weir.toml.before-drill is left of a drill"), "{told}");
+    assert!(!folder.path().join("begun").exists());
+}
+
+#[test]
+fn a_certificate_that_is_not_shown_is_told_before_the_load() {
+    let [shown, other, new] = ["a.example"; 3].map(|name| Files::new(&[name]));
+    let (_origins, url) = steadfast(&shown);
+    let mut command = command();
+    command.args(["drill", "rotate-cert", &url, "--insecure", "--rate", "50"]);
+    for (flag, path) in [
+        ("--certificate", &other.chain),
+        ("--private-key", &other.key),
+        ("--new-certificate", &new.chain),
+        ("--new-private-key", &new.key),
+    ] {
+        command.arg(flag).arg(path);
+    }
+    let before = fs::read(&other.chain).unwrap();
+    let out = command.args(["--duration", "600s"]).output().unwrap();
+    let told = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(4), "{told}");
+    assert!(told.contains("shows another certificate than the one given"), "{told}");
+    assert_eq!(fs::read(&other.chain).unwrap(), before);
+}
+
 /// A member inside TLS that goes on showing its first certificate, whatever stands in its files.
 fn steadfast(files: &Files) -> (Origins, String) {
     let tls = OriginTls { certificate: files.chain.clone(), private_key: files.key.clone() };

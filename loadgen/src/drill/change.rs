@@ -69,6 +69,18 @@ impl Change {
         Change { files: Vec::new(), effect, way: Way::Forth }
     }
 
+    /// An error when a drill that was not undone has left something beside one of the files.
+    pub(super) fn look_for_left(&self) -> Result<(), String> {
+        let left = |file: &&Replacement| {
+            let former = fs::read(place_of_former(&file.path));
+            former.is_ok_and(|held| held != file.from)
+        };
+        match self.files.iter().find(left) {
+            Some(file) => Err(left_over(&place_of_former(&file.path), &file.path)),
+            None => Ok(()),
+        }
+    }
+
     /// Keeps what the files hold, if that is still what they are to be changed from. On an error
     /// nothing was changed, and nothing is kept.
     pub(super) fn prepare(&self) -> Result<(), String> {
@@ -171,7 +183,12 @@ impl Program {
     pub(super) fn run(&self) -> Result<String, String> {
         let mut command = Command::new(&self.path);
         let output = command.args(&self.args).stdin(Stdio::null()).output();
-        let output = output.map_err(|error| format!("cannot run {self}: {error}"))?;
+        let output = output.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                format!("cannot run {self}: there is no such program; name Weir's by --weir PATH")
+            }
+            _ => format!("cannot run {self}: {error}"),
+        })?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_string();
         match output.status.success() {
             true => Ok(text(&output.stdout).lines().last().unwrap_or_default().to_string()),
@@ -427,6 +444,7 @@ mod tests {
         let why = shell("echo the cause >&2; exit 7").unwrap_err();
         assert!(why.contains("exit 7") && why.ends_with("the cause"), "{why}");
         let none = Program { path: "/no/such/program".into(), args: vec!["x".into()] };
-        assert!(none.run().unwrap_err().contains("cannot run /no/such/program x"));
+        let why = none.run().unwrap_err();
+        assert!(why.contains("cannot run /no/such/program x") && why.contains("--weir"), "{why}");
     }
 }

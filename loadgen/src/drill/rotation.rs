@@ -155,6 +155,9 @@ pub(crate) fn changes(
     Ok((change(&former, &new, Way::Forth)?, change(&new, &former, Way::Back)?))
 }
 
+/// Why a handshake does not show the certificate that it is to show.
+const ANOTHER: &str = "another one is shown";
+
 /// What handshakes are to show.
 #[derive(Clone, Debug)]
 pub struct Sight {
@@ -206,6 +209,25 @@ impl Sight {
         }
     }
 
+    /// An error when another certificate is shown now. A target that can't be asked is the run's
+    /// to tell of.
+    pub(super) fn look_now(&self) -> Result<(), String> {
+        let config = ShardConfig { name: "loadgen-sight".to_string(), ..ShardConfig::default() };
+        let sight = self.clone();
+        let shard = rt::start_shard(config, move || async move {
+            rt::timeout(limits::SIGHT_LIMIT, sight.shake_hands()).await
+        });
+        let seen = shard.and_then(|shard| shard.join()).map_err(|error| error.to_string())?;
+        match seen {
+            Ok(Err(why)) if why == ANOTHER => Err(format!(
+                "{} shows another certificate than the one given, {}: --certificate and \
+                 --private-key are the files of its listener",
+                self.addr, self.serial
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// What came of looking; `None` when it was stopped.
     async fn look_until(&self, stop: &AtomicBool) -> Option<Result<(), String>> {
         let mut stopped = pin!(async {
@@ -243,7 +265,7 @@ impl Sight {
         let tcp = tcp.map_err(|error| error.to_string())?;
         let shaken = Box::pin(tls::connect(tcp, &self.client)).await;
         let stream = shaken.map_err(|failure| match failure {
-            tls::Failure::CertificateInvalid => "another one is shown".to_string(),
+            tls::Failure::CertificateInvalid => ANOTHER.to_string(),
             failure => failure.reason().to_string(),
         })?;
         if stream.say_end() {
