@@ -53,6 +53,7 @@ impl From<RunError> for Problem {
             | RunError::View(_)
             | RunError::Drill(_)
             | RunError::Handshake { .. }
+            | RunError::ClearText { .. }
             | RunError::NoAnswer { .. }
             | RunError::Limit(_)
             | RunError::Shard(_) => exit::UNTESTABLE,

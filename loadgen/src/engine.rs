@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use weir_core::rt::{self, ShardConfig, ShardError, ShardHandle};
 use weir_core::time::clock::{Mono, mono};
+use weir_core::tls::Failure;
 
 use crate::access_log::Place;
 use crate::admin::{self, AdminView};
@@ -64,6 +65,14 @@ pub enum RunError {
         /// Where we tried.
         addr: SocketAddr,
         /// The first cause.
+        cause: String,
+    },
+    /// The target was reached, and speaks, but not TLS.
+    #[error("{addr} speaks no TLS there: {cause}; use http:// (ws://) for it, or its other port")]
+    ClearText {
+        /// Where we tried.
+        addr: SocketAddr,
+        /// What came.
         cause: String,
     },
     /// Connections were opened, but not one request got a valid answer.
@@ -529,6 +538,9 @@ fn totals(addr: SocketAddr, live: &Live, outcomes: Vec<Outcome>) -> Result<Total
         for class in [ErrorClass::Tls, ErrorClass::BadResponse, ErrorClass::Reset] {
             let Some(cause) = cause(class) else { continue };
             return Err(match class {
+                ErrorClass::Tls if cause == Failure::PlainHttp.reason() => {
+                    RunError::ClearText { addr, cause }
+                }
                 ErrorClass::Tls => RunError::Handshake { addr, cause },
                 _ => RunError::NoAnswer { addr, tried: all.requests().max(1), cause },
             });

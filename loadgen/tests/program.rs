@@ -321,7 +321,7 @@ fn waiting_has_an_end() {
     assert_eq!(child.0.wait().unwrap().code(), Some(130));
 }
 
-/// A wrong certificate, somebody who speaks no HTTP, and somebody who says nothing.
+/// A wrong certificate, somebody who speaks no TLS, or no HTTP, and somebody who says nothing.
 #[test]
 fn who_can_not_be_tested_is_told_by_his_fault() {
     let files = certs::Files::new(&["other.example"]);
@@ -329,11 +329,13 @@ fn who_can_not_be_tested_is_told_by_his_fault() {
     let tls = Some(OriginTls { certificate, private_key });
     let secure = Origins::start(None, vec![OriginSpec { tls, ..OriginSpec::new("a") }]).unwrap();
     let other = server::scripted(b"220 mail.example ready\r\n", 99, false);
+    let plain = Origins::start(None, vec![OriginSpec::new("b")]).unwrap();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let ca = files.ca.to_str().unwrap();
     let limits = ["--timeout", "2s", "--duration", "3s", "--warmup", "0s", "-c", "2"];
     for (scheme, addr, flags, part) in [
         ("https", secure.addrs()[0], &["--ca", ca][..], "another name"),
+        ("https", plain.addrs()[0], &["--ca", ca], "speaks no TLS there: plain HTTP came"),
         ("http", other.addr, &[], "not HTTP/1"),
         ("http", silent.local_addr().unwrap(), &[], "within the time limit"),
     ] {

@@ -102,7 +102,7 @@ impl Failure {
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
-            Failure::PlainHttp => "plain HTTP was sent to an HTTPS port",
+            Failure::PlainHttp => "plain HTTP came in place of TLS",
             Failure::Malformed => "TLS handshake: malformed",
             Failure::Oversize => "TLS handshake: too large",
             Failure::Version => "TLS handshake: no version in common",
