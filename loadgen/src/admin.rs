@@ -2,7 +2,7 @@
 //! admin listener. Called by `engine`, on the coordinator's thread.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -156,7 +156,10 @@ fn fetch(admin: &Target) -> Result<Scrape, String> {
     let mut reader = ResponseReader::default();
     let (mut text, mut piece) = (Vec::new(), vec![0; limits::SEND_PIECE]);
     loop {
-        let taken = stream.read(&mut piece).map_err(told)?;
+        let taken = match stream.read(&mut piece) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            taken => taken.map_err(told)?,
+        };
         let fed = reader.feed_to(&piece[..taken], |part| text.extend_from_slice(part))?;
         if fed.done || taken == 0 {
             break;

@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn nothing_is_left_out() {
         let mut report = sample();
-        let slices = [Slice { good: 1, bad: 2 }];
+        let slices = [Slice { good: 1, bad: 2, stalled: false }];
         let window = Duration::from_secs(1);
         let course = Course { slices: &slices, window, rate: 100, never: 0 };
         report.drill = Some(DrillView::new("reload", Duration::ZERO, course));

@@ -184,6 +184,8 @@ pub struct Slice {
     pub good: u32,
     /// Requests without one.
     pub bad: u32,
+    /// loadgen itself did not run in it, or not in time: a request went out that was due before it.
+    pub stalled: bool,
 }
 
 /// Answers of one member.
@@ -389,17 +391,32 @@ impl Recorder {
     }
 
     fn slice(&mut self, at: Mono, good: bool) {
-        let Some(from) = self.sliced_from else { return };
+        let Some(slice) = self.sliced_from.and_then(|from| self.slice_at(from, at)) else { return };
+        let count = if good { &mut slice.good } else { &mut slice.bad };
+        *count = count.saturating_add(1);
+    }
+
+    fn slice_at(&mut self, from: Mono, at: Mono) -> Option<&mut Slice> {
         let place = (at.since(from).as_nanos() / SLICE.as_nanos()) as usize;
         if place >= MAX_SLICES {
-            return;
+            return None;
         }
         if place >= self.slices.len() {
             self.slices.resize(place + 1, Slice::default());
         }
-        let slice = &mut self.slices[place];
-        let count = if good { &mut slice.good } else { &mut slice.bad };
-        *count = count.saturating_add(1);
+        self.slices.get_mut(place)
+    }
+
+    /// A request goes out `now` although it was `due` before, and nothing else was in its way.
+    pub(crate) fn sent_late(&mut self, due: Mono, now: Mono) {
+        self.lateness.record(now.since(due));
+        let Some(from) = self.sliced_from else { return };
+        let mut at = due.max(from);
+        while at.plus(SLICE) <= now {
+            let Some(slice) = self.slice_at(from, at) else { return };
+            slice.stalled = true;
+            at = at.plus(SLICE);
+        }
     }
 
     /// Notes what the kernel had none of when a request failed.
@@ -444,6 +461,7 @@ impl Recorder {
         for (mine, theirs) in self.slices.iter_mut().zip(other.slices) {
             mine.good = mine.good.saturating_add(theirs.good);
             mine.bad = mine.bad.saturating_add(theirs.bad);
+            mine.stalled |= theirs.stalled;
         }
         self.out_of_files += other.out_of_files;
         let (mine, theirs) = (&mut self.datagrams, other.datagrams);

@@ -270,7 +270,7 @@ impl Shard {
         rt::sleep_exact(due).await;
         let begun = mono();
         if !ticket.warm {
-            self.record(|recorder| recorder.lateness.record(begun.since(due)));
+            self.record(|recorder| recorder.sent_late(due, begun));
         }
         begun
     }

@@ -83,7 +83,7 @@ impl<'a> Slot<'a> {
         let now = mono();
         let next = self.waiting.front().filter(|ticket| !ticket.warm);
         if let Some(due) = next.and_then(|ticket| ticket.due) {
-            self.shard.record(|recorder| recorder.lateness.record(now.since(due)));
+            self.shard.record(|recorder| recorder.sent_late(due, now));
         }
     }
 }

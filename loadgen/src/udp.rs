@@ -130,7 +130,7 @@ impl Flow<'_> {
                     let late = held.filter(|ticket| !ticket.warm).and_then(|ticket| ticket.due);
                     let now = mono();
                     late.filter(|&due| due <= now).into_iter().for_each(|due| {
-                        self.shard.record(|recorder| recorder.lateness.record(now.since(due)));
+                        self.shard.record(|recorder| recorder.sent_late(due, now));
                     });
                 }
             }

@@ -252,7 +252,7 @@ fn seen(report: &Report, rate: u64, begun: Mono, over: Mono, deeds: &[Mono]) -> 
 #[test]
 fn losses_have_their_times() {
     let second = |seconds: u64| Mono::from_nanos(seconds * 1_000_000_000);
-    let mut slices = vec![Slice { good: 1, bad: 0 }; 500];
+    let mut slices = vec![Slice { good: 1, ..Slice::default() }; 500];
     for (at, bad) in [(50, 1), (149, 2), (399, 3)] {
         slices[at].bad = bad;
     }

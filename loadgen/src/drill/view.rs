@@ -36,6 +36,9 @@ pub struct DrillView {
     pub never: u64,
     /// Longest time without a right answer, within 10 ms.
     pub gap: f64,
+    /// How long loadgen itself did not run in time, within 10 ms: in neither `gap` nor `recover`.
+    #[serde(default)]
+    pub stalled: f64,
     /// From the deed until the last request that failed of it: so long the balancer sent clients
     /// the wrong way. 0 = none failed; `None` = some failed until the end.
     pub detect: Option<f64>,
@@ -94,6 +97,7 @@ impl DrillView {
             lost_before: slices[..begun].iter().map(bad).sum(),
             never,
             gap: after(longest_gap(&slices[..heard], rate)),
+            stalled: after(slices.iter().filter(|slice| slice.stalled).count()),
             detect: (!to_the_end).then(|| last_bad.map_or(0.0, |last| after(last + 1))),
             recover: recovered.filter(|_| !to_the_end).map(after),
         }
@@ -126,6 +130,10 @@ impl DrillView {
             Some(after) => format!("{:>10}  {what}", time(after)),
             None => format!("{:>10}  {NOT_WITHIN}: {what}", "–"),
         };
+        if self.stalled > 0.0 {
+            let words = "loadgen itself did not run in time: not in the gap, nor in the recovery";
+            out.push_str(&format!("    stalled         {:>10}  {words}\n", time(self.stalled)));
+        }
         out + &format!(
             "    lost            {:>10}  requests without a right answer ({before}{never})\n    \
              longest gap     {:>10}  without a right answer\n    \
@@ -145,7 +153,11 @@ fn longest_gap(slices: &[Slice], rate: u64) -> usize {
     let usual = (SLICE.as_secs_f64() * rate as f64).recip().ceil().max(1.0) as usize;
     let (mut longest, mut present) = (0, 0);
     for slice in slices {
-        present = if slice.good > 0 { 0 } else { present + 1 };
+        present = match slice {
+            Slice { good: 1.., .. } => 0,
+            Slice { stalled: true, .. } => present,
+            _ => present + 1,
+        };
         longest = longest.max(present);
     }
     if longest > usual { longest } else { 0 }
@@ -169,7 +181,8 @@ fn recovery(slices: &[Slice], rate: u64) -> Recovery {
     let poor = judged.iter().rposition(|stretch| {
         let good: u64 = stretch.iter().map(|slice| u64::from(slice.good)).sum();
         let bad = stretch.iter().any(|slice| slice.bad > 0);
-        bad || (good as f64) < 0.9 * due - 1.0
+        let stalled = stretch.iter().any(|slice| slice.stalled);
+        bad || !stalled && (good as f64) < 0.9 * due - 1.0
     });
     let well_from = poor.map_or(0, |last| last + 1);
     let after = (well_from == 0 || well_from < judged.len()).then_some(well_from * TOGETHER);
@@ -184,7 +197,7 @@ mod tests {
     fn slices(count: usize, change: impl Fn(usize) -> Option<(u32, u32)>) -> Vec<Slice> {
         let slice = |n| {
             let (good, bad) = change(n).unwrap_or((10, 0));
-            Slice { good, bad }
+            Slice { good, bad, stalled: false }
         };
         (0..count).map(slice).collect()
     }
@@ -229,7 +242,8 @@ mod tests {
     #[test]
     fn what_hangs_until_the_end_is_lost_and_not_over() {
         let hangs = slices(300, |n| (n >= 100).then_some((0, 0)));
-        let for_ever = [&hangs[..], &vec![Slice::default(); 800], &[Slice { good: 0, bad: 16 }]];
+        let for_ever =
+            [&hangs[..], &vec![Slice::default(); 800], &[Slice { bad: 16, ..Slice::default() }]];
         for (view, lost) in [
             (never(&hangs[..100], 2000), 2000),
             (never(&hangs, 2000), 2000),
@@ -242,7 +256,9 @@ mod tests {
             assert!(text.contains("never sent or never answered"), "{text}");
         }
         // It goes on after the window, and whoever waited is answered then.
-        let back = [&hangs[..], &[Slice::default(); 200], &[Slice { good: 16, bad: 0 }]].concat();
+        let back =
+            [&hangs[..], &[Slice::default(); 200], &[Slice { good: 16, ..Slice::default() }]]
+                .concat();
         let back = never(&back, 1984);
         assert!((back.gap - 4.0).abs() < 1e-9 && back.recover.is_none(), "{back:?}");
     }
@@ -255,6 +271,24 @@ mod tests {
         // Half of them are not answered in time, and none fails.
         let slow = view(&slices(300, |n| (n >= 100).then_some((5, 0))));
         assert_eq!((slow.detect, slow.recover), (Some(0.0), None), "{slow:?}");
+    }
+
+    /// Nothing comes for 0.2 s, of which loadgen itself slept the half.
+    #[test]
+    fn own_stalls_are_not_the_targets() {
+        let mut slept = slices(300, |n| (100..120).contains(&n).then_some((0, 0)));
+        slept[100..110].iter_mut().for_each(|slice| slice.stalled = true);
+        let view = view(&slept);
+        assert!((view.gap - 0.1).abs() < 1e-9 && (view.stalled - 0.1).abs() < 1e-9, "{view:?}");
+        assert_eq!(view.recover, Some(0.2));
+        slept[110..120].iter_mut().for_each(|slice| slice.stalled = true);
+        let view = self::view(&slept);
+        assert_eq!((view.gap, view.recover), (0.0, Some(0.0)));
+        assert!(view.to_text().contains("stalled"), "{}", view.to_text());
+        // What fails meanwhile has failed.
+        slept[105].bad = 1;
+        let view = self::view(&slept);
+        assert_eq!((view.lost, view.recover), (1, Some(0.1)));
     }
 
     #[test]
