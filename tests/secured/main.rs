@@ -152,7 +152,10 @@ fn members_must_speak_what_the_pool_says() {
     let both = file("HTTPS", "", &nginx.addrs, &shown, &ca);
     let (server, web) = start(&both);
     for _ in 0..4 {
-        assert_eq!(curl(web, "/", &["-d", "x"]), ("200".into(), b"tls".to_vec()));
+        // nginx answers without having read the body, which ends a stream of HTTP/2 by RST_STREAM
+        // (NO_ERROR) where it is late; curl 7.88 takes that for a failure.
+        let got = curl(web, "/", &["--http1.1", "-d", "x"]);
+        assert_eq!(got, ("200".into(), b"tls".to_vec()));
     }
     assert!(server.sum("weir_member_retries_total") >= 1.0);
 }
