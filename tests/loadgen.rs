@@ -136,6 +136,25 @@ fn shares_follow_the_weights() {
     assert!(!run(&plan).unwrap().shares.unwrap().agree);
 }
 
+/// One client with its cookies: in turn it goes to another member each time, which counts; with
+/// stickiness it stays.
+#[test]
+fn who_does_not_stay_is_counted() {
+    let origins = members(&["a", "b"]);
+    let addrs = origins.addrs();
+    let text = config("[0]", 5, 0, &[(addrs[0], 1), (addrs[1], 1)]);
+    let turns = "lb_algorithm = \"ROUND_ROBIN\"";
+    let kept = format!("{turns}\nsession_persistence = {{ type = \"HTTP_COOKIE\" }}");
+    for (text, violations) in [(text.replace(turns, &kept), 0), (text, 19)] {
+        let server = Server::start(&text);
+        let mut plan = plan(&server, 20);
+        (plan.connections, plan.sticky) = (1, true);
+        let report = run(&plan).unwrap();
+        clean(&report);
+        assert_eq!(report.stickiness_violations, violations, "{text}");
+    }
+}
+
 /// A member dies under a constant rate: Weir asks the other one, and the drill says so.
 #[test]
 fn a_drill_through_weir() {

@@ -497,6 +497,31 @@ impl Recorder {
 mod tests {
     use super::*;
 
+    /// 10 ms slices from 1 s on; a request of 1.005 s leaves at 1.031 s.
+    #[test]
+    fn who_sends_late_marks_what_was_slept_through() {
+        let at = |ms: u64| Mono::from_nanos(ms * 1_000_000);
+        let mut recorder = Recorder::new().unwrap();
+        recorder.sent_late(at(1_005), at(1_031));
+        assert!(recorder.slices.is_empty(), "nobody asked for slices");
+        recorder.sliced_from = Some(at(1_000));
+        // What is late by less than a slice is in its latency, and no stall.
+        recorder.sent_late(at(1_005), at(1_014));
+        assert!(recorder.slices.is_empty());
+        // Due before the window.
+        recorder.sent_late(at(990), at(1_011));
+        recorder.sent_late(at(1_015), at(1_041));
+        recorder.error(ErrorClass::Reset, at(1_050));
+        let mut other = Recorder::new().unwrap();
+        other.sliced_from = recorder.sliced_from;
+        other.sent_late(at(1_060), at(1_075));
+        recorder.merge(other);
+        let stalled: Vec<bool> = recorder.slices.iter().map(|slice| slice.stalled).collect();
+        assert_eq!(stalled, [true, true, true, false, false, false, true]);
+        assert_eq!(recorder.slices[5].bad, 1);
+        assert_eq!(recorder.lateness.summary().unwrap().count, 5);
+    }
+
     fn answer(status: u16, millis: u64) -> Answer {
         let at = |ms: u64| Mono::from_nanos(ms * 1_000_000);
         Answer {
