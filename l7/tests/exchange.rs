@@ -308,7 +308,9 @@ fn half_closed_client_gets_the_rest_of_its_answer() {
 /// A client that stops reading stops the member.
 #[test]
 fn slow_reader_holds_the_member_back() {
-    const SIZE: usize = 64 << 20;
+    // The half is more than the kernel lets the buffers of four sockets grow to (tcp_rmem,
+    // tcp_wmem): the one that Weir receives by alone to 32 MiB.
+    const SIZE: usize = 128 << 20;
     let written = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = std::sync::Arc::clone(&written);
     let member = Member::start(move |mut conn, _| {
